@@ -1,0 +1,25 @@
+# Everything comes from the system's packages or from what script/setup unpacked under .deps.
+set(CORTEX_DEPS "${PROJECT_SOURCE_DIR}/.deps" CACHE PATH "Where script/setup unpacks what the system does not package")
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(SQLite3 REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+find_package(prometheus-cpp REQUIRED COMPONENTS core)
+
+# Headers only; Debian's package of it would pull in another Boost, so script/setup unpacks it.
+find_path(MSGPACK_INCLUDE_DIR msgpack.hpp HINTS "${CORTEX_DEPS}/msgpack/usr/include" REQUIRED)
+add_library(msgpack INTERFACE)
+target_include_directories(msgpack SYSTEM INTERFACE "${MSGPACK_INCLUDE_DIR}")
+target_compile_definitions(msgpack INTERFACE MSGPACK_NO_BOOST)
+
+if(CORTEX_MLX_BACKEND)
+  find_package(MLX CONFIG REQUIRED PATHS "${CORTEX_DEPS}/mlx/mlx/share/cmake/MLX" NO_DEFAULT_PATH)
+  if(NOT APPLE)
+    find_library(OPENBLAS_LIBRARY openblas REQUIRED)
+  endif()
+endif()

@@ -1,0 +1,147 @@
+// The one interface between text and tokens: what the front asks of whatever runs models. LocalEngine implements it on
+// its own thread in the worker, WorkerClient across the process boundary in the front, EchoEngine without any model in
+// tests. Plain structs, no MLX.
+//
+// Every call may come from any thread and returns at once. Sinks are called on the engine's thread (one at a time per
+// request), must not block and must not call back into the engine, except cancel(). After its last event a sink is
+// dropped and never called again.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backend/step_plan.h"
+#include "base/error.h"
+
+namespace cortex {
+
+using RequestId = std::uint64_t;  // made by the caller, unique in its engine's life
+
+enum class ModelKind { chat, embed, rerank, classify };
+std::string_view name_of(ModelKind kind);
+
+// A model to run: the engine loads it, the caller has read its text side.
+struct ModelConfig {
+  std::string name;
+  std::string path;
+};
+
+struct GenerateRequest {
+  RequestId id = 0;
+  std::string model;
+  std::vector<TokenId> prompt;
+  int max_tokens = 0;  // 0 scores the prompt and samples nothing
+  std::vector<TokenId> stop_ids;
+  SamplingParams sampling;
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  bool logprobs = false;          // of sampled tokens
+  int top_logprobs = 0;           // the likeliest alternatives beside each
+  bool prompt_logprobs = false;   // of prompt[1..], as events before the first sampled token; takes no prefix hits
+  int priority = 0;               // -10..10, lower first
+  std::string salt;               // keeps cached blocks of tenants apart
+  std::optional<std::chrono::milliseconds> timeout;  // from now; then deadline_exceeded
+  std::string trace;              // the client's request id, for the log only
+};
+
+struct SampledToken {
+  TokenId token = 0;
+  float logprob = 0.0f;
+  std::vector<TokenLogprob> top_logprobs;
+};
+
+enum class FinishReason { stop, length };
+
+struct GenerateTimings {
+  double queue_ms = 0.0;    // from submission to the first step
+  double prefill_ms = 0.0;  // to the first token
+  double decode_ms = 0.0;   // from the first token to the last
+  int prompt_tokens = 0;
+  int cached_tokens = 0;    // of the prompt, found in KV
+  int cached_disk_tokens = 0;
+  int draft_tokens = 0;
+  int draft_accepted = 0;
+};
+
+// Some tokens, or the end. A failed request gets `error` as its only last event.
+struct GenerateEvent {
+  std::vector<float> prompt_logprobs;  // the next ones of prompt[1..]
+  std::vector<SampledToken> tokens;    // a stop id is the last of them, with finish = stop
+  std::optional<FinishReason> finish;
+  std::optional<GenerateTimings> timings;  // with finish
+  std::optional<Error> error;
+
+  bool last() const { return finish.has_value() || error.has_value(); }
+};
+using GenerateSink = std::function<void(GenerateEvent)>;
+
+struct EncodeRequest {
+  RequestId id = 0;
+  std::string model;
+  std::vector<std::vector<TokenId>> texts;  // special tokens included
+  std::vector<std::vector<std::int32_t>> types;  // as texts, or empty: all 0
+  int priority = 0;
+  std::string salt;
+  std::optional<std::chrono::milliseconds> timeout;
+  std::string trace;
+};
+
+struct EncodeReply {
+  int dimensions = 0;
+  std::vector<float> vectors;  // [texts, dimensions], pooled, not normalised
+  double queue_ms = 0.0;
+  double compute_ms = 0.0;
+  std::optional<Error> error;
+};
+using EncodeSink = std::function<void(EncodeReply)>;
+
+enum class ModelState { unloaded, loading, ready, failed };
+std::string_view name_of(ModelState state);
+
+struct ModelStatus {
+  std::string name;
+  ModelState state = ModelState::unloaded;
+  double progress = 0.0;       // 0..1 while loading
+  std::uint64_t bytes = 0;     // weights, pool and scratch
+  std::string backend;         // "cpu", "mlx"; empty before it is chosen
+  std::string device;
+  std::string failure;         // why it failed, fit for a client
+};
+
+enum class EngineState { idle, running, stalled, failing, restarting, dead };
+std::string_view name_of(EngineState state);
+
+// What the engine says of itself; kept in atomics and small copies, so that reading it never waits for a step.
+struct EngineStatus {
+  EngineState state = EngineState::idle;
+  std::string backend;
+  std::string device;
+  std::chrono::steady_clock::time_point last_tick;                 // when its loop last turned
+  std::optional<std::chrono::steady_clock::time_point> last_step;  // the last good step
+  std::uint64_t steps = 0;
+  int consecutive_failures = 0;  // steps that threw since the last good one
+  int restarts = 0;              // of its process
+  int running = 0;               // sequences and encode jobs in steps
+  int waiting = 0;
+  int kv_blocks = 0;             // of all pools
+  int kv_blocks_used = 0;
+  std::uint64_t memory_bytes = 0;  // resident, of the process that computes
+  std::vector<ModelStatus> models;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual void generate(GenerateRequest request, GenerateSink sink) = 0;
+  virtual void encode(EncodeRequest request, EncodeSink sink) = 0;
+  // Ends a request with the error `cancelled`; nothing happens when it is already over.
+  virtual void cancel(RequestId id) = 0;
+  virtual EngineStatus status() const = 0;
+};
+
+}  // namespace cortex

@@ -1,0 +1,45 @@
+// One request and the reply to it, as handlers see them: no sockets, no Asio. The listener makes both; a handler is
+// called on a text thread and may answer from any thread, at once or later.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cortex {
+
+// What the gate let through. Header fields are copied before the body is read, so trailers never join them.
+struct HttpRequest {
+  std::string method;         // "GET", "HEAD", "POST", "DELETE", "OPTIONS"
+  std::string path;           // decoded once, without the query
+  std::string body;
+  std::string authorization;  // the field's value, or empty
+  std::string id;             // x-request-id: the client's if it is well-formed, else "req_" + 24 base62
+  bool loopback = true;       // the peer is on this machine
+};
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// Answers one request: either respond() once, or start_stream(), any number of write(), and end(). Any thread; calls
+// after the peer has gone are ignored. If the last reference goes without an answer, the peer gets 500.
+class HttpReply {
+ public:
+  virtual ~HttpReply() = default;
+  virtual void respond(int status, HttpHeaders headers, std::string body) = 0;
+  // Sends the status line and headers with the first write.
+  virtual void start_stream(int status, HttpHeaders headers) = 0;
+  virtual void write(std::string bytes) = 0;
+  // Ends the stream; `clean` false closes the connection so that the peer sees a cut stream.
+  virtual void end(bool clean = true) = 0;
+  // Called once, on the listener's thread, when the peer goes away (or stops reading for the write timeout) before the
+  // answer is complete. Called at once if it has gone already.
+  virtual void on_disconnect(std::function<void()> callback) = 0;
+  virtual bool disconnected() const = 0;
+};
+
+using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;
+
+}  // namespace cortex

@@ -1,0 +1,71 @@
+// A model on disk, opened: its spec, where its weights are, what its tokenizer and chat template are made of. Opening
+// reads headers and small files only, so the front (text) and the worker (weights) both do it. Immutable; any thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/file_system.h"
+#include "model/spec.h"
+
+namespace cortex {
+
+// The tokenizer that a GGUF file carries in its metadata.
+struct GgufVocabulary {
+  std::string model;  // tokenizer.ggml.model: "gpt2" is byte-level BPE
+  std::string pre;    // tokenizer.ggml.pre: "smollm", ...
+  std::vector<std::string> tokens;
+  std::vector<std::int32_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+  std::vector<std::string> merges;        // "left right", best first
+  std::optional<std::int32_t> bos, eos, unknown, padding;
+  bool add_bos = false;
+  bool add_eos = false;
+};
+
+// The text of tokenizer.json, as it is.
+struct TokenizerJson {
+  std::string text;
+};
+
+// generation_config.json; an absent value leaves the choice to whoever comes next.
+struct GenerationDefaults {
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int> top_k;
+  std::optional<bool> do_sample;  // false: the model's makers mean greedy
+};
+
+struct DecoderModel {
+  DecoderSpec spec;
+  DecoderWeights weights;
+};
+struct EncoderModel {
+  EncoderSpec spec;
+  EncoderWeights weights;
+};
+
+struct Model {
+  std::filesystem::path path;
+  std::string architecture;
+  std::variant<DecoderModel, EncoderModel> network;
+  std::variant<TokenizerJson, GgufVocabulary> tokenizer;
+  std::optional<std::string> chat_template;            // Jinja source
+  std::map<std::string, std::string> special_tokens;   // "bos_token" -> "<s>", ..., for the chat template
+  std::vector<std::int32_t> stop_ids;                  // ids that end a turn
+  GenerationDefaults generation;
+  std::uint64_t weight_bytes = 0;  // of all tensors in the files
+
+  bool is_decoder() const { return std::holds_alternative<DecoderModel>(network); }
+  int context_tokens() const;
+  int vocabulary() const;
+};
+
+// Opens a directory in the Hugging Face layout or a single .gguf file. Throws Error invalid_path, invalid_weights,
+// invalid_config or invalid_tokenizer with the file and the field.
+Model open_model(const FileSystem& files, const std::filesystem::path& path);
+
+}  // namespace cortex
