@@ -1,6 +1,6 @@
 // What executes a spec on a device. A Backend is a library and the device it drives; it loads models into
-// DecoderBackends and EncoderBackends. Owned by the worker's engine. load_* is called on a loader thread, everything else
-// by the engine thread only.
+// DecoderBackends and EncoderBackends. Owned by the worker's engine. load_* is called on a loader thread, everything
+// else by the engine thread only.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,9 @@
 namespace cortex {
 
 struct KvGeometry {
-  std::size_t block_bytes = 0;     // K and V of all layers for kBlockTokens tokens
-  std::string layout;              // how a block's bytes are ordered: part of its key
-  std::string numeric_class;       // which arithmetic made them: equal class, equal bytes
+  std::size_t block_bytes = 0;  // K and V of all layers for kBlockTokens tokens
+  std::string layout;           // how a block's bytes are ordered: part of its key
+  std::string numeric_class;    // which arithmetic made them: equal class, equal bytes
 };
 
 // One decoder on one device.

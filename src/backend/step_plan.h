@@ -1,6 +1,6 @@
-// One step of a decoder: the tokens that some sequences have not computed yet, and what is wanted of some of their rows.
-// There is no prefill and no decode: a prompt chunk, a single token and drafts to verify are all just slices. Plain
-// values, made by the engine thread for one submit and one collect.
+// One step of a decoder: the tokens that some sequences have not computed yet, and what is wanted of some of their
+// rows. There is no prefill and no decode: a prompt chunk, a single token and drafts to verify are all just slices.
+// Plain values, made by the engine thread for one submit and one collect.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ inline constexpr int kBlockTokens = 16;  // tokens of K and V in a block
 constexpr TokenId sampled_by_last_step(int index) { return -1 - index; }
 
 struct SequenceSlice {
-  int first_row = 0;               // in StepPlan::tokens
-  int rows = 0;                    // >= 1
-  int start = 0;                   // position of the first row = tokens whose K and V the blocks already hold
+  int first_row = 0;                // in StepPlan::tokens
+  int rows = 0;                     // >= 1
+  int start = 0;                    // position of the first row = tokens whose K and V the blocks already hold
   std::span<const BlockId> blocks;  // [>= ceil((start + rows) / kBlockTokens)], owned by the sequence
 };
 
@@ -45,26 +45,26 @@ struct TokenCount {
 // How a row's token is chosen. Noise belongs to (seed, position), so a result does not depend on how it was reached.
 struct RowSampling {
   SamplingParams params;
-  std::int64_t position = 0;                               // of the token that is being chosen
+  std::int64_t position = 0;                              // of the token that is being chosen
   std::span<const std::pair<TokenId, float>> logit_bias;  // added to logits
   std::span<const TokenCount> counts;                     // for the penalties; empty when they are off
   std::span<const std::uint32_t> allowed;                 // a bit per token, [ceil(vocabulary / 32)]; empty: all
 };
 
 struct WantedRow {
-  int row = 0;                            // in StepPlan::tokens; ascending over StepPlan::wanted
-  bool token = false;                     // choose a token by `sampling`, and tell its log-probability
-  int top_logprobs = 0;                   // the k likeliest tokens, log-softmax of the untouched logits
-  std::span<const TokenId> scores;        // log-softmax of the untouched logits at these ids
-  bool logits = false;                    // the whole row, [vocabulary]
-  bool hidden = false;                    // after the final norm, [hidden]
+  int row = 0;                      // in StepPlan::tokens; ascending over StepPlan::wanted
+  bool token = false;               // choose a token by `sampling`, and tell its log-probability
+  int top_logprobs = 0;             // the k likeliest tokens, log-softmax of the untouched logits
+  std::span<const TokenId> scores;  // log-softmax of the untouched logits at these ids
+  bool logits = false;              // the whole row, [vocabulary]
+  bool hidden = false;              // after the final norm, [hidden]
   RowSampling sampling;
 };
 
 struct StepPlan {
-  std::vector<TokenId> tokens;         // [T], every slice's rows one after another
-  std::vector<SequenceSlice> slices;   // [S], in the order of their rows
-  std::vector<WantedRow> wanted;       // [W]
+  std::vector<TokenId> tokens;        // [T], every slice's rows one after another
+  std::vector<SequenceSlice> slices;  // [S], in the order of their rows
+  std::vector<WantedRow> wanted;      // [W]
 };
 
 struct TokenLogprob {

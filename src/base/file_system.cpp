@@ -35,7 +35,7 @@ class PosixFile : public RandomAccessFile {
   explicit PosixFile(std::filesystem::path path)
       : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     if (descriptor_.get() < 0) fail(errno, path_, "can't be opened");
-    struct stat status {};
+    struct stat status{};
     if (::fstat(descriptor_.get(), &status) != 0) fail(errno, path_, "can't be examined");
     if (!S_ISREG(status.st_mode)) fail(EINVAL, path_, "is not a regular file");
     size_bytes_ = static_cast<std::uint64_t>(status.st_size);

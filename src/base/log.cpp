@@ -20,10 +20,18 @@ void start_log(LogLevel least, std::string_view process) {
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %n %v");
   logger->set_error_handler([](const std::string&) {});
   switch (least) {
-    case LogLevel::debug: logger->set_level(spdlog::level::debug); break;
-    case LogLevel::info: logger->set_level(spdlog::level::info); break;
-    case LogLevel::warning: logger->set_level(spdlog::level::warn); break;
-    case LogLevel::error: logger->set_level(spdlog::level::err); break;
+    case LogLevel::debug:
+      logger->set_level(spdlog::level::debug);
+      break;
+    case LogLevel::info:
+      logger->set_level(spdlog::level::info);
+      break;
+    case LogLevel::warning:
+      logger->set_level(spdlog::level::warn);
+      break;
+    case LogLevel::error:
+      logger->set_level(spdlog::level::err);
+      break;
   }
   spdlog::set_default_logger(std::move(logger));
 }

@@ -40,13 +40,13 @@ struct GenerateRequest {
   std::vector<TokenId> stop_ids;
   SamplingParams sampling;
   std::vector<std::pair<TokenId, float>> logit_bias;
-  bool logprobs = false;          // of sampled tokens
-  int top_logprobs = 0;           // the likeliest alternatives beside each
-  bool prompt_logprobs = false;   // of prompt[1..], as events before the first sampled token; takes no prefix hits
-  int priority = 0;               // -10..10, lower first
-  std::string salt;               // keeps cached blocks of tenants apart
+  bool logprobs = false;         // of sampled tokens
+  int top_logprobs = 0;          // the likeliest alternatives beside each
+  bool prompt_logprobs = false;  // of prompt[1..], as events before the first sampled token; takes no prefix hits
+  int priority = 0;              // -10..10, lower first
+  std::string salt;              // keeps cached blocks of tenants apart
   std::optional<std::chrono::milliseconds> timeout;  // from now; then deadline_exceeded
-  std::string trace;              // the client's request id, for the log only
+  std::string trace;                                 // the client's request id, for the log only
 };
 
 struct SampledToken {
@@ -62,7 +62,7 @@ struct GenerateTimings {
   double prefill_ms = 0.0;  // to the first token
   double decode_ms = 0.0;   // from the first token to the last
   int prompt_tokens = 0;
-  int cached_tokens = 0;    // of the prompt, found in KV
+  int cached_tokens = 0;  // of the prompt, found in KV
   int cached_disk_tokens = 0;
   int draft_tokens = 0;
   int draft_accepted = 0;
@@ -83,7 +83,7 @@ using GenerateSink = std::function<void(GenerateEvent)>;
 struct EncodeRequest {
   RequestId id = 0;
   std::string model;
-  std::vector<std::vector<TokenId>> texts;  // special tokens included
+  std::vector<std::vector<TokenId>> texts;       // special tokens included
   std::vector<std::vector<std::int32_t>> types;  // as texts, or empty: all 0
   int priority = 0;
   std::string salt;
@@ -106,11 +106,11 @@ std::string_view name_of(ModelState state);
 struct ModelStatus {
   std::string name;
   ModelState state = ModelState::unloaded;
-  double progress = 0.0;       // 0..1 while loading
-  std::uint64_t bytes = 0;     // weights, pool and scratch
-  std::string backend;         // "cpu", "mlx"; empty before it is chosen
+  double progress = 0.0;    // 0..1 while loading
+  std::uint64_t bytes = 0;  // weights, pool and scratch
+  std::string backend;      // "cpu", "mlx"; empty before it is chosen
   std::string device;
-  std::string failure;         // why it failed, fit for a client
+  std::string failure;  // why it failed, fit for a client
 };
 
 enum class EngineState { idle, running, stalled, failing, restarting, dead };
@@ -128,7 +128,7 @@ struct EngineStatus {
   int restarts = 0;              // of its process
   int running = 0;               // sequences and encode jobs in steps
   int waiting = 0;
-  int kv_blocks = 0;             // of all pools
+  int kv_blocks = 0;  // of all pools
   int kv_blocks_used = 0;
   std::uint64_t memory_bytes = 0;  // resident, of the process that computes
   std::vector<ModelStatus> models;

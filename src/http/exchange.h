@@ -13,8 +13,8 @@ namespace cortex {
 
 // What the gate let through. Header fields are copied before the body is read, so trailers never join them.
 struct HttpRequest {
-  std::string method;         // "GET", "HEAD", "POST", "DELETE", "OPTIONS"
-  std::string path;           // decoded once, without the query
+  std::string method;  // "GET", "HEAD", "POST", "DELETE", "OPTIONS"
+  std::string path;    // decoded once, without the query
   std::string body;
   std::string authorization;  // the field's value, or empty
   std::string id;             // x-request-id: the client's if it is well-formed, else "req_" + 24 base62

@@ -1,0 +1,36 @@
+// The process's metrics in Prometheus' text format, over prometheus-cpp's registry. Families are made at start; values
+// may be set from any thread. Label values never come from a request.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace cortex {
+
+using MetricLabels = std::map<std::string, std::string>;
+
+class Metrics {
+ public:
+  Metrics();
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // Names come with the prefix "cortex_", counters also with "_total". The first use of a name makes its family with
+  // `help`; one name is one kind. Throws CheckFailure otherwise.
+  void add(const std::string& name, const std::string& help, const MetricLabels& labels, double amount = 1.0);
+  void set(const std::string& name, const std::string& help, const MetricLabels& labels, double value);
+  void observe(const std::string& name, const std::string& help, const MetricLabels& labels, double seconds);
+
+  // Content type: text/plain; version=0.0.4.
+  std::string text() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace cortex
