@@ -1,0 +1,37 @@
+// The reference sampler: from a row of logits in host memory to what was wanted of it. Every backend that brings its
+// logits to the host uses it, and one that samples on its device is compared with it. Pure functions; any thread.
+//
+// Order: log-probabilities come from the log-softmax of the untouched logits. The choice of a token then takes
+//   1. logit_bias, added;
+//   2. the mask of allowed tokens;
+//   3. penalties: repetition over prompt and output (Keskar et al. 2019, CTRL: positive logits are divided, others
+//      multiplied), then presence and frequency over the output (as OpenAI documents: logit - count * frequency -
+//      (count > 0) * presence);
+//   4. temperature; 0 ends here with the largest logit, ties to the lowest id;
+//   5. top_k: the k largest, ties to the lowest ids;
+//   6. top_p: of those, renormalised, the shortest run from the likeliest on whose probabilities reach top_p;
+//   7. min_p: of those, the ones at least min_p times as likely as the likeliest;
+//   8. the largest of logit / temperature + Gumbel noise (the Gumbel-max trick: a sample of the softmax).
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "backend/step_plan.h"
+
+namespace cortex {
+
+// Whether the row must go through the head at all.
+bool wants_logits(const WantedRow& wanted);
+
+// `logits` [vocabulary], empty when only the hidden state is wanted; `hidden` [hidden], empty unless wanted. Values
+// that are not finite give a result with finite = false and nothing else. The mask, where there is one, allows at least
+// one token; ids are below the vocabulary (plan_check.h).
+RowResult sample_row(std::span<const float> logits, std::span<const float> hidden, const WantedRow& wanted);
+
+// Standard Gumbel noise of one token at one position: nothing else enters, so a result does not depend on how it was
+// reached. The generator is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): the
+// token counts along the stream that seed and position select.
+double gumbel_noise(std::uint64_t seed, std::int64_t position, TokenId token);
+
+}  // namespace cortex
