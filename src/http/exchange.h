@@ -16,8 +16,11 @@ struct HttpRequest {
   std::string method;  // "GET", "HEAD", "POST", "DELETE", "OPTIONS"
   std::string path;    // decoded once, without the query
   std::string body;
+  std::string path_id;        // what the route's {id} stands for, or empty
   std::string authorization;  // the field's value, or empty
+  std::string key_id;         // names the API key without telling it; empty where none is asked for
   std::string id;             // x-request-id: the client's if it is well-formed, else "req_" + 24 base62
+  std::string owner;          // a digest of the API key that asks, or empty without keys
   bool loopback = true;       // the peer is on this machine
 };
 
@@ -28,8 +31,11 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 class HttpReply {
  public:
   virtual ~HttpReply() = default;
-  virtual void respond(int status, HttpHeaders headers, std::string body) = 0;
-  // Sends the status line and headers with the first write.
+  // After start_stream() it replaces the stream as long as nothing of it has left, so that an early failure gets its
+  // own status. False, and nothing sent, when it is too late for that.
+  virtual bool respond(int status, HttpHeaders headers, std::string body) = 0;
+  // Sends the status line and headers with the first write; for text/event-stream the listener writes ": ping" comments
+  // into silences, the first of which takes the headers along.
   virtual void start_stream(int status, HttpHeaders headers) = 0;
   virtual void write(std::string bytes) = 0;
   // Ends the stream; `clean` false closes the connection so that the peer sees a cut stream.
