@@ -1,0 +1,45 @@
+#include "backend/cpu/weight_matrix.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+
+namespace cortex {
+
+WeightMatrix WeightReader::read(std::initializer_list<const Weight*> parts) {
+  WeightMatrix matrix;
+  for (const Weight* part : parts) {
+    matrix.columns = static_cast<int>(part->tensor.columns());
+    matrix.rows += static_cast<int>(part->tensor.rows());
+  }
+  std::size_t elements = 0;
+  for (const Weight* part : parts) elements += static_cast<std::size_t>(part->tensor.elements());
+  CORTEX_CHECK(elements == static_cast<std::size_t>(matrix.rows) * static_cast<std::size_t>(matrix.columns));
+  matrix.values = MappedMemory(elements * sizeof(float));
+  float* to = matrix.values.floats();
+  for (const Weight* part : parts) to += append(*part, to);
+  return matrix;
+}
+
+WeightMatrix WeightReader::read_vector(std::initializer_list<const Weight*> parts) {
+  WeightMatrix vector;
+  vector.rows = 1;
+  for (const Weight* part : parts) vector.columns += static_cast<int>(part->tensor.elements());
+  vector.values = MappedMemory(static_cast<std::size_t>(vector.columns) * sizeof(float));
+  float* to = vector.values.floats();
+  for (const Weight* part : parts) to += append(*part, to);
+  return vector;
+}
+
+std::size_t WeightReader::append(const Weight& weight, float* to) {
+  const std::vector<float> values = read_weight(weight);
+  std::copy(values.begin(), values.end(), to);
+  read_elements_ += values.size();
+  if (progress_) {
+    progress_(std::min(1.0, static_cast<double>(read_elements_) / static_cast<double>(total_elements_)));
+  }
+  return values.size();
+}
+
+}  // namespace cortex
