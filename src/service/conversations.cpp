@@ -1,0 +1,205 @@
+#include "service/conversations.h"
+
+#include <fmt/core.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "base/error.h"
+#include "base/identifier.h"
+#include "base/log.h"
+
+namespace cortex {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+
+constexpr const char* kSchema = R"sql(
+  CREATE TABLE IF NOT EXISTS conversation (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    model TEXT NOT NULL,
+    created_s INTEGER NOT NULL,
+    used_ms INTEGER NOT NULL,
+    turns INTEGER NOT NULL);
+  CREATE INDEX IF NOT EXISTS conversation_by_use ON conversation (used_ms);
+  CREATE TABLE IF NOT EXISTS message (
+    conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (conversation, position)) WITHOUT ROWID;
+)sql";
+
+std::unique_ptr<Database> open_database(const std::filesystem::path& file) {
+  auto database = std::make_unique<Database>(file);
+  database->execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
+  Statement version(*database, "PRAGMA user_version");
+  version.step();
+  if (version.integer(0) > kSchemaVersion) {
+    throw Error(ErrorCode::invalid_path, fmt::format("{}: was written by a newer version (schema {}, known up to {})",
+                                                     file.string(), version.integer(0), kSchemaVersion));
+  }
+  database->execute(kSchema);
+  database->execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str());
+  return database;
+}
+
+Error not_found(const std::string& id) {
+  return Error(ErrorCode::conversation_not_found,
+               fmt::format("conversation_id: there is no conversation {:?}", id.substr(0, 64)), "conversation_id");
+}
+
+}  // namespace
+
+Conversations::Conversations(const std::filesystem::path& file, ConversationLimits limits, const Clock& clock)
+    : limits_(limits), clock_(clock) {
+  const bool in_memory = file == ":memory:";
+  try {
+    if (!in_memory && file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
+    try {
+      database_ = open_database(file);
+    } catch (const std::runtime_error& error) {
+      if (in_memory || !std::filesystem::exists(file)) throw;
+      const std::filesystem::path aside = file.string() + ".damaged";
+      log_error(fmt::format("{}: {}; moved to {}, starting without earlier conversations", file.string(), error.what(),
+                            aside.string()));
+      std::filesystem::rename(file, aside);
+      database_ = open_database(file);
+    }
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(ErrorCode::invalid_path,
+                fmt::format("conversations can't be kept in {}: {}", file.string(), error.what()));
+  }
+}
+
+std::int64_t Conversations::now_ms() const {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.wall_now().time_since_epoch()).count();
+}
+
+void Conversations::drop_expired() {
+  const auto keep_ms = std::chrono::duration_cast<std::chrono::milliseconds>(limits_.keep).count();
+  Statement(*database_, "DELETE FROM conversation WHERE used_ms < ?").bind(now_ms() - keep_ms).step();
+}
+
+Conversation Conversations::load(const std::string& id, const std::string& owner) {
+  drop_expired();
+  Statement head(*database_, "SELECT model, created_s FROM conversation WHERE id = ? AND owner = ?");
+  if (!head.bind(id).bind(owner).step()) throw not_found(id);
+  Conversation found{id, head.text(0), head.integer(1), {}};
+  Statement messages(*database_, "SELECT role, content FROM message WHERE conversation = ? ORDER BY position");
+  messages.bind(id);
+  while (messages.step()) found.messages.push_back({messages.text(0), messages.text(1)});
+  return found;
+}
+
+Conversation Conversations::get(const std::string& id, const std::string& owner) {
+  std::lock_guard lock(mutex_);
+  return load(id, owner);
+}
+
+void Conversations::remove(const std::string& id, const std::string& owner) {
+  std::lock_guard lock(mutex_);
+  load(id, owner);
+  Statement(*database_, "DELETE FROM conversation WHERE id = ?").bind(id).step();
+}
+
+int Conversations::count() {
+  std::lock_guard lock(mutex_);
+  drop_expired();
+  Statement counted(*database_, "SELECT count(*) FROM conversation");
+  counted.step();
+  return static_cast<int>(counted.integer(0));
+}
+
+std::unique_ptr<Conversations::Turn> Conversations::create(const std::string& model, const std::string& owner) {
+  const std::int64_t created_s = now_ms() / 1000;
+  Conversation conversation{make_identifier("conv_"), model, created_s, {}};
+  std::lock_guard lock(mutex_);
+  busy_.insert(conversation.id);
+  return std::unique_ptr<Turn>(new Turn(*this, std::move(conversation), owner, true));
+}
+
+std::unique_ptr<Conversations::Turn> Conversations::resume(const std::string& id, const std::string& owner) {
+  std::lock_guard lock(mutex_);
+  Conversation conversation = load(id, owner);
+  if (!busy_.insert(id).second) {
+    throw Error(ErrorCode::conversation_busy, fmt::format("conversation_id: {:?} is still answering its last turn", id),
+                "conversation_id");
+  }
+  return std::unique_ptr<Turn>(new Turn(*this, std::move(conversation), owner, false));
+}
+
+void Conversations::release(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  busy_.erase(id);
+}
+
+void Conversations::insert(const Turn& turn, const std::vector<Message>& messages) {
+  Database& database = *database_;
+  if (turn.is_first()) {
+    Statement(database,
+              "INSERT INTO conversation (id, owner, model, created_s, used_ms, turns) VALUES (?, ?, ?, ?, ?, 1)")
+        .bind(turn.id())
+        .bind(turn.owner_)
+        .bind(turn.model())
+        .bind(turn.conversation_.created_s)
+        .bind(now_ms())
+        .step();
+  } else {
+    Statement update(database, "UPDATE conversation SET used_ms = ?, turns = turns + 1 WHERE id = ? RETURNING id");
+    if (!update.bind(now_ms()).bind(turn.id()).step()) throw not_found(turn.id());
+    while (update.step()) {
+    }
+  }
+  auto position = static_cast<std::int64_t>(turn.history().size());
+  for (const auto& message : messages) {
+    Statement(database, "INSERT INTO message (conversation, position, role, content) VALUES (?, ?, ?, ?)")
+        .bind(turn.id())
+        .bind(position++)
+        .bind(message.role)
+        .bind(message.content)
+        .step();
+  }
+}
+
+void Conversations::drop_above_the_limit() {
+  Statement counted(*database_, "SELECT count(*) FROM conversation");
+  counted.step();
+  std::int64_t excess = counted.integer(0) - limits_.most;
+  if (excess <= 0) return;
+  std::vector<std::string> victims;
+  Statement oldest(*database_, "SELECT id FROM conversation ORDER BY turns > 1, used_ms, rowid");
+  while (excess > 0 && oldest.step()) {
+    if (busy_.contains(oldest.text(0))) continue;
+    victims.push_back(oldest.text(0));
+    --excess;
+  }
+  for (const auto& id : victims) {
+    Statement(*database_, "DELETE FROM conversation WHERE id = ?").bind(id).step();
+  }
+}
+
+Conversations::Turn::Turn(Conversations& conversations, Conversation conversation, std::string owner, bool first)
+    : conversations_(conversations), conversation_(std::move(conversation)), owner_(std::move(owner)), first_(first) {}
+
+Conversations::Turn::~Turn() { conversations_.release(id()); }
+
+void Conversations::Turn::commit(const std::vector<Message>& messages) {
+  std::lock_guard lock(conversations_.mutex_);
+  try {
+    Transaction transaction(*conversations_.database_);
+    conversations_.insert(*this, messages);
+    conversations_.drop_above_the_limit();
+    transaction.commit();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    log_error(fmt::format("conversation {} could not be stored: {}", id(), error.what()));
+    throw Error(ErrorCode::internal_error, "the conversation could not be stored");
+  }
+}
+
+}  // namespace cortex

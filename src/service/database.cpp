@@ -1,0 +1,82 @@
+#include "service/database.h"
+
+#include <sqlite3.h>
+
+#include <stdexcept>
+
+namespace cortex {
+namespace {
+
+constexpr int kBusyTimeoutMs = 5000;
+
+void require(int result, sqlite3* connection) {
+  if (result != SQLITE_OK) throw std::runtime_error(std::string("SQLite: ") + sqlite3_errmsg(connection));
+}
+
+}  // namespace
+
+void Database::Close::operator()(sqlite3* connection) const { sqlite3_close(connection); }
+void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+
+Database::Database(const std::filesystem::path& path) {
+  sqlite3* connection = nullptr;
+  const int result = sqlite3_open_v2(path.c_str(), &connection, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
+  connection_.reset(connection);
+  require(result, connection);
+  sqlite3_busy_timeout(connection, kBusyTimeoutMs);
+}
+
+void Database::execute(const char* statements) {
+  require(sqlite3_exec(connection_.get(), statements, nullptr, nullptr, nullptr), connection_.get());
+}
+
+Statement::Statement(Database& database, std::string_view sql) {
+  sqlite3* connection = database.connection_.get();
+  sqlite3_stmt* statement = nullptr;
+  require(sqlite3_prepare_v2(connection, sql.data(), static_cast<int>(sql.size()), &statement, nullptr), connection);
+  statement_.reset(statement);
+}
+
+Statement& Statement::bind(std::string_view text) {
+  require(sqlite3_bind_text64(statement_.get(), ++bound_, text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8),
+          sqlite3_db_handle(statement_.get()));
+  return *this;
+}
+
+Statement& Statement::bind(std::int64_t value) {
+  require(sqlite3_bind_int64(statement_.get(), ++bound_, value), sqlite3_db_handle(statement_.get()));
+  return *this;
+}
+
+bool Statement::step() {
+  const int result = sqlite3_step(statement_.get());
+  if (result == SQLITE_ROW) return true;
+  if (result == SQLITE_DONE) return false;
+  throw std::runtime_error(std::string("SQLite: ") + sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+}
+
+std::string Statement::text(int column) const {
+  const void* bytes = sqlite3_column_blob(statement_.get(), column);
+  const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));
+  return bytes ? std::string(static_cast<const char*>(bytes), size) : std::string();
+}
+
+std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+
+Transaction::Transaction(Database& database) : database_(database) { database_.execute("BEGIN IMMEDIATE"); }
+
+Transaction::~Transaction() {
+  if (!open_) return;
+  try {
+    database_.execute("ROLLBACK");
+  } catch (const std::exception&) {
+    // SQLite has rolled back by itself already.
+  }
+}
+
+void Transaction::commit() {
+  database_.execute("COMMIT");
+  open_ = false;
+}
+
+}  // namespace cortex

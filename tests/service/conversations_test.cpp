@@ -1,0 +1,193 @@
+#include "service/conversations.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "fakes/fake_clock.h"
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::StartsWith;
+
+const Message kHello{"user", "Hello"};
+const Message kHi{"assistant", "Hi!"};
+
+class ConversationsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "cortex-conversations-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::unique_ptr<Conversations> open(ConversationLimits limits = {}) {
+    return std::make_unique<Conversations>(directory_ / "state" / "conversations.db", limits, clock_);
+  }
+
+  // One conversation with `turns` turns; returns its id.
+  std::string talk(Conversations& conversations, int turns, const std::string& owner = "") {
+    auto turn = conversations.create("m", owner);
+    const std::string id = turn->id();
+    turn->commit({kHello, kHi});
+    turn.reset();
+    for (int i = 1; i < turns; ++i) conversations.resume(id, owner)->commit({kHello, kHi});
+    clock_.advance(1ms);
+    return id;
+  }
+
+  ErrorCode code_of_get(Conversations& conversations, const std::string& id, const std::string& owner = "") {
+    try {
+      conversations.get(id, owner);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    ADD_FAILURE() << id << " was found";
+    return ErrorCode::internal_error;
+  }
+
+  std::filesystem::path directory_;
+  FakeClock clock_;
+};
+
+TEST_F(ConversationsTest, KeepWhatWasCommittedAcrossARestart) {
+  std::string id;
+  {
+    auto conversations = open();
+    id = talk(*conversations, 2);
+    EXPECT_THAT(id, StartsWith("conv_"));
+  }
+  const Conversation found = open()->get(id, "");
+  EXPECT_EQ(found.model, "m");
+  EXPECT_EQ(found.created_s, 1'700'001'000);
+  EXPECT_THAT(found.messages, ElementsAre(kHello, kHi, kHello, kHi));
+}
+
+TEST_F(ConversationsTest, ATurnThatIsNotCommittedLeavesNoTrace) {
+  auto conversations = open();
+  std::string id;
+  {
+    auto turn = conversations->create("m", "");
+    id = turn->id();
+  }
+  EXPECT_EQ(code_of_get(*conversations, id), ErrorCode::conversation_not_found);
+  EXPECT_EQ(conversations->count(), 0);
+}
+
+TEST_F(ConversationsTest, HaveOneOpenTurnAtMost) {
+  auto conversations = open();
+  const std::string id = talk(*conversations, 1);
+  auto turn = conversations->resume(id, "");
+  try {
+    conversations->resume(id, "");
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::conversation_busy);
+  }
+  turn.reset();
+  EXPECT_THAT(conversations->resume(id, "")->history(), ElementsAre(kHello, kHi));
+}
+
+TEST_F(ConversationsTest, AnotherOwnersIsIndistinguishableFromNone) {
+  auto conversations = open();
+  const std::string id = talk(*conversations, 1, "alice");
+  EXPECT_EQ(code_of_get(*conversations, id, "bob"), ErrorCode::conversation_not_found);
+  EXPECT_THROW(conversations->remove(id, "bob"), Error);
+  EXPECT_THROW(conversations->resume(id, "bob"), Error);
+  EXPECT_EQ(conversations->get(id, "alice").id, id);
+}
+
+TEST_F(ConversationsTest, RemovalIsForGood) {
+  auto conversations = open();
+  const std::string id = talk(*conversations, 1);
+  conversations->remove(id, "");
+  EXPECT_EQ(code_of_get(*conversations, id), ErrorCode::conversation_not_found);
+}
+
+TEST_F(ConversationsTest, ATurnOfARemovedConversationCanNotBeCommitted) {
+  auto conversations = open();
+  const std::string id = talk(*conversations, 1);
+  auto turn = conversations->resume(id, "");
+  conversations->remove(id, "");
+  try {
+    turn->commit({kHello, kHi});
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::conversation_not_found);
+  }
+  EXPECT_EQ(conversations->count(), 0);
+}
+
+TEST_F(ConversationsTest, ExpireAfterTheirLastUse) {
+  auto conversations = open({.most = 10, .keep = 100s});
+  const std::string used = talk(*conversations, 1);
+  const std::string left = talk(*conversations, 1);
+  clock_.advance(60s);
+  conversations->resume(used, "")->commit({kHello, kHi});
+  clock_.advance(60s);
+  EXPECT_EQ(conversations->get(used, "").messages.size(), 4u);
+  EXPECT_EQ(code_of_get(*conversations, left), ErrorCode::conversation_not_found);
+}
+
+TEST_F(ConversationsTest, AboveTheLimitSingleTurnsGoFirstThenTheLeastRecentlyUsed) {
+  auto conversations = open({.most = 3, .keep = 86400s});
+  const std::string long_old = talk(*conversations, 2);
+  const std::string short_old = talk(*conversations, 1);
+  const std::string long_new = talk(*conversations, 2);
+  const std::string short_new = talk(*conversations, 1);
+  EXPECT_EQ(code_of_get(*conversations, short_old), ErrorCode::conversation_not_found);
+  talk(*conversations, 2);
+  EXPECT_EQ(code_of_get(*conversations, short_new), ErrorCode::conversation_not_found);
+  // No single one is left but the newcomer, which its client is about to use: the least recently used goes.
+  const std::string last = talk(*conversations, 1);
+  EXPECT_EQ(conversations->count(), 3);
+  EXPECT_EQ(conversations->get(last, "").messages.size(), 2u);
+  EXPECT_EQ(conversations->get(long_new, "").messages.size(), 4u);
+  EXPECT_EQ(code_of_get(*conversations, long_old), ErrorCode::conversation_not_found);
+}
+
+TEST_F(ConversationsTest, OneWithAnOpenTurnIsNotDropped) {
+  auto conversations = open({.most = 1, .keep = 86400s});
+  const std::string busy = talk(*conversations, 1);
+  auto turn = conversations->resume(busy, "");
+  const std::string other = talk(*conversations, 2);
+  turn->commit({kHello, kHi});
+  EXPECT_EQ(conversations->get(busy, "").messages.size(), 4u);
+  EXPECT_EQ(code_of_get(*conversations, other), ErrorCode::conversation_not_found);
+}
+
+TEST_F(ConversationsTest, AFileThatIsNoDatabaseIsMovedAside) {
+  std::filesystem::create_directories(directory_ / "state");
+  std::ofstream(directory_ / "state" / "conversations.db") << std::string(5000, 'x');
+  auto conversations = open();
+  EXPECT_EQ(conversations->count(), 0);
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "state" / "conversations.db.damaged"));
+}
+
+TEST_F(ConversationsTest, APlaceThatTakesNothingIsAnInvalidPath) {
+  std::ofstream(directory_ / "state") << "a file where the directory should be";
+  try {
+    open();
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_path);
+  }
+}
+
+TEST_F(ConversationsTest, KeepEveryByteOfAMessage) {
+  auto conversations = open();
+  const std::string content("a\0b 'quoted' \"双\" 🙂", 24);
+  auto turn = conversations->create("m", "");
+  const std::string id = turn->id();
+  turn->commit({{"user", content}});
+  EXPECT_EQ(conversations->get(id, "").messages.front().content, content);
+}
+
+}  // namespace
+}  // namespace cortex

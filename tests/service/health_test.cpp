@@ -1,0 +1,110 @@
+#include "service/health.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+
+const std::chrono::steady_clock::time_point kNow{1h};
+
+EngineStatus healthy() {
+  EngineStatus engine;
+  engine.state = EngineState::running;
+  engine.last_tick = kNow - 10ms;
+  ModelStatus model;
+  model.name = "m";
+  model.state = ModelState::ready;
+  engine.models = {model};
+  return engine;
+}
+
+std::vector<std::string> codes(const Health& health) {
+  std::vector<std::string> codes;
+  for (const auto& reason : health.reasons) codes.push_back(reason.code);
+  return codes;
+}
+
+TEST(Health, IsOkWhileTheEngineTicksAndItsModelsAreReady) {
+  const Health health = assess(healthy(), false, kNow, {});
+  EXPECT_EQ(health.status, HealthStatus::ok);
+  EXPECT_TRUE(health.ready());
+  EXPECT_TRUE(health.reasons.empty());
+}
+
+TEST(Health, AnUnloadedModelIsNoReason) {
+  EngineStatus engine = healthy();
+  engine.models[0].state = ModelState::unloaded;
+  EXPECT_EQ(assess(engine, false, kNow, {}).status, HealthStatus::ok);
+}
+
+TEST(Health, ALoadingModelMakesItLoading) {
+  EngineStatus engine = healthy();
+  engine.models[0].state = ModelState::loading;
+  engine.models[0].progress = 0.5;
+  const Health health = assess(engine, false, kNow, {});
+  EXPECT_EQ(health.status, HealthStatus::loading);
+  EXPECT_FALSE(health.ready());
+  EXPECT_THAT(codes(health), ElementsAre("model_loading"));
+  EXPECT_NE(health.reasons[0].message.find("50 %"), std::string::npos) << health.reasons[0].message;
+}
+
+TEST(Health, WithoutAModelItIsNotReady) {
+  EngineStatus engine = healthy();
+  engine.models.clear();
+  EXPECT_THAT(codes(assess(engine, false, kNow, {})), ElementsAre("no_model"));
+}
+
+TEST(Health, AFailedModelDegrades) {
+  EngineStatus engine = healthy();
+  engine.models[0].state = ModelState::failed;
+  engine.models[0].failure = "the disk is gone";
+  const Health health = assess(engine, false, kNow, {});
+  EXPECT_EQ(health.status, HealthStatus::degraded);
+  EXPECT_TRUE(health.ready());
+}
+
+TEST(Health, AnEngineThatDoesNotTickIsStalled) {
+  EngineStatus engine = healthy();
+  engine.last_tick = kNow - 31s;
+  const Health health = assess(engine, false, kNow, {.stall_after = 30s});
+  EXPECT_EQ(health.status, HealthStatus::unavailable);
+  EXPECT_THAT(codes(health), ElementsAre("engine_stalled"));
+  EXPECT_EQ(health.reasons[0].message, "no tick for 31 s");
+}
+
+TEST(Health, ToldStatesOfTheEngineMakeItUnavailable) {
+  const std::pair<EngineState, const char*> cases[] = {{EngineState::dead, "engine_dead"},
+                                                       {EngineState::restarting, "engine_restarting"},
+                                                       {EngineState::stalled, "engine_stalled"},
+                                                       {EngineState::failing, "engine_failing"}};
+  for (const auto& [state, code] : cases) {
+    EngineStatus engine = healthy();
+    engine.state = state;
+    const Health health = assess(engine, false, kNow, {});
+    EXPECT_EQ(health.status, HealthStatus::unavailable) << code;
+    EXPECT_THAT(codes(health), ElementsAre(code));
+  }
+}
+
+TEST(Health, ThreeFailedStepsInARowAreFailing) {
+  EngineStatus engine = healthy();
+  engine.consecutive_failures = 2;
+  EXPECT_EQ(assess(engine, false, kNow, {}).status, HealthStatus::ok);
+  engine.consecutive_failures = 3;
+  EXPECT_THAT(codes(assess(engine, false, kNow, {})), ElementsAre("engine_failing"));
+}
+
+TEST(Health, DrainingWinsOverLoading) {
+  EngineStatus engine = healthy();
+  engine.models[0].state = ModelState::loading;
+  const Health health = assess(engine, true, kNow, {});
+  EXPECT_EQ(health.status, HealthStatus::draining);
+  EXPECT_THAT(codes(health), ElementsAre("model_loading", "draining"));
+}
+
+}  // namespace
+}  // namespace cortex
