@@ -27,4 +27,11 @@ HttpHeaders error_headers(const Error& error, Dialect dialect, std::optional<dou
 void respond_error(HttpReply& reply, const Error& error, Dialect dialect, std::string_view request_id,
                    std::optional<double> retry_after_s = {});
 
+// The same in place of a stream nothing of which has left yet. False, and nothing sent, if some of it has.
+bool respond_error_unless_begun(HttpReply& reply, const Error& error, Dialect dialect, std::string_view request_id,
+                                std::optional<double> retry_after_s = {});
+
+// What a message may repeat of the input: at most 64 bytes, cut between characters, in double quotes.
+std::string excerpt(std::string_view input);
+
 }  // namespace cortex

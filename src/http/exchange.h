@@ -20,7 +20,6 @@ struct HttpRequest {
   std::string authorization;  // the field's value, or empty
   std::string key_id;         // names the API key without telling it; empty where none is asked for
   std::string id;             // x-request-id: the client's if it is well-formed, else "req_" + 24 base62
-  std::string owner;          // a digest of the API key that asks, or empty without keys
   bool loopback = true;       // the peer is on this machine
 };
 

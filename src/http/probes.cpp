@@ -1,0 +1,151 @@
+#include "http/probes.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/json_writer.h"
+#include "base/resident_memory.h"
+#include "http/dialect/fields.h"
+
+namespace cortex {
+namespace {
+
+HttpHeaders unready_headers(const Health& health) {
+  if (health.ready()) return {};
+  const double seconds = retry_after_s(health);
+  return {{"Retry-After", fmt::format("{:.0f}", std::ceil(seconds))},
+          {"retry-after-ms", fmt::format("{:.0f}", seconds * 1000)}};
+}
+
+int status_of(const Health& health) { return health.ready() ? 200 : 503; }
+
+void write_age(JsonWriter& json, std::string_view name, std::chrono::steady_clock::time_point then,
+               std::chrono::steady_clock::time_point now) {
+  json.key(name).integer(std::max<std::int64_t>(0, std::llround(milliseconds_between(then, now))));
+}
+
+void write_models(JsonWriter& json, const Models& models, const EngineStatus& engine) {
+  json.key("models").begin_array();
+  for (const auto& model : models.all()) {
+    const auto same = [&](const ModelStatus& status) { return status.name == model.name; };
+    const auto status = std::find_if(engine.models.begin(), engine.models.end(), same);
+    const bool known = status != engine.models.end();
+    json.begin_object().key("id").string(model.name).key("kind").string(name_of(model.kind));
+    json.key("state").string(name_of(known ? status->state : ModelState::loading));
+    json.key("context_length").integer(model.context_tokens);
+    json.key("bytes").unsigned_integer(known ? status->bytes : 0);
+    if (model.can(Task::rerank)) json.key("rerank").string("cosine");
+    if (known && status->state == ModelState::loading) json.key("progress").number(status->progress);
+    json.end_object();
+  }
+  json.end_array();
+}
+
+void write_engine(JsonWriter& json, const EngineStatus& engine, std::chrono::steady_clock::time_point now) {
+  json.key("engine").begin_object();
+  json.key("backend").string(engine.backend).key("device").string(engine.device);
+  json.key("state").string(name_of(engine.state));
+  write_age(json, "last_tick_age_ms", engine.last_tick, now);
+  if (engine.last_step) {
+    write_age(json, "last_step_age_ms", *engine.last_step, now);
+  } else {
+    json.key("last_step_age_ms").null();
+  }
+  json.key("steps").unsigned_integer(engine.steps).key("restarts").integer(engine.restarts);
+  json.key("running").integer(engine.running).key("waiting").integer(engine.waiting).end_object();
+}
+
+// Nothing acts on memory and heat yet: source "none" and level 0 say so; the byte counts are measured.
+void write_guards(JsonWriter& json, const EngineStatus& engine, double since_s) {
+  const std::uint64_t used = resident_bytes() + engine.memory_bytes;
+  const std::uint64_t ceiling = memory_ceiling_bytes();
+  const double pressure = static_cast<double>(used) / static_cast<double>(ceiling);
+  json.key("guards").begin_object().key("memory").begin_object();
+  json.key("level")
+      .integer(0)
+      .key("pressure")
+      .number(std::round(pressure * 1000) / 1000)
+      .key("used_bytes")
+      .unsigned_integer(used);
+  json.key("ceiling_bytes").unsigned_integer(ceiling);
+  json.key("source").string("none").key("stale").boolean(false).key("since_s").number(since_s).end_object();
+  json.key("thermal").begin_object().key("level").integer(0).key("state").string("unknown");
+  json.key("source")
+      .string("none")
+      .key("stale")
+      .boolean(false)
+      .key("since_s")
+      .number(since_s)
+      .end_object()
+      .end_object();
+}
+
+}  // namespace
+
+Probes::Probes(const Models& models, const Engine& engine, HealthRules rules, const Clock& clock)
+    : models_(models), engine_(engine), rules_(rules), clock_(clock), started_(clock.steady_now()) {}
+
+Health Probes::assess_now(EngineStatus* engine) {
+  *engine = engine_.status();
+  const Health health = assess(*engine, draining_, clock_.steady_now(), rules_);
+  if (health.ready()) was_ready_ = true;
+  return health;
+}
+
+std::string Probes::health_json(const Health& health, const EngineStatus& engine, bool anonymous) const {
+  const auto now = clock_.steady_now();
+  JsonWriter json;
+  json.begin_object().key("status").string(name_of(health.status)).key("reasons").begin_array();
+  for (const auto& reason : health.reasons) {
+    json.begin_object().key("code").string(reason.code).key("message").string(reason.message).end_object();
+  }
+  json.end_array();
+  if (anonymous) return json.end_object().take();
+  json.key("warnings").begin_array().end_array().key("version").string(CORTEX_VERSION);
+  const double uptime_s = std::round(milliseconds_between(started_, now)) / 1000;
+  json.key("uptime_s").number(uptime_s);
+  write_models(json, models_, engine);
+  write_engine(json, engine, now);
+  write_guards(json, engine, uptime_s);
+  json.key("disk").begin_object().key("state").string("off").key("used_bytes").integer(0);
+  return json.key("quota_bytes").integer(0).end_object().end_object().take();
+}
+
+void Probes::healthz(HttpReply& reply, bool anonymous) {
+  EngineStatus engine;
+  const Health health = assess_now(&engine);
+  respond_json(reply, status_of(health), health_json(health, engine, anonymous), unready_headers(health));
+}
+
+void Probes::livez(HttpReply& reply) {
+  const bool dead = engine_.status().state == EngineState::dead;
+  respond_json(reply, dead ? 503 : 200, dead ? R"({"status":"dead"})" : R"({"status":"ok"})");
+}
+
+void Probes::readyz(HttpReply& reply) {
+  EngineStatus engine;
+  const Health health = assess_now(&engine);
+  respond_json(reply, status_of(health), fmt::format(R"({{"status":"{}"}})", name_of(health.status)),
+               unready_headers(health));
+}
+
+void Probes::startupz(HttpReply& reply) {
+  EngineStatus engine;
+  const Health health = assess_now(&engine);
+  respond_json(reply, was_ready_ ? 200 : 503, fmt::format(R"({{"status":"{}"}})", name_of(health.status)),
+               was_ready_ ? HttpHeaders{} : unready_headers(health));
+}
+
+void Probes::health(HttpReply& reply) {
+  EngineStatus engine;
+  const Health health = assess_now(&engine);
+  respond_json(reply, status_of(health),
+               health.ready() ? R"({"status":"ok"})"
+                              : R"({"error":{"message":"Loading model","type":"unavailable_error","code":503}})",
+               unready_headers(health));
+}
+
+}  // namespace cortex
