@@ -1,0 +1,201 @@
+#include "backend/cpu/portable.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace cortex {
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats random_floats(std::mt19937& random, std::size_t size, float spread = 1.0f) {
+  std::normal_distribution<float> normal(0.0f, spread);
+  Floats values(size);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+TEST(Portable, MatmulAgreesWithDoubleLoops) {
+  std::mt19937 random(1);
+  for (const int rows : {1, 2, 3, 4, 5, 9}) {
+    for (const int columns : {1, 7, 15, 16, 17, 64, 100, 576}) {
+      for (const int outputs : {1, 2, 3, 17, 33}) {
+        const auto stride = static_cast<std::size_t>(columns) + 3;
+        const Floats x = random_floats(random, static_cast<std::size_t>(rows) * stride);
+        const Floats weight = random_floats(random, static_cast<std::size_t>(outputs * columns));
+        const auto out_stride = static_cast<std::size_t>(outputs) + 2;
+        Floats out(static_cast<std::size_t>(rows) * out_stride, -7.0f);
+        const int begin = outputs / 3;
+        matmul(x.data(), stride, rows, weight.data(), columns, begin, outputs, out.data(), out_stride);
+        for (int r = 0; r < rows; ++r) {
+          for (std::size_t n = 0; n < out_stride; ++n) {
+            double expected = 0.0;
+            double magnitude = 0.0;
+            const bool computed = static_cast<int>(n) >= begin && static_cast<int>(n) < outputs;
+            for (int k = 0; computed && k < columns; ++k) {
+              const double term =
+                  static_cast<double>(x[static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(k)]) *
+                  weight[n * static_cast<std::size_t>(columns) + static_cast<std::size_t>(k)];
+              expected += term;
+              magnitude += std::abs(term);
+            }
+            const float got = out[static_cast<std::size_t>(r) * out_stride + n];
+            if (!computed) {
+              ASSERT_EQ(got, -7.0f) << "wrote outside its outputs";
+            } else {
+              ASSERT_NEAR(got, expected, 3e-6 * magnitude + 1e-12) << rows << "x" << columns << "x" << outputs;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Portable, MatmulRowIsTheSameBitsInAnyCompany) {
+  std::mt19937 random(2);
+  constexpr int kRows = 11;
+  for (const int columns : {5, 16, 75, 576}) {
+    constexpr int kOutputs = 37;
+    const auto stride = static_cast<std::size_t>(columns);
+    const Floats x = random_floats(random, kRows * stride);
+    const Floats weight = random_floats(random, kOutputs * stride);
+    Floats together(kRows * kOutputs);
+    matmul(x.data(), stride, kRows, weight.data(), columns, 0, kOutputs, together.data(), kOutputs);
+    for (std::size_t r = 0; r < kRows; ++r) {
+      Floats alone(kOutputs);
+      const int cut = static_cast<int>(r) * 3;  // as two threads would share the outputs
+      matmul(x.data() + r * stride, stride, 1, weight.data(), columns, 0, cut, alone.data(), kOutputs);
+      matmul(x.data() + r * stride, stride, 1, weight.data(), columns, cut, kOutputs, alone.data(), kOutputs);
+      ASSERT_EQ(std::memcmp(alone.data(), together.data() + r * kOutputs, sizeof(float) * kOutputs), 0) << columns;
+    }
+  }
+}
+
+TEST(Portable, NormsAgreeWithDoubleLoops) {
+  std::mt19937 random(3);
+  for (const int size : {1, 2, 15, 16, 17, 48, 65, 576}) {
+    const auto n = static_cast<std::size_t>(size);
+    const Floats x = random_floats(random, n, 2.0f);
+    const Floats weight = random_floats(random, n);
+    const Floats bias = random_floats(random, n);
+    double mean = 0.0, squares = 0.0, variance = 0.0;
+    for (const float v : x) mean += v / static_cast<double>(size);
+    for (const float v : x) squares += static_cast<double>(v) * v / size;
+    for (const float v : x) variance += (v - mean) * (v - mean) / size;
+    Floats rms(n), layer(n);
+    rms_norm(x.data(), weight.data(), 1e-5f, size, rms.data());
+    layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, size, layer.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(rms[i], x[i] / std::sqrt(squares + 1e-5) * weight[i], 3e-6) << size;
+      EXPECT_NEAR(layer[i], (x[i] - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i], 2e-5) << size;
+    }
+  }
+}
+
+TEST(Portable, RotateTurnsPairsOfHalves) {
+  std::mt19937 random(4);
+  for (const int half : {1, 3, 8, 32}) {
+    const auto n = static_cast<std::size_t>(half);
+    const Floats before = random_floats(random, 2 * n + 2);
+    const Floats angles = random_floats(random, n);
+    Floats head = before, cosines, sines;
+    for (const float angle : angles) {
+      cosines.push_back(std::cos(angle));
+      sines.push_back(std::sin(angle));
+    }
+    rotate(head.data(), cosines.data(), sines.data(), half);
+    for (std::size_t i = 0; i < n; ++i) {
+      const double a = before[i], b = before[i + n], t = angles[i];
+      EXPECT_NEAR(head[i], a * std::cos(t) - b * std::sin(t), 1e-6);
+      EXPECT_NEAR(head[i + n], b * std::cos(t) + a * std::sin(t), 1e-6);
+    }
+    EXPECT_EQ(head[2 * n], before[2 * n]);  // beyond the pairs
+  }
+}
+
+TEST(Portable, AttentionPartsAgreeWithDoubleLoops) {
+  std::mt19937 random(5);
+  for (const int dims : {1, 8, 16, 20, 64, 80}) {
+    for (const int count : {1, 2, 16, 33}) {
+      const auto d = static_cast<std::size_t>(dims), c = static_cast<std::size_t>(count), stride = d + 5;
+      const Floats query = random_floats(random, d);
+      const Floats rows = random_floats(random, c * stride);
+      Floats scores(c);
+      score_keys(query.data(), rows.data(), stride, count, dims, 0.3f, scores.data());
+      Floats sum = random_floats(random, d);
+      const Floats before = sum;
+      add_weighted(scores.data(), rows.data(), stride, count, dims, sum.data());
+      for (std::size_t i = 0; i < c; ++i) {
+        double expected = 0.0;
+        for (std::size_t k = 0; k < d; ++k) expected += 0.3 * query[k] * rows[i * stride + k];
+        EXPECT_NEAR(scores[i], expected, 1e-5) << dims;
+      }
+      for (std::size_t k = 0; k < d; ++k) {
+        double expected = before[k];
+        for (std::size_t i = 0; i < c; ++i) expected += static_cast<double>(scores[i]) * rows[i * stride + k];
+        EXPECT_NEAR(sum[k], expected, 2e-5) << dims;
+      }
+    }
+  }
+}
+
+TEST(Portable, SoftmaxAgreesWithDoubleLoops) {
+  std::mt19937 random(6);
+  for (const int count : {1, 2, 15, 16, 17, 100, 1000}) {
+    for (const float spread : {0.5f, 10.0f, 100.0f}) {
+      const Floats before = random_floats(random, static_cast<std::size_t>(count), spread);
+      double largest = -std::numeric_limits<double>::infinity(), sum = 0.0;
+      for (const float v : before) largest = std::max<double>(largest, v);
+      for (const float v : before) sum += std::exp(v - largest);
+      Floats values = before;
+      softmax(values.data(), count);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const double expected = std::exp(before[i] - largest) / sum;
+        EXPECT_NEAR(values[i], expected, 1e-6 * expected + 1e-30) << count;
+      }
+    }
+  }
+}
+
+TEST(Portable, SoftmaxKeepsNaN) {
+  Floats values = {1.0f, std::numeric_limits<float>::quiet_NaN(), 2.0f};
+  softmax(values.data(), 3);
+  EXPECT_TRUE(std::isnan(values[1]));
+}
+
+TEST(Portable, ActivationsAgreeWithTheirFormulas) {
+  Floats inputs;
+  for (int i = -2000; i <= 2000; ++i) inputs.push_back(static_cast<float>(i) * 0.01f);
+  inputs.insert(inputs.end(), {-1e4f, 1e4f, 0.0f, 1e-20f, -100.0f, 100.0f});
+  const auto expect = [&](Activation activation, auto formula) {
+    Floats values = inputs;
+    activate(activation, values.data(), static_cast<int>(values.size()));
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const double x = inputs[i];
+      EXPECT_NEAR(values[i], formula(x), 4e-7 * std::max(1.0, std::abs(x))) << x;
+    }
+  };
+  expect(Activation::silu, [](double x) { return x / (1.0 + std::exp(-x)); });
+  expect(Activation::gelu, [](double x) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); });
+  expect(Activation::gelu_tanh, [](double x) {
+    return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+  });
+}
+
+TEST(Portable, ElementwiseOperations) {
+  Floats values = {1, 2, 3, 4, 5};
+  const Floats other = {2, 0, -1, 10, 100};
+  multiply(values.data(), other.data(), 4);
+  EXPECT_EQ(values, (Floats{2, 0, -3, 40, 5}));
+  add(values.data(), other.data(), 3);
+  EXPECT_EQ(values, (Floats{4, 0, -4, 40, 5}));
+}
+
+}  // namespace
+}  // namespace cortex
