@@ -48,14 +48,16 @@ struct EncoderModel {
   EncoderWeights weights;
 };
 
+using Network = std::variant<DecoderModel, EncoderModel>;
+
 struct Model {
   std::filesystem::path path;
   std::string architecture;
-  std::variant<DecoderModel, EncoderModel> network;
+  Network network;
   std::variant<TokenizerJson, GgufVocabulary> tokenizer;
-  std::optional<std::string> chat_template;            // Jinja source
-  std::map<std::string, std::string> special_tokens;   // "bos_token" -> "<s>", ..., for the chat template
-  std::vector<std::int32_t> stop_ids;                  // ids that end a turn
+  std::optional<std::string> chat_template;           // Jinja source
+  std::map<std::string, std::string> special_tokens;  // "bos_token" -> "<s>", ..., for the chat template
+  std::vector<std::int32_t> stop_ids;                 // ids that end a turn
   GenerationDefaults generation;
   std::uint64_t weight_bytes = 0;  // of all tensors in the files
 

@@ -87,11 +87,11 @@ struct Weight {
 std::vector<float> read_weight(const Weight& weight);
 
 struct DecoderLayerWeights {
-  Weight attention_norm, mlp_norm;                                          // [hidden]
-  Weight query, key, value, output;                                         // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
-  Weight gate, up, down;                                                    // [intermediate, hidden] twice, [hidden, intermediate]
-  std::optional<Weight> query_bias, key_bias, value_bias, output_bias;      // qkv_bias, output_bias
-  std::optional<Weight> gate_bias, up_bias, down_bias;                      // mlp_bias
+  Weight attention_norm, mlp_norm;   // [hidden]
+  Weight query, key, value, output;  // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
+  Weight gate, up, down;             // [intermediate, hidden] twice, [hidden, intermediate]
+  std::optional<Weight> query_bias, key_bias, value_bias, output_bias;  // qkv_bias, output_bias
+  std::optional<Weight> gate_bias, up_bias, down_bias;                  // mlp_bias
 };
 
 struct DecoderWeights {

@@ -39,8 +39,8 @@ struct TensorView {
 // "[64, 32]"
 std::string to_string(const std::vector<std::int64_t>& shape);
 
-// Reads `count` rows from `first_row` on into out [count, columns] as float32. Every format's value is exact but for one
-// rounding where a minimum is added. Throws Error weights_io_error when the file can't give the bytes.
+// Reads `count` rows from `first_row` on into out [count, columns] as float32. Every format's value is exact but for
+// one rounding where a minimum is added. Throws Error weights_io_error when the file can't give the bytes.
 void read_rows(const TensorView& tensor, std::int64_t first_row, std::int64_t count, std::span<float> out);
 
 }  // namespace cortex

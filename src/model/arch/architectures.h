@@ -1,0 +1,14 @@
+// What each architecture's file offers to the registry.
+#pragma once
+
+#include "model/fields.h"
+#include "model/model.h"
+#include "model/tensor_map.h"
+
+namespace cortex {
+
+Network bert_from_huggingface(const Fields& config, TensorMap* tensors);
+Network llama_from_gguf(const Fields& metadata, TensorMap* tensors);
+Network llama_from_huggingface(const Fields& config, TensorMap* tensors);
+
+}  // namespace cortex

@@ -1,0 +1,16 @@
+// The largest sizes a configuration may name. Far above any model's, and small enough that no product of two of them
+// overflows; checked before anything is allocated by them.
+#pragma once
+
+namespace cortex {
+
+inline constexpr int kMaxVocabulary = 1 << 22;
+inline constexpr int kMaxHidden = 1 << 16;
+inline constexpr int kMaxIntermediate = 1 << 20;
+inline constexpr int kMaxLayers = 1024;
+inline constexpr int kMaxHeads = 1024;
+inline constexpr int kMaxHeadDim = 1024;
+inline constexpr int kMaxContext = 1 << 24;
+inline constexpr int kMaxTokenTypes = 1024;
+
+}  // namespace cortex

@@ -1,0 +1,33 @@
+// Llama 2 and 3 and what is built like them (SmolLM2, TinyLlama, ...): pre-norm, grouped-query attention, SwiGLU.
+#include "model/arch/architectures.h"
+#include "model/arch/decoder_parts.h"
+
+namespace cortex {
+
+Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_config(config);
+  spec.qkv_bias = spec.output_bias = config.find_boolean("attention_bias").value_or(false);
+  spec.mlp_bias = config.find_boolean("mlp_bias").value_or(false);
+  check_vocabulary(config, spec.vocabulary, "model.embed_tokens.weight", *tensors);
+  DecoderWeights weights = take_decoder_weights(spec, kHuggingFaceDecoderNames, tensors);
+  tensors->ignore_suffix(".self_attn.rotary_emb.inv_freq");      // older files store what the spec computes
+  if (spec.tied_head) tensors->ignore_prefix("lm_head.weight");  // a copy of the embedding
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
+Network llama_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_metadata(metadata, "llama", *tensors);
+  spec.qkv_bias = tensors->contains("blk.0.attn_q.bias");
+  spec.output_bias = tensors->contains("blk.0.attn_output.bias");
+  spec.mlp_bias = tensors->contains("blk.0.ffn_gate.bias");
+  DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
+  for (DecoderLayerWeights& layer : weights.layers) {
+    layer.query.interleaved_heads = spec.heads;
+    layer.key.interleaved_heads = spec.kv_heads;
+    if (layer.query_bias) layer.query_bias->interleaved_heads = spec.heads;
+    if (layer.key_bias) layer.key_bias->interleaved_heads = spec.kv_heads;
+  }
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
+}  // namespace cortex

@@ -1,0 +1,148 @@
+#include "model/gguf_model.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/error.h"
+#include "model/arch/registry.h"
+#include "model/gguf.h"
+#include "model/model_folder.h"
+
+namespace cortex {
+namespace {
+
+enum TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, last = 6 };
+
+// What models write at the end of a turn, whether or not the metadata says so.
+constexpr std::array<std::string_view, 6> kTurnEnds = {"<|im_end|>",    "<|eot_id|>", "<|end|>",
+                                                       "<end_of_turn>", "<|eom_id|>", "<|endoftext|>"};
+
+constexpr std::array<std::string_view, 3> kEncoders = {"bert", "nomic-bert", "jina-bert-v2"};
+
+[[noreturn]] void fail(const Fields& metadata, std::string_view key, const std::string& what) {
+  metadata.fail(key, what, ErrorCode::invalid_tokenizer);
+}
+
+std::vector<std::string> read_texts(const Fields& metadata, std::string_view key) {
+  const auto* array = metadata.find_array(key);
+  if (!array) return {};
+  std::vector<std::string> texts;
+  texts.reserve(array->size());
+  for (const Value& value : *array) {
+    const auto* text = value.as<std::string>();
+    if (!text) fail(metadata, key, describe(value) + " in the array is not a string");
+    texts.push_back(*text);
+  }
+  return texts;
+}
+
+std::vector<std::int32_t> read_token_types(const Fields& metadata, std::size_t tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.token_type";
+  const auto* array = metadata.find_array(kKey);
+  if (!array) return std::vector<std::int32_t>(tokens, TokenType::normal);
+  if (array->size() != tokens) {
+    fail(metadata, kKey, fmt::format("{} types for {} tokens", array->size(), tokens));
+  }
+  std::vector<std::int32_t> types;
+  types.reserve(tokens);
+  for (const Value& value : *array) {
+    const auto* type = value.as<std::int64_t>();
+    if (!type || *type < TokenType::normal || *type > TokenType::last) {
+      fail(metadata, kKey, fmt::format("{} is not a type from 1 to 6", describe(value)));
+    }
+    types.push_back(static_cast<std::int32_t>(*type));
+  }
+  return types;
+}
+
+GgufVocabulary read_vocabulary(const Fields& metadata, int vocabulary) {
+  GgufVocabulary out;
+  if (!metadata.contains("tokenizer.ggml.tokens")) fail(metadata, "tokenizer.ggml.tokens", "is missing");
+  if (!metadata.contains("tokenizer.ggml.model")) fail(metadata, "tokenizer.ggml.model", "is missing");
+  out.model = metadata.text("tokenizer.ggml.model");
+  if (const auto* pre = metadata.find_text("tokenizer.ggml.pre")) out.pre = *pre;
+  out.tokens = read_texts(metadata, "tokenizer.ggml.tokens");
+  if (out.tokens.empty() || out.tokens.size() > static_cast<std::size_t>(vocabulary)) {
+    fail(metadata, "tokenizer.ggml.tokens",
+         fmt::format("{} tokens for an embedding of {} rows", out.tokens.size(), vocabulary));
+  }
+  out.token_types = read_token_types(metadata, out.tokens.size());
+  out.merges = read_texts(metadata, "tokenizer.ggml.merges");
+  const int last = static_cast<int>(out.tokens.size()) - 1;
+  out.bos = metadata.find_integer("tokenizer.ggml.bos_token_id", 0, last);
+  out.eos = metadata.find_integer("tokenizer.ggml.eos_token_id", 0, last);
+  out.unknown = metadata.find_integer("tokenizer.ggml.unknown_token_id", 0, last);
+  out.padding = metadata.find_integer("tokenizer.ggml.padding_token_id", 0, last);
+  // SentencePiece models begin with it where the file does not say otherwise.
+  out.add_bos = metadata.find_boolean("tokenizer.ggml.add_bos_token").value_or(out.model == "llama");
+  out.add_eos = metadata.find_boolean("tokenizer.ggml.add_eos_token").value_or(false);
+  return out;
+}
+
+std::vector<std::int32_t> read_stop_ids(const Fields& metadata, const GgufVocabulary& vocabulary) {
+  std::vector<std::int32_t> ids;
+  if (vocabulary.eos) ids.push_back(*vocabulary.eos);
+  const int last = static_cast<int>(vocabulary.tokens.size()) - 1;
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    if (const auto id = metadata.find_integer(key, 0, last)) ids.push_back(*id);
+  }
+  for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const std::int32_t type = vocabulary.token_types[i];
+    if (type != TokenType::control && type != TokenType::user_defined) continue;
+    const bool ends = std::find(kTurnEnds.begin(), kTurnEnds.end(), vocabulary.tokens[i]) != kTurnEnds.end();
+    if (ends) ids.push_back(static_cast<std::int32_t>(i));
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+std::map<std::string, std::string> special_tokens_of(const GgufVocabulary& vocabulary) {
+  std::map<std::string, std::string> tokens;
+  const auto add = [&](const char* name, const std::optional<std::int32_t>& id) {
+    if (id) tokens.emplace(name, vocabulary.tokens[static_cast<std::size_t>(*id)]);
+  };
+  add("bos_token", vocabulary.bos);
+  add("eos_token", vocabulary.eos);
+  add("unk_token", vocabulary.unknown);
+  add("pad_token", vocabulary.padding);
+  return tokens;
+}
+
+const Architecture& gguf_architecture(const Fields& metadata) {
+  constexpr std::string_view kKey = "general.architecture";
+  const std::string& name = metadata.text(kKey);
+  const bool encoder = std::find(kEncoders.begin(), kEncoders.end(), name) != kEncoders.end();
+  if (!encoder) {
+    const Architecture& architecture = architecture_of(metadata, kKey);
+    if (architecture.from_gguf) return architecture;
+  }
+  metadata.fail(kKey, fmt::format("{}: {}", quote(name),
+                                  encoder ? "encoders as GGUF are not supported" : "is not supported as GGUF"));
+}
+
+}  // namespace
+
+Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
+  GgufFile file = read_gguf(open_model_file(files, path));
+  const Architecture& architecture = gguf_architecture(file.metadata);
+  TensorMap tensors(path.filename().string(), std::move(file.tensors));
+
+  Model model;
+  model.path = path;
+  model.architecture = architecture.name;
+  model.weight_bytes = tensors.bytes();
+  model.network = architecture.from_gguf(file.metadata, &tensors);
+  tensors.refuse_rest();
+  GgufVocabulary vocabulary = read_vocabulary(file.metadata, model.vocabulary());
+  model.stop_ids = read_stop_ids(file.metadata, vocabulary);
+  model.special_tokens = special_tokens_of(vocabulary);
+  if (const auto* text = file.metadata.find_text("tokenizer.chat_template")) model.chat_template = *text;
+  model.tokenizer = std::move(vocabulary);
+  return model;
+}
+
+}  // namespace cortex

@@ -1,0 +1,114 @@
+#include "model/json_file.h"
+
+#include <fmt/core.h>
+#include <simdjson.h>
+
+#include <algorithm>
+#include <cctype>
+
+namespace cortex {
+namespace {
+
+constexpr std::size_t kLongIntegerDigits = 20;  // 2^63 has 19
+
+// simdjson refuses integers past 64 bits, and tokenizer_config.json usually has one ("no limit"); floats may be long.
+std::string with_long_integers_as_floats(std::string_view text) {
+  const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+  std::string out;
+  std::size_t copied = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (in_string) {
+      if (text[i] == '\\')
+        ++i;
+      else if (text[i] == '"')
+        in_string = false;
+      continue;
+    }
+    if (text[i] == '"') in_string = true;
+    if (!is_digit(text[i])) continue;
+    std::size_t end = i;
+    while (end < text.size() && is_digit(text[end])) ++end;
+    const bool fraction = i > 0 && text[i - 1] == '.';
+    const bool goes_on = end < text.size() && (text[end] == '.' || text[end] == 'e' || text[end] == 'E');
+    if (end - i >= kLongIntegerDigits && !fraction && !goes_on) {
+      out.append(text.substr(copied, end - copied)).append(".0");
+      copied = end;
+    }
+    i = end - 1;
+  }
+  return out.append(text.substr(copied));
+}
+
+class Converter {
+ public:
+  Converter(const std::string& source, ErrorCode code) : source_(source), code_(code) {}
+
+  // Recursion is bounded by the parser's depth.
+  Value convert(simdjson::dom::element element, const std::string& path) const {
+    using simdjson::dom::element_type;
+    switch (element.type()) {
+      case element_type::ARRAY:
+        return convert(simdjson::dom::array(element), path);
+      case element_type::OBJECT:
+        return convert(simdjson::dom::object(element), path.empty() ? path : path + ".");
+      case element_type::INT64:
+        return {std::int64_t(element)};
+      case element_type::UINT64:
+        return {static_cast<double>(std::uint64_t(element))};
+      case element_type::DOUBLE:
+        return {double(element)};
+      case element_type::STRING:
+        return {std::string(std::string_view(element))};
+      case element_type::BOOL:
+        return {bool(element)};
+      case element_type::NULL_VALUE:
+        return {};
+    }
+    return {};
+  }
+
+ private:
+  Value convert(simdjson::dom::array array, const std::string& path) const {
+    Value::Array values;
+    for (const auto element : array) values.push_back(convert(element, fmt::format("{}[{}]", path, values.size())));
+    return {std::move(values)};
+  }
+
+  Value convert(simdjson::dom::object object, const std::string& prefix) const {
+    std::vector<Fields::Entry> entries;
+    for (const auto& field : object) {
+      std::string name(field.key);
+      Value value = convert(field.value, prefix + name);
+      entries.emplace_back(std::move(name), std::move(value));
+    }
+    return {std::make_shared<const Fields>(source_, prefix, code_, std::move(entries))};
+  }
+
+  const std::string& source_;
+  ErrorCode code_;
+};
+
+}  // namespace
+
+Value parse_json(std::string_view text, const std::string& source, ErrorCode code, int depth) {
+  const simdjson::padded_string padded(with_long_integers_as_floats(text));
+  simdjson::dom::parser parser;
+  simdjson::dom::element root;
+  auto error = parser.allocate(std::max<std::size_t>(padded.size(), 64), static_cast<std::size_t>(depth));
+  if (!error) error = parser.parse(padded).get(root);
+  if (error == simdjson::DEPTH_ERROR) {
+    throw Error(code, fmt::format("{}: JSON is nested deeper than the limit of {}", source, depth));
+  }
+  if (error) throw Error(code, fmt::format("{}: is not valid JSON: {}", source, simdjson::error_message(error)));
+  return Converter(source, code).convert(root, "");
+}
+
+Fields parse_json_object(std::string_view text, const std::string& source, ErrorCode code, int depth) {
+  const Value root = parse_json(text, source, code, depth);
+  const auto* object = root.as<Value::Object>();
+  if (!object) throw Error(code, fmt::format("{}: {} at the top, not an object", source, describe(root)));
+  return **object;
+}
+
+}  // namespace cortex
