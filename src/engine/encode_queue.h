@@ -1,0 +1,78 @@
+// Texts that wait to be encoded, packed into batches of about as many tokens. Pure: no device, no clock. One queue an
+// encoder, owned by the engine, its thread only:
+//
+//   add() ...  loop { plan() -> the device computes it -> commit(result) or fail_batch(error) }
+//
+// A batch takes whole texts by priority (lower first), then by turn: a job that a batch leaves unfinished goes to the
+// end of its priority's line, so a large job and small ones share the device. A text longer than the budget is a batch
+// of its own.
+//
+// Invariants:
+//   1. a job's texts are computed in their order, each once;
+//   2. a batch holds at most batch_tokens tokens, or a single text.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "backend/backend.h"
+#include "engine/engine.h"
+
+namespace cortex {
+
+struct EncodeEvent {
+  RequestId id = 0;
+  EncodeReply reply;  // times are left to the engine
+};
+
+class EncodeQueue {
+ public:
+  explicit EncodeQueue(int batch_tokens);
+
+  // Texts are not empty, ids in range. A job without texts is a bug.
+  void add(EncodeRequest request);
+  // Between batches only. False when there is no such job.
+  bool cancel(RequestId id);
+
+  // The next batch, valid until commit() or fail_batch(); no texts when there is nothing to do.
+  const PackedTexts& plan();
+  const PackedTexts& planned_batch() const { return batch_; }
+  // The requests in the planned batch, in its order.
+  std::span<const RequestId> planned() const { return planned_ids_; }
+  // Takes in what the batch computed; the jobs that are complete or broken.
+  std::vector<EncodeEvent> commit(const EncodeResult& result);
+  // The batch threw: its jobs end with `error`, the others go on.
+  std::vector<EncodeEvent> fail_batch(const Error& error);
+
+  bool idle() const { return jobs_.empty(); }
+  int jobs() const { return static_cast<int>(jobs_.size()); }
+
+ private:
+  struct Job {
+    EncodeRequest request;
+    std::uint64_t turn = 0;  // lower goes first within a priority
+    std::size_t done = 0;    // texts
+    EncodeReply reply;
+  };
+  struct Planned {
+    std::size_t job = 0;  // in jobs_
+    std::size_t texts = 0;
+  };
+
+  // Packs what fits of the job's texts; false when its next one does not.
+  bool pack(std::size_t job);
+  void remove(const std::vector<EncodeEvent>& over);
+  void end_batch();
+
+  const std::size_t batch_tokens_;
+  std::uint64_t turns_ = 0;
+  std::vector<Job> jobs_;
+  bool in_batch_ = false;
+  PackedTexts batch_;
+  std::vector<Planned> planned_;
+  std::vector<RequestId> planned_ids_;  // as planned_
+};
+
+}  // namespace cortex

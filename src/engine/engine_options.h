@@ -1,0 +1,23 @@
+// What an engine is started with. Plain values: they cross to the worker process.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace cortex {
+
+struct EngineOptions {
+  std::vector<ModelConfig> models;
+  std::string backend = "auto";           // "auto", "cpu" or "mlx"
+  int threads = 0;                        // 0: one per core this process may use
+  std::optional<std::uint64_t> kv_bytes;  // of each decoder's pool; without it as memory_plan.h says
+  int max_sequences = 64;                 // running at a time, of each decoder
+  int rows_per_step = 256;
+  int encode_batch_tokens = 4096;
+};
+
+}  // namespace cortex

@@ -1,0 +1,434 @@
+#include "engine/local_engine.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/log.h"
+#include "base/resident_memory.h"
+#include "engine/memory_plan.h"
+
+namespace cortex {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr auto kIdleTurn = std::chrono::milliseconds(1000);
+constexpr auto kLoadingTurn = std::chrono::milliseconds(200);
+constexpr auto kMemoryReadEvery = std::chrono::milliseconds(250);
+constexpr int kFailingAfterSteps = 3;
+constexpr double kProgressStep = 0.01;
+
+// A sink that throws loses its event, nothing else.
+template <typename Sink, typename Event>
+void call(const Sink& sink, Event event) {
+  try {
+    sink(std::move(event));
+  } catch (const std::exception& error) {
+    log_error(fmt::format("a sink threw: {}", error.what()));
+  }
+}
+
+void fail(const GenerateSink& sink, const Error& error) {
+  GenerateEvent event;
+  event.error = error;
+  call(sink, std::move(event));
+}
+
+void fail(const EncodeSink& sink, const Error& error) {
+  EncodeReply reply;
+  reply.error = error;
+  call(sink, std::move(reply));
+}
+
+}  // namespace
+
+LocalEngine::LocalEngine(LocalEngineOptions options)
+    : options_(std::move(options)),
+      clock_(*options_.clock),
+      loader_(options_.backend, {options_.threads}, options_.open_model, options_.open_backend) {
+  BlockPool no_blocks(0);
+  Scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);
+  EncodeQueue queue(options_.encode_batch_tokens);
+  std::set<std::string> names;
+  for (const ModelConfig& config : options_.models) {
+    if (!names.insert(config.name).second) {
+      throw Error(ErrorCode::invalid_option, fmt::format("model: \"{}\" is configured twice", config.name));
+    }
+    ModelSlot& slot = models_.emplace_back();
+    slot.status.name = config.name;
+    slot.status.state = ModelState::loading;
+  }
+  current_.backend = options_.backend;
+  publish();
+  engine_thread_ = std::thread([this] { run(); });
+  loader_thread_ = std::thread([this] { load_models(); });
+}
+
+LocalEngine::~LocalEngine() {
+  stopping_ = true;
+  inbox_.close();
+  engine_thread_.join();
+  loader_thread_.join();
+}
+
+void LocalEngine::generate(GenerateRequest request, GenerateSink sink) {
+  Generation generation;
+  generation.submitted = clock_.steady_now();
+  if (request.timeout) generation.deadline = generation.submitted + *request.timeout;
+  generation.prompt_tokens = static_cast<int>(request.prompt.size());
+  generation.request = std::move(request);
+  generation.sink = std::move(sink);
+  inbox_.send(std::move(generation));
+}
+
+void LocalEngine::encode(EncodeRequest request, EncodeSink sink) {
+  Encoding encoding;
+  encoding.submitted = clock_.steady_now();
+  if (request.timeout) encoding.deadline = encoding.submitted + *request.timeout;
+  encoding.request = std::move(request);
+  encoding.sink = std::move(sink);
+  inbox_.send(std::move(encoding));
+}
+
+void LocalEngine::cancel(RequestId id) { inbox_.send(Cancel{id}); }
+
+EngineStatus LocalEngine::status() const {
+  std::lock_guard lock(status_mutex_);
+  return status_;
+}
+
+void LocalEngine::load_models() {
+  for (std::size_t i = 0; i < options_.models.size() && !stopping_; ++i) {
+    double told = 0.0;
+    const auto progress = [&](double fraction) {
+      if (stopping_) throw Error(ErrorCode::engine_unavailable, "the engine is shutting down");
+      if (fraction < told + kProgressStep) return;
+      told = fraction;
+      inbox_.send(Progress{i, fraction});
+    };
+    try {
+      inbox_.send(Loaded{i, loader_.load(options_.models[i], progress)});
+    } catch (const Error& error) {
+      inbox_.send(Loaded{i, error});
+    } catch (const std::exception& error) {
+      inbox_.send(Loaded{i, Error(ErrorCode::model_failed, error.what())});
+    }
+  }
+}
+
+void LocalEngine::run() {
+  bool busy = false;
+  while (!stopping_) {
+    drain_inbox(busy ? nanoseconds(0) : patience());
+    end_late();
+    busy = compute();
+    publish();
+  }
+  shut_down();
+}
+
+void LocalEngine::drain_inbox(nanoseconds patience) {
+  auto command = patience.count() > 0 ? inbox_.receive_for(patience) : inbox_.try_receive();
+  while (command) {
+    std::visit([this](auto&& value) { handle(std::move(value)); }, std::move(*command));
+    command = inbox_.try_receive();
+  }
+}
+
+void LocalEngine::handle(Generation generation) { accept(std::move(generation), &generations_); }
+
+void LocalEngine::handle(Encoding encoding) { accept(std::move(encoding), &encodings_); }
+
+void LocalEngine::handle(Cancel cancel) { end(cancel.id, Error(ErrorCode::cancelled, "the request was cancelled")); }
+
+void LocalEngine::handle(Progress progress) { models_[progress.model].status.progress = progress.fraction; }
+
+void LocalEngine::handle(Loaded loaded) {
+  ModelSlot& slot = models_[loaded.model];
+  try {
+    if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
+    install(&slot, std::move(std::get<LoadedModel>(loaded.outcome)));
+  } catch (const std::exception& error) {
+    slot.status.state = ModelState::failed;
+    slot.status.failure = error.what();
+    log_error(fmt::format("model {} failed to load: {}", slot.status.name, error.what()));
+  }
+  for (const RequestId id : std::exchange(slot.held, {})) start(id);
+}
+
+void LocalEngine::install(ModelSlot* slot, LoadedModel loaded) {
+  slot->status.backend = loaded.backend;
+  slot->status.device = loaded.device;
+  slot->loaded = std::move(loaded);
+  if (DecoderBackend* decoder = slot->loaded.decoder.get()) {
+    const int blocks = kv_block_count(decoder->kv_geometry(), slot->loaded.limits.context_tokens, options_.kv_bytes);
+    decoder->reserve_kv(blocks);
+    slot->pool = std::make_unique<BlockPool>(blocks);
+    slot->scheduler =
+        std::make_unique<Scheduler>(SchedulerLimits{options_.rows_per_step, options_.max_sequences}, slot->pool.get());
+    log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", slot->status.name, slot->status.backend,
+                         static_cast<std::int64_t>(blocks) * kBlockTokens));
+  } else {
+    slot->queue = std::make_unique<EncodeQueue>(options_.encode_batch_tokens);
+    log_info(fmt::format("model {} is ready on {}", slot->status.name, slot->status.backend));
+  }
+  slot->status.state = ModelState::ready;
+  slot->status.progress = 1.0;
+}
+
+template <typename Kind>
+void LocalEngine::accept(Kind job, std::map<RequestId, Kind>* jobs) {
+  const RequestId id = job.request.id;
+  const auto slot = std::ranges::find(models_, job.request.model, [](const ModelSlot& s) { return s.status.name; });
+  if (slot == models_.end()) {
+    return fail(job.sink, Error(ErrorCode::model_not_found, fmt::format("model: there is no \"{}\"", job.request.model),
+                                "model"));
+  }
+  if (generations_.contains(id) || encodings_.contains(id)) {
+    return fail(job.sink, Error(ErrorCode::internal_error, fmt::format("request id {} is in use", id)));
+  }
+  job.model = static_cast<std::size_t>(slot - models_.begin());
+  jobs->emplace(id, std::move(job));
+  if (slot->status.state == ModelState::loading) {
+    slot->held.push_back(id);
+  } else {
+    start(id);
+  }
+}
+
+void LocalEngine::start(RequestId id) {
+  try {
+    if (const auto it = generations_.find(id); it != generations_.end()) start(&it->second);
+    if (const auto it = encodings_.find(id); it != encodings_.end()) start(&it->second);
+  } catch (const Error& error) {
+    end(id, error);
+  } catch (const std::exception& error) {
+    end(id, Error(ErrorCode::internal_error, error.what()));
+  }
+}
+
+void LocalEngine::start(Generation* generation) {
+  ModelSlot& slot = ready_slot(generation->model);
+  if (!slot.scheduler) {
+    throw Error(ErrorCode::model_not_capable, fmt::format("model {} does not generate", slot.status.name), "model");
+  }
+  check_request(generation->request, slot.loaded.limits);
+  slot.scheduler->add(std::move(generation->request));
+  generation->held = false;
+}
+
+void LocalEngine::start(Encoding* encoding) {
+  ModelSlot& slot = ready_slot(encoding->model);
+  if (!slot.queue) {
+    throw Error(ErrorCode::model_not_capable, fmt::format("model {} does not encode", slot.status.name), "model");
+  }
+  check_request(encoding->request, slot.loaded.limits);
+  slot.queue->add(std::move(encoding->request));
+  encoding->held = false;
+}
+
+LocalEngine::ModelSlot& LocalEngine::ready_slot(std::size_t model) {
+  ModelSlot& slot = models_[model];
+  if (slot.status.state != ModelState::ready) {
+    throw Error(ErrorCode::model_failed,
+                fmt::format("model {} failed to load: {}", slot.status.name, slot.status.failure), "model");
+  }
+  return slot;
+}
+
+void LocalEngine::end(RequestId id, const Error& error) {
+  if (const auto node = generations_.extract(id)) {
+    if (!node.mapped().held) models_[node.mapped().model].scheduler->cancel(id);
+    fail(node.mapped().sink, error);
+  }
+  if (const auto node = encodings_.extract(id)) {
+    if (!node.mapped().held) models_[node.mapped().model].queue->cancel(id);
+    fail(node.mapped().sink, error);
+  }
+}
+
+void LocalEngine::end_late() {
+  const TimePoint now = clock_.steady_now();
+  std::vector<RequestId> late;
+  const auto collect = [&](const auto& jobs) {
+    for (const auto& [id, job] : jobs) {
+      if (job.deadline && now >= *job.deadline) late.push_back(id);
+    }
+  };
+  collect(generations_);
+  collect(encodings_);
+  for (const RequestId id : late) end(id, Error(ErrorCode::deadline_exceeded, "the request's deadline has passed"));
+}
+
+nanoseconds LocalEngine::patience() const {
+  const bool loading =
+      std::ranges::any_of(models_, [](const ModelSlot& slot) { return slot.status.state == ModelState::loading; });
+  const TimePoint now = clock_.steady_now();
+  TimePoint until = now + (loading ? kLoadingTurn : kIdleTurn);
+  const auto shorten = [&](const auto& jobs) {
+    for (const auto& [id, job] : jobs) {
+      if (job.deadline) until = std::min(until, *job.deadline);
+    }
+  };
+  shorten(generations_);
+  shorten(encodings_);
+  return std::max<nanoseconds>(until - now, nanoseconds(0));
+}
+
+bool LocalEngine::compute() {
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    const std::size_t model = (next_model_ + i) % models_.size();
+    ModelSlot& slot = models_[model];
+    const bool worked = (slot.scheduler && step(&slot)) || (slot.queue && encode_batch(&slot));
+    if (!worked) continue;
+    next_model_ = model + 1;
+    return true;
+  }
+  return false;
+}
+
+bool LocalEngine::step(ModelSlot* slot) {
+  Scheduler& scheduler = *slot->scheduler;
+  const StepPlan& plan = scheduler.plan();
+  if (plan.slices.empty()) return false;
+  const TimePoint begin = clock_.steady_now();
+  for (const RequestId id : scheduler.planned()) {
+    auto& started = generations_.at(id).started;
+    if (!started) started = begin;
+  }
+  std::vector<SequenceEvent> events;
+  const auto failure = attempt([&] {
+    StepResult result;
+    slot->loaded.decoder->submit(plan);
+    slot->loaded.decoder->collect(&result);
+    events = scheduler.commit(result);
+  });
+  if (failure) events = scheduler.fail_step(*failure);
+  const TimePoint end = clock_.steady_now();
+  for (SequenceEvent& event : events) deliver(std::move(event), end);
+  return true;
+}
+
+bool LocalEngine::encode_batch(ModelSlot* slot) {
+  EncodeQueue& queue = *slot->queue;
+  const PackedTexts& batch = queue.plan();
+  if (batch.tokens.empty()) return false;
+  const TimePoint begin = clock_.steady_now();
+  const std::vector<RequestId> planned(queue.planned().begin(), queue.planned().end());
+  std::vector<EncodeEvent> events;
+  const auto failure = attempt([&] {
+    EncodeResult result;
+    slot->loaded.encoder->encode(batch, &result);
+    events = queue.commit(result);
+  });
+  if (failure) events = queue.fail_batch(*failure);
+  const double compute_ms = milliseconds_between(begin, clock_.steady_now());
+  for (const RequestId id : planned) {
+    Encoding& encoding = encodings_.at(id);
+    if (!encoding.started) encoding.started = begin;
+    encoding.compute_ms += compute_ms;
+  }
+  for (EncodeEvent& event : events) deliver(std::move(event));
+  return true;
+}
+
+std::optional<Error> LocalEngine::attempt(const std::function<void()>& work) {
+  std::optional<Error> failure;
+  try {
+    if (options_.before_step) options_.before_step();
+    work();
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error(ErrorCode::internal_error, error.what());
+  }
+  if (failure) {
+    ++current_.consecutive_failures;
+    log_error(fmt::format("a step failed: {}: {}", name_of(failure->code()), failure->message()));
+  } else {
+    ++current_.steps;
+    current_.consecutive_failures = 0;
+    current_.last_step = clock_.steady_now();
+  }
+  return failure;
+}
+
+void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
+  const auto it = generations_.find(event.id);
+  Generation& generation = it->second;
+  if (!event.event.tokens.empty() && !generation.first_token) generation.first_token = now;
+  if (event.event.finish) {
+    const TimePoint first = generation.first_token.value_or(now);
+    GenerateTimings timings;
+    timings.queue_ms = milliseconds_between(generation.submitted, *generation.started);
+    timings.prefill_ms = milliseconds_between(*generation.started, first);
+    timings.decode_ms = milliseconds_between(first, now);
+    timings.prompt_tokens = generation.prompt_tokens;
+    event.event.timings = timings;
+  }
+  if (!event.event.last()) return call(generation.sink, std::move(event.event));
+  const auto node = generations_.extract(it);
+  call(node.mapped().sink, std::move(event.event));
+}
+
+void LocalEngine::deliver(EncodeEvent event) {
+  const auto node = encodings_.extract(event.id);
+  const Encoding& encoding = node.mapped();
+  event.reply.queue_ms = milliseconds_between(encoding.submitted, *encoding.started);
+  event.reply.compute_ms = encoding.compute_ms;
+  call(encoding.sink, std::move(event.reply));
+}
+
+void LocalEngine::publish() {
+  const TimePoint now = clock_.steady_now();
+  EngineStatus& status = current_;
+  status.last_tick = now;
+  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = 0;
+  status.models.clear();
+  std::size_t entered = 0;
+  for (ModelSlot& slot : models_) {
+    if (slot.scheduler) {
+      status.running += slot.scheduler->running();
+      entered += static_cast<std::size_t>(slot.scheduler->running());
+      status.kv_blocks += slot.pool->total_blocks();
+      status.kv_blocks_used += slot.pool->used_blocks();
+      slot.status.bytes = slot.loaded.decoder->memory_bytes();
+    } else if (slot.queue) {
+      status.running += slot.queue->jobs();
+      entered += static_cast<std::size_t>(slot.queue->jobs());
+      slot.status.bytes = slot.loaded.encoder->memory_bytes();
+    }
+    if (status.device.empty() && slot.status.state == ModelState::ready) {
+      status.backend = slot.status.backend;
+      status.device = slot.status.device;
+    }
+    status.models.push_back(slot.status);
+  }
+  status.waiting = static_cast<int>(generations_.size() + encodings_.size() - entered);
+  status.state = status.consecutive_failures >= kFailingAfterSteps ? EngineState::failing
+                 : generations_.empty() && encodings_.empty()      ? EngineState::idle
+                                                                   : EngineState::running;
+  if (now - memory_read_ >= kMemoryReadEvery || status.memory_bytes == 0) {
+    status.memory_bytes = resident_bytes();
+    memory_read_ = now;
+  }
+  std::lock_guard lock(status_mutex_);
+  status_ = current_;
+}
+
+void LocalEngine::shut_down() {
+  const Error gone(ErrorCode::engine_unavailable, "the engine is shutting down");
+  while (auto command = inbox_.try_receive()) {
+    if (auto* generation = std::get_if<Generation>(&*command)) fail(generation->sink, gone);
+    if (auto* encoding = std::get_if<Encoding>(&*command)) fail(encoding->sink, gone);
+  }
+  for (const auto& [id, generation] : generations_) fail(generation.sink, gone);
+  for (const auto& [id, encoding] : encodings_) fail(encoding.sink, gone);
+  generations_.clear();
+  encodings_.clear();
+  models_.clear();
+}
+
+}  // namespace cortex

@@ -1,0 +1,144 @@
+// The engine: runs decoders and encoders on a thread of its own. Implements Engine; see there for threads and sinks.
+//
+// One thread turns the loop: take what came in, end what is late, compute one step of a decoder or one batch of an
+// encoder (the models with work take turns), tell the sinks. A loader thread brings up the configured models one after
+// another; requests to a model that loads wait, as long as their deadline lets them. The loop turns at least once a
+// second, which EngineStatus::last_tick shows.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/channel.h"
+#include "base/clock.h"
+#include "engine/encode_queue.h"
+#include "engine/engine.h"
+#include "engine/engine_options.h"
+#include "engine/model_loader.h"
+#include "engine/scheduler.h"
+#include "kv/block_pool.h"
+
+namespace cortex {
+
+struct LocalEngineOptions : EngineOptions {
+  const Clock* clock = &system_clock();
+  OpenModel open_model;               // empty: from disk
+  OpenBackend open_backend;           // empty: cortex::open_backend
+  std::function<void()> before_step;  // tests: on the engine thread, as if the step's first instruction
+};
+
+class LocalEngine : public Engine {
+ public:
+  // Throws Error invalid_option when options don't fit each other. Models load afterwards: status() tells how it goes.
+  explicit LocalEngine(LocalEngineOptions options);
+  // Requests in flight end with engine_unavailable. Waits for the step that runs.
+  ~LocalEngine() override;
+
+  void generate(GenerateRequest request, GenerateSink sink) override;
+  void encode(EncodeRequest request, EncodeSink sink) override;
+  void cancel(RequestId id) override;
+  EngineStatus status() const override;
+
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  // Everything that is alike for both kinds of request.
+  template <typename Request, typename Sink>
+  struct Job {
+    Request request;  // moves on to the model once that is ready; its id stays
+    Sink sink;
+    TimePoint submitted;
+    std::optional<TimePoint> deadline;
+    std::optional<TimePoint> started;  // its first step
+    std::size_t model = 0;
+    bool held = true;  // `request` is still here
+  };
+  struct Generation : Job<GenerateRequest, GenerateSink> {
+    std::optional<TimePoint> first_token;
+    int prompt_tokens = 0;
+  };
+  struct Encoding : Job<EncodeRequest, EncodeSink> {
+    double compute_ms = 0.0;
+  };
+  struct Cancel {
+    RequestId id;
+  };
+  struct Progress {
+    std::size_t model;
+    double fraction;
+  };
+  struct Loaded {
+    std::size_t model;
+    std::variant<LoadedModel, Error> outcome;
+  };
+  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded>;
+
+  struct ModelSlot {
+    ModelStatus status;
+    LoadedModel loaded;
+    std::unique_ptr<BlockPool> pool;       // decoders
+    std::unique_ptr<Scheduler> scheduler;  // decoders
+    std::unique_ptr<EncodeQueue> queue;    // encoders
+    std::vector<RequestId> held;           // came while it loads, in order; some may be over
+  };
+
+  void load_models();  // the loader thread
+
+  // All that follows: the engine thread.
+  void run();
+  void drain_inbox(std::chrono::nanoseconds patience);
+  void handle(Generation generation);
+  void handle(Encoding encoding);
+  void handle(Cancel cancel);
+  void handle(Progress progress);
+  void handle(Loaded loaded);
+  void install(ModelSlot* slot, LoadedModel loaded);
+  template <typename Kind>
+  void accept(Kind job, std::map<RequestId, Kind>* jobs);
+  void start(RequestId id);
+  void start(Generation* generation);
+  void start(Encoding* encoding);
+  ModelSlot& ready_slot(std::size_t model);
+  void end(RequestId id, const Error& error);  // wherever the request is
+  void end_late();
+  std::chrono::nanoseconds patience() const;
+
+  bool compute();  // one step or batch of the next model that has work
+  bool step(ModelSlot* slot);
+  bool encode_batch(ModelSlot* slot);
+  // Runs a step's work; what it threw, if it did, so that only that step's requests end.
+  std::optional<Error> attempt(const std::function<void()>& work);
+  void deliver(SequenceEvent event, TimePoint now);
+  void deliver(EncodeEvent event);
+  void publish();
+  void shut_down();
+
+  LocalEngineOptions options_;
+  const Clock& clock_;
+  ModelLoader loader_;
+  Channel<Command> inbox_;
+  std::atomic<bool> stopping_ = false;
+
+  std::vector<ModelSlot> models_;
+  std::map<RequestId, Generation> generations_;
+  std::map<RequestId, Encoding> encodings_;
+  std::size_t next_model_ = 0;
+  TimePoint memory_read_;
+  EngineStatus current_;
+
+  mutable std::mutex status_mutex_;
+  EngineStatus status_;  // a copy of current_ for other threads
+
+  std::thread loader_thread_;
+  std::thread engine_thread_;
+};
+
+}  // namespace cortex

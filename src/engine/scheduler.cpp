@@ -1,0 +1,225 @@
+#include "engine/scheduler.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace cortex {
+namespace {
+
+std::int64_t tokens_needed(const GenerateRequest& request, std::size_t prompt_tokens) {
+  return static_cast<std::int64_t>(prompt_tokens) + request.max_tokens;
+}
+
+std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+bool has_content(const GenerateEvent& event) {
+  return event.last() || !event.tokens.empty() || !event.prompt_logprobs.empty();
+}
+
+}  // namespace
+
+Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits), pool_(pool) {
+  if (limits.max_sequences < 1) {
+    throw Error(ErrorCode::invalid_option, fmt::format("max_sequences: {} is below 1", limits.max_sequences));
+  }
+  if (limits.rows_per_step < limits.max_sequences + kBlockTokens) {
+    throw Error(ErrorCode::invalid_option,
+                fmt::format("rows_per_step: {} has no room for max_sequences ({}) and one block of prompt ({})",
+                            limits.rows_per_step, limits.max_sequences, kBlockTokens));
+  }
+}
+
+void Scheduler::add(GenerateRequest request) {
+  CORTEX_CHECK(!request.prompt.empty());
+  CORTEX_CHECK(request.max_tokens >= 0);
+  const std::int64_t needed = tokens_needed(request, request.prompt.size());
+  if (blocks_for(needed) > pool_->total_blocks()) {
+    throw Error(
+        ErrorCode::request_cannot_fit,
+        fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}",
+                    needed, request.prompt.size(), request.max_tokens,
+                    static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
+  }
+  const auto key = std::pair(request.priority, arrivals_);
+  waiting_.emplace(key, std::make_unique<Sequence>(std::move(request), arrivals_));
+  ++arrivals_;
+}
+
+bool Scheduler::cancel(RequestId id) {
+  CORTEX_CHECK(!in_step_);
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+    if (it->second->request.id != id) continue;
+    waiting_.erase(it);
+    return true;
+  }
+  for (const SequencePtr& sequence : running_) {
+    if (sequence->request.id != id) continue;
+    remove(sequence.get());
+    return true;
+  }
+  return false;
+}
+
+const StepPlan& Scheduler::plan() {
+  CORTEX_CHECK(!in_step_);
+  in_step_ = true;
+  admit();
+  int budget = limits_.rows_per_step;
+  for (const SequencePtr& sequence : running_) {
+    if (!sequence->decodes()) continue;
+    add_slice(sequence.get(), 1);
+    --budget;
+  }
+  for (const SequencePtr& sequence : running_) {
+    if (sequence->decodes()) continue;
+    const int rows = chunk_rows(*sequence, budget);
+    if (rows == 0) break;
+    add_slice(sequence.get(), rows);
+    budget -= rows;
+  }
+  if (plan_.slices.empty()) end_step();
+  return plan_;
+}
+
+std::vector<SequenceEvent> Scheduler::commit(const StepResult& result) {
+  check_shape(result);
+  std::vector<SequenceEvent> events;
+  for (std::size_t i = 0; i < planned_.size(); ++i) {
+    GenerateEvent event = advance(i, result.rows);
+    if (!has_content(event)) continue;
+    if (event.last()) remove(planned_[i].sequence);
+    events.push_back({planned_ids_[i], std::move(event)});
+  }
+  end_step();
+  return events;
+}
+
+std::vector<SequenceEvent> Scheduler::fail_step(const Error& error) {
+  CORTEX_CHECK(in_step_);
+  std::vector<SequenceEvent> events;
+  for (std::size_t i = 0; i < planned_.size(); ++i) {
+    SequenceEvent failed{planned_ids_[i], {}};
+    failed.event.error = error;
+    events.push_back(std::move(failed));
+    remove(planned_[i].sequence);
+  }
+  end_step();
+  return events;
+}
+
+// Before anything changes, so that a step that fails here can still be failed whole.
+void Scheduler::check_shape(const StepResult& result) const {
+  CORTEX_CHECK(in_step_ && result.rows.size() == plan_.wanted.size());
+  for (std::size_t i = 0; i < result.rows.size(); ++i) {
+    const RowResult& row = result.rows[i];
+    CORTEX_CHECK(!row.finite || row.scores.size() == plan_.wanted[i].scores.size());
+    CORTEX_CHECK(!row.finite || !plan_.wanted[i].token || row.token >= 0);
+  }
+}
+
+void Scheduler::admit() {
+  while (!waiting_.empty() && running() < limits_.max_sequences) {
+    Sequence& first = *waiting_.begin()->second;
+    const auto needed = blocks_for(tokens_needed(first.request, first.tokens.size()));
+    auto blocks = pool_->allocate(static_cast<int>(needed));
+    if (!blocks) return;
+    first.blocks = std::move(*blocks);
+    const auto place = std::ranges::upper_bound(running_, first.arrival, {},
+                                                [](const SequencePtr& sequence) { return sequence->arrival; });
+    running_.insert(place, std::move(waiting_.begin()->second));
+    waiting_.erase(waiting_.begin());
+  }
+}
+
+int Scheduler::chunk_rows(const Sequence& sequence, int budget) const {
+  if (sequence.remaining() <= budget) return sequence.remaining();
+  const int end = (sequence.computed + budget) / kBlockTokens * kBlockTokens;
+  return std::max(end - sequence.computed, 0);
+}
+
+void Scheduler::add_slice(Sequence* sequence, int rows) {
+  SequenceSlice slice;
+  slice.first_row = static_cast<int>(plan_.tokens.size());
+  slice.rows = rows;
+  slice.start = sequence->computed;
+  slice.blocks = sequence->blocks;
+  plan_.slices.push_back(slice);
+  const auto first = sequence->tokens.begin() + sequence->computed;
+  plan_.tokens.insert(plan_.tokens.end(), first, first + rows);
+  const std::size_t first_wanted = plan_.wanted.size();
+  for (int i = 0; i < rows; ++i) add_wanted(*sequence, slice.start + i, slice.first_row + i);
+  planned_.push_back({sequence, first_wanted, plan_.wanted.size() - first_wanted});
+  planned_ids_.push_back(sequence->request.id);
+}
+
+void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
+  const GenerateRequest& request = sequence.request;
+  WantedRow wanted;
+  wanted.row = row;
+  if (request.prompt_logprobs && position + 1 < sequence.prompt_tokens) {
+    wanted.scores = std::span(sequence.tokens).subspan(static_cast<std::size_t>(position) + 1, 1);
+  } else if (position + 1 == static_cast<int>(sequence.tokens.size()) && request.max_tokens > 0) {
+    wanted.token = true;
+    wanted.top_logprobs = request.logprobs ? request.top_logprobs : 0;
+    wanted.sampling.params = request.sampling;
+    wanted.sampling.position = position + 1;
+    wanted.sampling.logit_bias = request.logit_bias;
+    wanted.sampling.counts = sequence.counts.counts();
+  } else {
+    return;
+  }
+  plan_.wanted.push_back(wanted);
+}
+
+GenerateEvent Scheduler::advance(std::size_t index, std::span<const RowResult> rows) {
+  const SequenceSlice& slice = plan_.slices[index];
+  const auto [sequence, first_wanted, wanted_rows] = planned_[index];
+  GenerateEvent event;
+  sequence->computed += slice.rows;
+  for (std::size_t i = first_wanted; i < first_wanted + wanted_rows; ++i) {
+    const WantedRow& wanted = plan_.wanted[i];
+    if (!rows[i].finite) {
+      event = {};
+      event.error =
+          Error(ErrorCode::numerical_error, fmt::format("the model gave NaN or infinity for the token at position {}",
+                                                        slice.start + wanted.row - slice.first_row + 1));
+      return event;
+    }
+    if (wanted.token) {
+      take_token(sequence, rows[i], &event);
+    } else {
+      event.prompt_logprobs.push_back(rows[i].scores.front());
+    }
+  }
+  if (sequence->request.max_tokens == 0 && sequence->remaining() == 0) event.finish = FinishReason::length;
+  return event;
+}
+
+void Scheduler::take_token(Sequence* sequence, const RowResult& row, GenerateEvent* event) {
+  const GenerateRequest& request = sequence->request;
+  sequence->tokens.push_back(row.token);
+  if (has_penalties(request.sampling)) sequence->counts.add_output(row.token);
+  event->tokens.push_back({row.token, row.logprob, row.top_logprobs});
+  if (std::ranges::find(request.stop_ids, row.token) != request.stop_ids.end()) {
+    event->finish = FinishReason::stop;
+  } else if (sequence->output_tokens() >= request.max_tokens) {
+    event->finish = FinishReason::length;
+  }
+}
+
+void Scheduler::remove(const Sequence* sequence) {
+  pool_->release(sequence->blocks);
+  std::erase_if(running_, [&](const SequencePtr& other) { return other.get() == sequence; });
+}
+
+void Scheduler::end_step() {
+  in_step_ = false;
+  plan_ = {};
+  planned_.clear();
+  planned_ids_.clear();
+}
+
+}  // namespace cortex
