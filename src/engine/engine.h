@@ -73,7 +73,7 @@ struct GenerateEvent {
   std::vector<float> prompt_logprobs;  // the next ones of prompt[1..]
   std::vector<SampledToken> tokens;    // a stop id is the last of them, with finish = stop
   std::optional<FinishReason> finish;
-  std::optional<GenerateTimings> timings;  // with finish
+  std::optional<GenerateTimings> timings;  // so far with the first token, whole with finish
   std::optional<Error> error;
 
   bool last() const { return finish.has_value() || error.has_value(); }

@@ -358,8 +358,9 @@ std::optional<Error> LocalEngine::attempt(const std::function<void()>& work) {
 void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
   const auto it = generations_.find(event.id);
   Generation& generation = it->second;
-  if (!event.event.tokens.empty() && !generation.first_token) generation.first_token = now;
-  if (event.event.finish) {
+  const bool first_tokens = !event.event.tokens.empty() && !generation.first_token;
+  if (first_tokens) generation.first_token = now;
+  if (first_tokens || event.event.finish) {
     const TimePoint first = generation.first_token.value_or(now);
     GenerateTimings timings;
     timings.queue_ms = milliseconds_between(generation.submitted, *generation.started);
