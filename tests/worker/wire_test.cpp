@@ -1,0 +1,279 @@
+#include "worker/wire.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <msgpack.hpp>
+#include <random>
+
+namespace cortex {
+namespace {
+
+using testing::HasSubstr;
+using namespace std::chrono_literals;
+
+GenerateRequest generate_request() {
+  GenerateRequest request;
+  request.id = std::numeric_limits<RequestId>::max();
+  request.model = "tiny";
+  request.prompt = {1, -2, 300000, std::numeric_limits<TokenId>::min()};
+  request.max_tokens = 17;
+  request.stop_ids = {2, 7};
+  request.sampling = {0.7f, 0.9f, 0.05f, 40, -0.5f, 1.5f, 1.1f, std::numeric_limits<std::uint64_t>::max()};
+  request.logit_bias = {{5, -100.0f}, {6, std::numeric_limits<float>::infinity()}};
+  request.logprobs = true;
+  request.top_logprobs = 3;
+  request.prompt_logprobs = true;
+  request.priority = -10;
+  request.salt = "tenant";
+  request.timeout = 1500ms;
+  request.trace = "req-1";
+  return request;
+}
+
+EncodeRequest encode_request() {
+  EncodeRequest request;
+  request.id = 3;
+  request.model = "bert";
+  request.texts = {{1, 2, 3}, {4}, {}};
+  request.types = {{0, 0, 1}, {0}, {}};
+  request.priority = 4;
+  return request;
+}
+
+GenerateEvent generate_event() {
+  GenerateEvent event;
+  event.prompt_logprobs = {-0.5f, -1.25f};
+  event.tokens = {{5, -0.1f, {{5, -0.1f}, {6, -2.0f}}}, {7, -3.0f, {}}};
+  event.finish = FinishReason::stop;
+  event.timings = GenerateTimings{1.5, 2.5, 3.5, 10, 8, 4, 2, 1};
+  return event;
+}
+
+EngineStatus engine_status() {
+  EngineStatus status;
+  status.state = EngineState::failing;
+  status.backend = "cpu";
+  status.device = "cpu";
+  status.last_tick = std::chrono::steady_clock::now();
+  status.last_step = status.last_tick - 3s;
+  status.steps = 12345678901;
+  status.consecutive_failures = 3;
+  status.running = 2;
+  status.waiting = 5;
+  status.kv_blocks = 100;
+  status.kv_blocks_used = 42;
+  status.memory_bytes = std::uint64_t{5} << 32;
+  status.models = {{"m", ModelState::loading, 0.25, 7, "cpu", "cpu", ""},
+                   {"n", ModelState::failed, 0.0, 0, "", "", "no such file"}};
+  return status;
+}
+
+std::vector<Frame> all_frames() {
+  GenerateEvent failed;
+  failed.error = Error(ErrorCode::numerical_error, "NaN", "prompt");
+  EncodeReply encoded;
+  encoded.dimensions = 2;
+  encoded.vectors = {1.0f, -2.0f, 0.5f, 3.0f};
+  encoded.queue_ms = 0.25;
+  encoded.compute_ms = 4.0;
+  EncodeReply encode_failed;
+  encode_failed.error = Error(ErrorCode::deadline_exceeded, "late");
+  EngineOptions options;
+  options.models = {{"a", "/models/a"}, {"b", "/models/b.gguf"}};
+  options.backend = "cpu";
+  options.threads = 3;
+  options.kv_bytes = std::uint64_t{1} << 40;
+  return {HelloFrame{kWireVersion, options},
+          HelloFrame{},
+          GenerateFrame{generate_request()},
+          GenerateFrame{},
+          EncodeFrame{encode_request()},
+          EncodeFrame{},
+          CancelFrame{99},
+          ShutdownFrame{},
+          GenerateEventFrame{1, generate_event()},
+          GenerateEventFrame{2, failed},
+          GenerateEventFrame{3, {}},
+          EncodeReplyFrame{4, encoded},
+          EncodeReplyFrame{5, encode_failed},
+          HeartbeatFrame{engine_status()},
+          HeartbeatFrame{}};
+}
+
+std::span<const char> payload_of(const std::string& bytes) { return std::span(bytes).subspan(4); }
+
+template <typename T>
+T round_trip(const T& frame) {
+  return std::get<T>(decode_frame(payload_of(encode_frame(frame))));
+}
+
+TEST(Wire, EveryFrameSurvivesTheTrip) {
+  for (const Frame& frame : all_frames()) {
+    const std::string bytes = encode_frame(frame);
+    const Frame back = decode_frame(payload_of(bytes));
+    EXPECT_EQ(back.index(), frame.index());
+    EXPECT_EQ(encode_frame(back), bytes);
+  }
+}
+
+TEST(Wire, NoFieldIsLostOrSwapped) {
+  const auto request = round_trip(GenerateFrame{generate_request()}).request;
+  const auto sent = generate_request();
+  EXPECT_EQ(request.id, sent.id);
+  EXPECT_EQ(request.model, "tiny");
+  EXPECT_EQ(request.prompt, sent.prompt);
+  EXPECT_EQ(request.max_tokens, 17);
+  EXPECT_EQ(request.stop_ids, sent.stop_ids);
+  EXPECT_EQ(request.sampling.temperature, 0.7f);
+  EXPECT_EQ(request.sampling.top_k, 40);
+  EXPECT_EQ(request.sampling.seed, sent.sampling.seed);
+  EXPECT_EQ(request.logit_bias, sent.logit_bias);
+  EXPECT_TRUE(request.logprobs && request.prompt_logprobs);
+  EXPECT_EQ(request.top_logprobs, 3);
+  EXPECT_EQ(request.priority, -10);
+  EXPECT_EQ(request.salt, "tenant");
+  EXPECT_EQ(request.timeout, 1500ms);
+  EXPECT_EQ(request.trace, "req-1");
+
+  const auto event = round_trip(GenerateEventFrame{8, generate_event()}).event;
+  EXPECT_EQ(event.prompt_logprobs, generate_event().prompt_logprobs);
+  ASSERT_EQ(event.tokens.size(), 2u);
+  EXPECT_EQ(event.tokens[0].top_logprobs[1].token, 6);
+  EXPECT_EQ(event.tokens[1].logprob, -3.0f);
+  EXPECT_EQ(event.finish, FinishReason::stop);
+  EXPECT_EQ(event.timings->decode_ms, 3.5);
+  EXPECT_EQ(event.timings->draft_accepted, 1);
+  EXPECT_FALSE(event.error);
+
+  const auto status = round_trip(HeartbeatFrame{engine_status()}).status;
+  EXPECT_EQ(status.state, EngineState::failing);
+  EXPECT_EQ(status.last_tick - *status.last_step, 3s);
+  EXPECT_EQ(status.steps, 12345678901u);
+  EXPECT_EQ(status.kv_blocks_used, 42);
+  EXPECT_EQ(status.models[1].failure, "no such file");
+  EXPECT_EQ(status.models[0].progress, 0.25);
+
+  EncodeReply failed;
+  failed.error = Error(ErrorCode::deadline_exceeded, "late", "timeout_s");
+  const auto error = round_trip(EncodeReplyFrame{1, failed}).reply.error;
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::deadline_exceeded);
+  EXPECT_EQ(error->message(), "late");
+  EXPECT_EQ(error->param(), "timeout_s");
+
+  const auto encode = round_trip(EncodeFrame{encode_request()}).request;
+  EXPECT_EQ(encode.texts, encode_request().texts);
+  EXPECT_EQ(encode.types, encode_request().types);
+  EXPECT_FALSE(encode.timeout);
+}
+
+TEST(Wire, AFrameCutAnywhereIsRefused) {
+  for (const Frame& frame : all_frames()) {
+    const std::string bytes = encode_frame(frame);
+    const auto payload = payload_of(bytes);
+    for (std::size_t length = 0; length < payload.size(); ++length) {
+      // A copy of its own, so that a read past the end is seen.
+      const std::vector<char> cut(payload.begin(), payload.begin() + static_cast<std::ptrdiff_t>(length));
+      EXPECT_THROW(decode_frame(cut), Error) << frame.index() << " at " << length;
+    }
+    std::string longer = bytes + '\0';
+    EXPECT_THROW(decode_frame(payload_of(longer)), Error);
+  }
+}
+
+TEST(Wire, DamagedFramesAreRefusedOrReadButNeverHarm) {
+  std::mt19937 random(3);
+  int refused = 0;
+  for (const Frame& frame : all_frames()) {
+    const std::string bytes = encode_frame(frame);
+    for (int round = 0; round < 2000; ++round) {
+      std::vector<char> damaged(payload_of(bytes).begin(), payload_of(bytes).end());
+      for (unsigned flips = 1 + random() % 3; flips > 0; --flips) {
+        damaged[random() % damaged.size()] ^= static_cast<char>(1u << random() % 8);
+      }
+      try {
+        decode_frame(damaged);
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000);
+}
+
+std::vector<char> packed(const std::function<void(msgpack::packer<msgpack::sbuffer>&)>& write) {
+  msgpack::sbuffer buffer;
+  msgpack::packer<msgpack::sbuffer> packer(&buffer);
+  write(packer);
+  return {buffer.data(), buffer.data() + buffer.size()};
+}
+
+std::string refusal(const std::vector<char>& payload) {
+  try {
+    decode_frame(payload);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "none";
+}
+
+TEST(Wire, RefusesUnknownKindsVersionsAndShapes) {
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(42).pack_array(0); })), HasSubstr("unknown kind 42"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(-1).pack_array(0); })), HasSubstr("unknown kind -1"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(0).pack_array(1).pack(2); })), HasSubstr("version 2"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(3).pack(4).pack_array(0).pack(0); })), HasSubstr("3 parts"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(3).pack_array(1).pack(-5); })), HasSubstr("integer"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(3).pack_array(1).pack("x"); })), HasSubstr("integer"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack(1); })), HasSubstr("not an array"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_map(1).pack(1).pack(1); })), HasSubstr("worker frame"));
+}
+
+TEST(Wire, RefusesDeepAndHugeClaims) {
+  EXPECT_THAT(refusal(packed([](auto& p) {
+                for (int i = 0; i < 1000; ++i) p.pack_array(1);
+                p.pack(1);
+              })),
+              HasSubstr("depth"));
+  EXPECT_THAT(refusal({'\xdd', '\xff', '\xff', '\xff', '\xff'}), HasSubstr("array size"));
+  EXPECT_THAT(refusal({'\xdb', '\xff', '\xff', '\xff', '\xff'}), HasSubstr("insufficient bytes"));
+}
+
+TEST(Wire, RefusesToWriteWhatIsTooLarge) {
+  EncodeReply reply;
+  reply.vectors.assign(kMaxFrameBytes / sizeof(float) - 100, 1.0f);
+  EXPECT_EQ(round_trip(EncodeReplyFrame{1, reply}).reply.vectors.size(), reply.vectors.size());
+  reply.vectors.resize(kMaxFrameBytes / sizeof(float));
+  try {
+    encode_frame(EncodeReplyFrame{1, reply});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::request_too_large);
+  }
+}
+
+TEST(FrameBuffer, CutsFramesOutOfAnyPieces) {
+  std::string stream;
+  for (const Frame& frame : all_frames()) stream += encode_frame(frame);
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{3}, std::size_t{64}, stream.size()}) {
+    FrameBuffer buffer;
+    std::vector<std::size_t> kinds;
+    for (std::size_t at = 0; at < stream.size(); at += piece) {
+      buffer.append(std::span(stream).subspan(at, std::min(piece, stream.size() - at)));
+      while (auto frame = buffer.next()) kinds.push_back(frame->index());
+    }
+    ASSERT_EQ(kinds.size(), all_frames().size());
+    for (std::size_t i = 0; i < kinds.size(); ++i) EXPECT_EQ(kinds[i], all_frames()[i].index());
+  }
+}
+
+TEST(FrameBuffer, RefusesALengthOverTheLimitAtOnce) {
+  FrameBuffer buffer;
+  const std::uint32_t length = kMaxFrameBytes + 1;
+  buffer.append({reinterpret_cast<const char*>(&length), sizeof(length)});
+  EXPECT_THROW(buffer.next(), Error);
+}
+
+}  // namespace
+}  // namespace cortex
