@@ -1,0 +1,91 @@
+#include "backend/mlx/layers.h"
+
+#include <cmath>
+#include <numbers>
+#include <string>
+
+#include "base/error.h"
+
+namespace cortex {
+namespace {
+
+mx::Shape shape_of(const TensorView& tensor) {
+  mx::Shape shape;
+  for (const std::int64_t size : tensor.shape) shape.push_back(static_cast<mx::ShapeElem>(size));
+  return shape;
+}
+
+mx::array load_stacked(const std::vector<const Weight*>& weights) {
+  std::vector<float> stacked;
+  mx::Shape shape = shape_of(weights.front()->tensor);
+  shape[0] = 0;
+  for (const Weight* weight : weights) {
+    const std::vector<float> part = read_weight(*weight);
+    stacked.insert(stacked.end(), part.begin(), part.end());
+    shape[0] += static_cast<mx::ShapeElem>(weight->tensor.shape[0]);
+  }
+  return mx::array(stacked.data(), shape, kDtype);
+}
+
+mx::array range_of(const mx::array& x, std::size_t axis, int begin, int end) {
+  mx::Shape first(x.ndim(), 0);
+  mx::Shape last = x.shape();
+  first[axis] = begin;
+  last[axis] = end;
+  return mx::slice(x, first, last);
+}
+
+}  // namespace
+
+mx::array load_array(const Weight& weight) {
+  return mx::array(read_weight(weight).data(), shape_of(weight.tensor), kDtype);
+}
+
+MlxLinear::MlxLinear(const std::vector<const Weight*>& weights, const std::vector<const Weight*>& biases)
+    : weight_(load_stacked(weights)) {
+  CORTEX_CHECK(biases.empty() || biases.size() == weights.size());
+  if (!biases.empty()) bias_ = load_stacked(biases);
+}
+
+mx::array MlxLinear::operator()(const mx::array& x) const {
+  const mx::array transposed = mx::transpose(weight_);
+  return bias_ ? mx::addmm(*bias_, x, transposed) : mx::matmul(x, transposed);
+}
+
+std::size_t MlxLinear::bytes() const { return weight_.nbytes() + (bias_ ? bias_->nbytes() : 0); }
+
+mx::array activate(Activation activation, const mx::array& x) {
+  const auto constant = [](double value) { return mx::array(static_cast<float>(value), kDtype); };
+  switch (activation) {
+    case Activation::silu:
+      return x * mx::sigmoid(x);
+    case Activation::gelu:
+      return constant(0.5) * x * (constant(1.0) + mx::erf(x * constant(1.0 / std::numbers::sqrt2)));
+    case Activation::gelu_tanh: {
+      const mx::array inner = x + constant(0.044715) * x * x * x;
+      return constant(0.5) * x * (constant(1.0) + mx::tanh(constant(std::sqrt(2.0 / std::numbers::pi)) * inner));
+    }
+  }
+  check_failed("a known activation", __FILE__, __LINE__);
+}
+
+mx::array rows(const mx::array& x, int begin, int end) { return range_of(x, 0, begin, end); }
+
+mx::array columns(const mx::array& x, int begin, int end) { return range_of(x, 1, begin, end); }
+
+std::span<const float> host_row(const mx::array& matrix, int row) {
+  CORTEX_CHECK(matrix.flags().row_contiguous && row < matrix.shape(0));
+  const std::size_t width = static_cast<std::size_t>(matrix.shape(1));
+  return {matrix.data<float>() + static_cast<std::size_t>(row) * width, width};
+}
+
+mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v, bool causal,
+                 const std::optional<mx::array>& mask) {
+  const int n = q.shape(0), heads = q.shape(1), head_dim = q.shape(2);
+  const mx::array queries = mx::expand_dims(mx::transpose(q, {1, 0, 2}), 0);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  const mx::array mixed = mx::fast::scaled_dot_product_attention(queries, k, v, scale, causal ? "causal" : "", mask);
+  return mx::reshape(mx::transpose(mx::squeeze(mixed, 0), {1, 0, 2}), {n, heads * head_dim});
+}
+
+}  // namespace cortex
