@@ -1,0 +1,71 @@
+// The default chat model against what transformers computed for it, on each backend that is built.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/backends.h"
+#include "backend/golden.h"
+#include "backend/sequence_runner.h"
+#include "fakes/test_paths.h"
+#include "model/model.h"
+
+namespace cortex {
+namespace {
+
+constexpr int kReserved = 100;
+
+class RealModelTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const Model model = open_model(real_file_system(), default_model("SmolLM2-135M-Instruct.Q4_1.gguf"));
+    const auto& [spec, weights] = std::get<DecoderModel>(model.network);
+    backend_ = open_tested(GetParam());
+    decoder_ = backend_->load(spec, weights, {});
+    decoder_->reserve_kv(kReserved);
+  }
+
+  const Golden golden_{std::filesystem::path(CORTEX_TEST_DATA) / "goldens" /
+                       "smollm2-135m-instruct-q4_1.golden.safetensors"};
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<DecoderBackend> decoder_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Backends, RealModelTest, testing::ValuesIn(tested_backends()),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(RealModelTest, PerplexityIsTheGoldenOne) {
+  const std::vector<TokenId> ids = golden_.ids("ppl_ids");
+  const std::vector<float> golden_logprobs = golden_.floats("ppl_logprobs");
+  TestSequence sequence = sequence_on(3, 7, kReserved, kReserved);
+  double sum = 0.0, golden_sum = 0.0;
+  constexpr std::size_t kChunk = 512;
+  for (std::size_t at = 0; at < ids.size(); at += kChunk) {
+    StepPlan plan;
+    add_slice(plan, sequence, std::span(ids).subspan(at, kChunk), WantedRow{});
+    for (std::size_t i = 0; i < plan.wanted.size(); ++i) {
+      if (at + i + 1 < ids.size()) plan.wanted[i].scores = std::span(ids).subspan(at + i + 1, 1);
+    }
+    if (plan.wanted.back().scores.empty()) plan.wanted.pop_back();
+    for (const RowResult& row : run(*decoder_, plan)) sum += row.scores.at(0);
+  }
+  for (const float logprob : golden_logprobs) golden_sum += logprob;
+  const auto count = static_cast<double>(golden_logprobs.size());
+  const double perplexity = std::exp(-sum / count), expected = std::exp(-golden_sum / count);
+  EXPECT_NEAR(perplexity, expected, 0.005 * expected);
+}
+
+TEST_P(RealModelTest, GreedyTokensAreTheGoldenOnes) {
+  for (const std::string prompt : {"0", "1", "2", "3"}) {
+    std::vector<TokenId> expected = golden_.ids("greedy_" + prompt);
+    expected.resize(std::min<std::size_t>(expected.size(), 24));
+    TestSequence sequence = sequence_on(1, 3, 8, kReserved);
+    EXPECT_EQ(greedy(*decoder_, sequence, golden_.ids("ids_" + prompt), expected.size()), expected) << prompt;
+  }
+}
+
+}  // namespace
+}  // namespace cortex
