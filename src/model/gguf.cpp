@@ -25,6 +25,7 @@ constexpr std::uint64_t kMaxArrayElements = 1 << 23;  // of all arrays together
 constexpr std::uint64_t kMaxAlignment = 1 << 20;
 constexpr std::uint32_t kMaxRank = 4;
 constexpr std::uint64_t kMaxDimension = std::numeric_limits<std::int32_t>::max();
+constexpr std::uint64_t kMaxHeaderBytes = 256 << 20;  // all before the tensors' bytes
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 
 // The least bytes an entry takes: a key is a length, a name, a type and a value; a tensor info has no shorter form.
@@ -53,7 +54,7 @@ class ByteReader {
 
   const std::string& source() const { return source_; }
   std::uint64_t position() const { return position_; }
-  std::uint64_t left() const { return file_->size_bytes() - position_; }
+  std::uint64_t left() const { return std::min(file_->size_bytes(), kMaxHeaderBytes) - position_; }
 
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::invalid_weights, source_ + ": " + what);
@@ -61,7 +62,8 @@ class ByteReader {
 
   void read(std::span<std::byte> out) {
     if (out.size() > left()) {
-      fail(fmt::format("{} bytes at {} go past the file's end at {}", out.size(), position_, file_->size_bytes()));
+      fail(
+          fmt::format("{} bytes at {} exceed the {} bytes that are left of its header", out.size(), position_, left()));
     }
     while (!out.empty()) {
       if (position_ - buffer_start_ >= buffer_.size()) fill();

@@ -20,8 +20,6 @@ enum TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, last 
 constexpr std::array<std::string_view, 6> kTurnEnds = {"<|im_end|>",    "<|eot_id|>", "<|end|>",
                                                        "<end_of_turn>", "<|eom_id|>", "<|endoftext|>"};
 
-constexpr std::array<std::string_view, 3> kEncoders = {"bert", "nomic-bert", "jina-bert-v2"};
-
 [[noreturn]] void fail(const Fields& metadata, std::string_view key, const std::string& what) {
   metadata.fail(key, what, ErrorCode::invalid_tokenizer);
 }
@@ -114,14 +112,11 @@ std::map<std::string, std::string> special_tokens_of(const GgufVocabulary& vocab
 
 const Architecture& gguf_architecture(const Fields& metadata) {
   constexpr std::string_view kKey = "general.architecture";
-  const std::string& name = metadata.text(kKey);
-  const bool encoder = std::find(kEncoders.begin(), kEncoders.end(), name) != kEncoders.end();
-  if (!encoder) {
-    const Architecture& architecture = architecture_of(metadata, kKey);
-    if (architecture.from_gguf) return architecture;
+  const Architecture& architecture = architecture_of(metadata, kKey);
+  if (!architecture.from_gguf) {
+    metadata.fail(kKey, quote(architecture.name) + ": encoders as GGUF are not supported");
   }
-  metadata.fail(kKey, fmt::format("{}: {}", quote(name),
-                                  encoder ? "encoders as GGUF are not supported" : "is not supported as GGUF"));
+  return architecture;
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ std::vector<TensorView> read_shards(const ModelFolder& folder, const std::string
   }
   std::vector<TensorView> tensors;
   for (auto& [file, names] : names_by_file) {
-    for (TensorView& tensor : read_safetensors(folder.open(file))) {
+    for (TensorView& tensor : read_safetensors(folder.open(file), file)) {
       names.erase(tensor.name);
       tensors.push_back(std::move(tensor));
     }
@@ -49,10 +49,10 @@ std::vector<TensorView> read_shards(const ModelFolder& folder, const std::string
   return tensors;
 }
 
-std::vector<TensorView> read_tensors(const ModelFolder& folder, const std::filesystem::path& directory) {
-  if (folder.has(kSingleFile)) return read_safetensors(folder.open(kSingleFile));
+TensorMap read_tensors(const ModelFolder& folder, const std::filesystem::path& directory) {
+  if (folder.has(kSingleFile)) return {kSingleFile, read_safetensors(folder.open(kSingleFile), kSingleFile)};
   const auto index = folder.find_text(kIndexFile, kMaxIndexBytes, ErrorCode::invalid_weights);
-  if (index) return read_shards(folder, *index);
+  if (index) return {kIndexFile, read_shards(folder, *index)};
   if (const auto pickle = folder.find_pickle()) {
     throw Error(ErrorCode::invalid_path, fmt::format("{}: pickle weights are never loaded; {} is needed",
                                                      (directory / *pickle).string(), kSingleFile));
@@ -78,7 +78,7 @@ Model open_huggingface(const FileSystem& files, const std::filesystem::path& dir
   const ModelFolder folder(files, directory);
   const Fields config = read_config(folder, directory);
   const Architecture& architecture = architecture_of(config, "model_type");
-  TensorMap tensors(directory.filename().string(), read_tensors(folder, directory));
+  TensorMap tensors = read_tensors(folder, directory);
 
   Model model;
   model.path = directory;

@@ -6,6 +6,7 @@
 #include <array>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 namespace cortex {
 namespace {
@@ -85,10 +86,14 @@ std::optional<std::string> ModelFolder::find_text(const std::string& name, std::
 }
 
 std::optional<std::string> ModelFolder::find_pickle() const {
-  for (const std::string& name : files_.list(path_)) {
-    if (is_pickle(name)) return name;
+  std::vector<std::string> names;
+  try {
+    names = files_.list(path_);
+  } catch (const std::system_error& error) {
+    throw Error(ErrorCode::invalid_path, error.what());
   }
-  return std::nullopt;
+  const auto found = std::find_if(names.begin(), names.end(), is_pickle);
+  return found == names.end() ? std::nullopt : std::optional(*found);
 }
 
 }  // namespace cortex

@@ -28,8 +28,10 @@ constexpr std::array kStoredTypes = {DType::f32, DType::f16, DType::bf16,   DTyp
 
 class HeaderReader {
  public:
-  explicit HeaderReader(std::shared_ptr<const RandomAccessFile> file)
-      : file_(std::move(file)), source_(file_->path().filename().string()) {}
+  HeaderReader(std::shared_ptr<const RandomAccessFile> file, std::string source)
+      : file_(std::move(file)), source_(std::move(source)) {
+    if (source_.empty()) source_ = file_->path().filename().string();
+  }
 
   std::vector<TensorView> read() {
     const Fields header = parse_json_object(read_header(), source_, ErrorCode::invalid_weights, kHeaderDepth);
@@ -177,8 +179,8 @@ class HeaderReader {
 
 }  // namespace
 
-std::vector<TensorView> read_safetensors(std::shared_ptr<const RandomAccessFile> file) {
-  return HeaderReader(std::move(file)).read();
+std::vector<TensorView> read_safetensors(std::shared_ptr<const RandomAccessFile> file, std::string source) {
+  return HeaderReader(std::move(file), std::move(source)).read();
 }
 
 }  // namespace cortex

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/file_system.h"
@@ -11,8 +12,8 @@
 
 namespace cortex {
 
-// The tensors in the order of their bytes. Reads the header only. Throws Error invalid_weights with tensor, value and
-// limit, or weights_io_error.
-std::vector<TensorView> read_safetensors(std::shared_ptr<const RandomAccessFile> file);
+// The tensors in the order of their bytes. Reads the header only. `source` names the file in messages, by default as
+// its path does. Throws Error invalid_weights with tensor, value and limit, or weights_io_error.
+std::vector<TensorView> read_safetensors(std::shared_ptr<const RandomAccessFile> file, std::string source = {});
 
 }  // namespace cortex

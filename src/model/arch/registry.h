@@ -14,7 +14,7 @@ struct Architecture {
   std::string_view name;  // config.json's model_type, GGUF's general.architecture
   // Both throw Error invalid_config or invalid_weights; the caller refuses the tensors they leave.
   Network (*from_huggingface)(const Fields& config, TensorMap* tensors);
-  Network (*from_gguf)(const Fields& metadata, TensorMap* tensors);  // nullptr: not supported as GGUF
+  Network (*from_gguf)(const Fields& metadata, TensorMap* tensors);  // nullptr: encoders, not supported as GGUF
 };
 
 // The one that `field` names. Throws Error invalid_config with those supported.
