@@ -320,7 +320,7 @@ TEST_F(LocalEngineTest, AFailedStepEndsItsRequestsOnly) {
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::internal_error);
   EXPECT_EQ(error->message(), "the fake device is gone");
-  EXPECT_EQ(wait_until_idle().consecutive_failures, 1);
+  wait_for([](const EngineStatus& s) { return s.consecutive_failures == 1; });
 }
 
 TEST_F(LocalEngineTest, ThreeFailedStepsInARowAreFailing) {

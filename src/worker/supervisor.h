@@ -1,0 +1,83 @@
+// Keeps one worker process alive: starts it, notices its death or its silence, starts the next one. Owned by the
+// front's WorkerClient; its events come on the supervisor's own thread.
+//
+// The n-th death within the window waits 0, d, 2d, 4d .. before the next start (d = restart_delay, at most
+// max_restart_delay); the max_deaths-th is the end. A process that does not beat for stall_after gets SIGABRT, then
+// SIGKILL.
+//
+// Invariant: a process is reaped before the next one starts, so two never share a device.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "worker/descriptor.h"
+
+namespace cortex {
+
+struct SupervisorOptions {
+  std::string executable;  // empty: this process's own
+  // Behind the program's name. The worker's end of the socket pair is kWorkerDescriptor.
+  std::vector<std::string> arguments = {"worker", "--fd", "3"};
+  std::chrono::milliseconds restart_delay{1000};
+  std::chrono::milliseconds max_restart_delay{30000};
+  int max_deaths = 5;
+  std::chrono::milliseconds death_window{10 * 60 * 1000};
+  std::chrono::milliseconds stall_after{30000};
+  std::chrono::milliseconds kill_grace{2000};  // from SIGABRT, or from stop(), to SIGKILL
+};
+
+struct SupervisorEvents {
+  std::function<void(Descriptor)> started;       // the front's end of the socket pair
+  std::function<void()> stalled;                 // a death follows
+  std::function<void(const std::string&)> died;  // how: "exit status 70", "signal 9", "could not start: ..."
+  std::function<void()> gave_up;                 // after the last `died`
+};
+
+class Supervisor {
+ public:
+  Supervisor(SupervisorOptions options, SupervisorEvents events);
+  ~Supervisor();  // stops, and waits for the process
+
+  // From now on the process's end is wanted: close its socket afterwards, it has kill_grace to go. Any thread.
+  void stop();
+
+  // The process is alive and its loop turns. Any thread.
+  void beat();
+  // 0 while there is none. Any thread.
+  pid_t pid() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void run();
+  // One process from start to reaping; how it ended.
+  std::string run_process();
+  void watch(std::unique_lock<std::mutex>* lock);
+  void signal_process(int signal);
+  // How long to wait after this death; nothing when it was one too many.
+  std::optional<std::chrono::milliseconds> delay_after_death();
+
+  const SupervisorOptions options_;
+  const SupervisorEvents events_;
+  std::deque<Clock::time_point> deaths_;  // within the window; the supervisor's thread
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  bool exited_ = false;  // the process waits to be reaped
+  pid_t pid_ = 0;
+  Clock::time_point last_beat_;
+  std::thread thread_;
+};
+
+}  // namespace cortex

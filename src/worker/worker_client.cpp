@@ -1,0 +1,338 @@
+#include "worker/worker_client.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
+// The worker ends what is late; only when it does not is it ended here.
+constexpr auto kDeadlineGrace = 1s;
+
+template <typename Sink, typename Event>
+void call(const Sink& sink, Event event) {
+  try {
+    sink(std::move(event));
+  } catch (const std::exception& error) {
+    log_error(fmt::format("a sink threw: {}", error.what()));
+  }
+}
+
+void fail(const std::variant<GenerateSink, EncodeSink>& sink, const Error& error) {
+  if (const auto* generate = std::get_if<GenerateSink>(&sink)) {
+    GenerateEvent event;
+    event.error = error;
+    call(*generate, std::move(event));
+  } else {
+    EncodeReply reply;
+    reply.error = error;
+    call(std::get<EncodeSink>(sink), std::move(reply));
+  }
+}
+
+Error unavailable(const std::string& why) {
+  return {ErrorCode::engine_unavailable, "the engine is unavailable: " + why};
+}
+
+std::optional<steady_clock::time_point> deadline_of(std::optional<std::chrono::milliseconds> timeout) {
+  if (!timeout) return std::nullopt;
+  return steady_clock::now() + *timeout;
+}
+
+void forget_models(EngineStatus* status) {
+  for (ModelStatus& model : status->models) {
+    model = ModelStatus{model.name, ModelState::loading, 0.0, 0, "", "", ""};
+  }
+}
+
+}  // namespace
+
+WorkerClient::Connection::~Connection() {
+  socket->shut_down();
+  reader.join();
+}
+
+WorkerClient::WorkerClient(WorkerClientOptions options) : options_(std::move(options)) {
+  for (const ModelConfig& model : options_.engine.models) status_.models.push_back({model.name});
+  forget_models(&status_);
+  status_.backend = options_.engine.backend;
+  status_.last_tick = steady_clock::now();
+  SupervisorEvents events;
+  events.started = [this](Descriptor descriptor) { inbox_.send(Started{std::move(descriptor)}); };
+  events.stalled = [this] { inbox_.send(Stalled{}); };
+  events.died = [this](const std::string& how) { inbox_.send(Died{how}); };
+  events.gave_up = [this] { inbox_.send(GaveUp{}); };
+  supervisor_ = std::make_unique<Supervisor>(options_.supervisor, std::move(events));
+  thread_ = std::thread([this] { run(); });
+}
+
+WorkerClient::~WorkerClient() {
+  supervisor_->stop();
+  inbox_.close();
+  thread_.join();
+  supervisor_.reset();
+}
+
+void WorkerClient::generate(GenerateRequest request, GenerateSink sink) {
+  Request wrapped;
+  wrapped.id = request.id;
+  wrapped.deadline = deadline_of(request.timeout);
+  wrapped.fingerprint = fingerprint_of(request);
+  wrapped.request = std::move(request);
+  wrapped.sink = std::move(sink);
+  inbox_.send(std::move(wrapped));
+}
+
+void WorkerClient::encode(EncodeRequest request, EncodeSink sink) {
+  Request wrapped;
+  wrapped.id = request.id;
+  wrapped.deadline = deadline_of(request.timeout);
+  wrapped.fingerprint = fingerprint_of(request);
+  wrapped.request = std::move(request);
+  wrapped.sink = std::move(sink);
+  inbox_.send(std::move(wrapped));
+}
+
+void WorkerClient::cancel(RequestId id) { inbox_.send(Cancel{id}); }
+
+EngineStatus WorkerClient::status() const {
+  std::lock_guard lock(status_mutex_);
+  return status_;
+}
+
+pid_t WorkerClient::worker_pid() const { return supervisor_->pid(); }
+
+void WorkerClient::read(int connection, FrameSocket* socket) {
+  try {
+    while (auto frame = socket->receive()) {
+      if (std::holds_alternative<HeartbeatFrame>(*frame)) supervisor_->beat();
+      inbox_.send(Received{connection, std::move(*frame)});
+    }
+  } catch (const Error& error) {
+    log_error(fmt::format("the worker's stream is broken: {}", error.message()));
+    socket->shut_down();
+  }
+  inbox_.send(Closed{connection});
+}
+
+void WorkerClient::run() {
+  while (!inbox_.closed()) {
+    auto command = inbox_.receive_for(patience());
+    while (command) {
+      std::visit([this](auto&& value) { handle(std::move(value)); }, std::move(*command));
+      command = inbox_.try_receive();
+    }
+    end_late();
+    dispatch();
+    update([this](EngineStatus* status) { status->waiting = worker_waiting_ + static_cast<int>(queue_.size()); });
+  }
+  if (connection_) {
+    connection_->socket->send(ShutdownFrame{});
+    connection_->socket->flush(100ms);
+  }
+  connection_.reset();
+  while (auto command = inbox_.try_receive()) {
+    if (auto* request = std::get_if<Request>(&*command))
+      fail(request->sink, unavailable("the server is shutting down"));
+  }
+  for (const auto& [id, request] : requests_) fail(request.sink, unavailable("the server is shutting down"));
+}
+
+void WorkerClient::handle(Request request) {
+  const RequestId id = request.id;
+  if (dead_) return fail(request.sink, unavailable("its process died too often"));
+  if (requests_.contains(id)) {
+    return fail(request.sink, Error(ErrorCode::internal_error, fmt::format("request id {} is in use", id)));
+  }
+  if (queue_.size() >= options_.max_queued) {
+    return fail(request.sink, Error(ErrorCode::queue_full, fmt::format("{} requests wait already", queue_.size())));
+  }
+  requests_.emplace(id, std::move(request));
+  queue_.push_back(id);
+}
+
+void WorkerClient::handle(Cancel cancel) {
+  const auto it = requests_.find(cancel.id);
+  if (it == requests_.end()) return;
+  if (it->second.connection == 0) return end(cancel.id, Error(ErrorCode::cancelled, "the request was cancelled"));
+  if (connection_ && connection_->number == it->second.connection) connection_->socket->send(CancelFrame{cancel.id});
+}
+
+void WorkerClient::handle(Started started) {
+  auto connection = std::make_unique<Connection>();
+  connection->number = ++connections_;
+  connection->socket = std::make_unique<FrameSocket>(std::move(started.descriptor));
+  connection->socket->send(HelloFrame{kWireVersion, options_.engine});
+  connection->reader =
+      std::thread([this, number = connection->number, socket = connection->socket.get()] { read(number, socket); });
+  connection_ = std::move(connection);
+}
+
+void WorkerClient::handle(Received received) {
+  std::visit([&](auto&& frame) { take(std::move(frame), received.connection); }, std::move(received.frame));
+}
+
+void WorkerClient::handle(Closed closed) {
+  std::vector<RequestId> lost;
+  std::vector<Fingerprint> fingerprints;
+  for (const auto& [id, request] : requests_) {
+    if (request.connection != closed.connection) continue;
+    lost.push_back(id);
+    fingerprints.push_back(request.fingerprint);
+  }
+  quarantine_.died(fingerprints, steady_clock::now());
+  for (const RequestId id : lost) end(id, unavailable("its process died"));
+  if (connection_ && connection_->number == closed.connection) connection_.reset();
+}
+
+void WorkerClient::handle(Stalled) {
+  update([](EngineStatus* status) { status->state = EngineState::stalled; });
+}
+
+void WorkerClient::handle(Died) {
+  ended_ = connections_;
+  worker_waiting_ = 0;
+  update([](EngineStatus* status) {
+    status->state = EngineState::restarting;
+    ++status->restarts;
+    status->running = status->kv_blocks_used = 0;
+    status->memory_bytes = 0;
+    forget_models(status);
+  });
+}
+
+void WorkerClient::handle(GaveUp) {
+  dead_ = true;
+  update([](EngineStatus* status) {
+    status->state = EngineState::dead;
+    for (ModelStatus& model : status->models) model.state = ModelState::unloaded;
+  });
+  for (const RequestId id : std::vector(queue_.begin(), queue_.end())) {
+    end(id, unavailable("its process died too often"));
+  }
+}
+
+void WorkerClient::take(GenerateEventFrame frame, int connection) {
+  const auto it = requests_.find(frame.id);
+  if (it == requests_.end() || it->second.connection != connection) return;
+  const auto* sink = std::get_if<GenerateSink>(&it->second.sink);
+  if (sink == nullptr) return;
+  if (!frame.event.last()) return call(*sink, std::move(frame.event));
+  quarantine_.survived(it->second.fingerprint);
+  const auto node = requests_.extract(it);
+  if (alone_ == frame.id) alone_.reset();
+  call(std::get<GenerateSink>(node.mapped().sink), std::move(frame.event));
+}
+
+void WorkerClient::take(EncodeReplyFrame frame, int connection) {
+  const auto it = requests_.find(frame.id);
+  if (it == requests_.end() || it->second.connection != connection) return;
+  if (!std::holds_alternative<EncodeSink>(it->second.sink)) return;
+  quarantine_.survived(it->second.fingerprint);
+  const auto node = requests_.extract(it);
+  if (alone_ == frame.id) alone_.reset();
+  call(std::get<EncodeSink>(node.mapped().sink), std::move(frame.reply));
+}
+
+void WorkerClient::take(HeartbeatFrame frame, int connection) {
+  if (connection <= ended_) return;
+  worker_waiting_ = frame.status.waiting;
+  update([&](EngineStatus* status) {
+    const int restarts = status->restarts;
+    *status = std::move(frame.status);
+    status->restarts = restarts;
+  });
+}
+
+template <typename Other>
+void WorkerClient::take(Other, int connection) {
+  log_error("the worker sent a frame that only the front sends");
+  if (connection_ && connection_->number == connection) connection_->socket->shut_down();
+}
+
+void WorkerClient::dispatch() {
+  while (connection_ && !alone_ && !queue_.empty()) {
+    Request& first = requests_.at(queue_.front());
+    switch (quarantine_.verdict(first.fingerprint, steady_clock::now())) {
+      case Quarantine::Verdict::refuse:
+        end(first.id, Error(ErrorCode::request_quarantined,
+                            "the engine died twice with this request; it is refused for ten minutes"));
+        continue;
+      case Quarantine::Verdict::run_alone:
+        if (in_flight() > 0) return;
+        alone_ = first.id;
+        break;
+      case Quarantine::Verdict::run:
+        break;
+    }
+    send(&first);
+  }
+}
+
+void WorkerClient::send(Request* request) {
+  const RequestId id = request->id;
+  const auto left = [&](auto& body) {
+    if (!request->deadline) return;
+    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(*request->deadline - steady_clock::now());
+    body.timeout = std::max(rest, 0ms);
+  };
+  try {
+    bool sent = false;
+    if (auto* generate = std::get_if<GenerateRequest>(&request->request)) {
+      left(*generate);
+      sent = connection_->socket->send(GenerateFrame{std::move(*generate)});
+    } else {
+      auto& encode = std::get<EncodeRequest>(request->request);
+      left(encode);
+      sent = connection_->socket->send(EncodeFrame{std::move(encode)});
+    }
+    if (!sent) throw unavailable("its process takes no more requests");
+    std::erase(queue_, id);
+    request->connection = connection_->number;
+  } catch (const Error& error) {
+    end(id, error);
+  }
+}
+
+void WorkerClient::end(RequestId id, const Error& error) {
+  const auto node = requests_.extract(id);
+  std::erase(queue_, id);
+  if (alone_ == id) alone_.reset();
+  fail(node.mapped().sink, error);
+}
+
+void WorkerClient::end_late() {
+  const TimePoint now = steady_clock::now();
+  std::vector<RequestId> late;
+  for (const auto& [id, request] : requests_) {
+    if (!request.deadline) continue;
+    if (now >= *request.deadline + (request.connection == 0 ? 0s : kDeadlineGrace)) late.push_back(id);
+  }
+  for (const RequestId id : late) {
+    if (connection_ && requests_.at(id).connection == connection_->number) connection_->socket->send(CancelFrame{id});
+    end(id, Error(ErrorCode::deadline_exceeded, "the request's deadline has passed"));
+  }
+}
+
+nanoseconds WorkerClient::patience() const {
+  const TimePoint now = steady_clock::now();
+  TimePoint until = now + 10s;
+  for (const auto& [id, request] : requests_) {
+    if (request.deadline) until = std::min(until, *request.deadline + (request.connection == 0 ? 0s : kDeadlineGrace));
+  }
+  return std::max<nanoseconds>(until - now, nanoseconds(0));
+}
+
+void WorkerClient::update(const std::function<void(EngineStatus*)>& change) {
+  std::lock_guard lock(status_mutex_);
+  change(&status_);
+}
+
+}  // namespace cortex

@@ -1,0 +1,137 @@
+// The front's engine: a worker process behind a socket, supervised. Implements Engine; see there for threads and sinks.
+//
+// One thread of its own keeps all requests and calls all sinks. Requests that come while no worker is ready wait, in
+// order and bounded, until their deadline; those in flight when a worker dies end with engine_unavailable and are never
+// replayed; when the supervisor gives up, everything ends so, at once. Requests that were in flight at a death are
+// treated as quarantine.h says.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/channel.h"
+#include "engine/engine.h"
+#include "engine/engine_options.h"
+#include "worker/frame_socket.h"
+#include "worker/quarantine.h"
+#include "worker/supervisor.h"
+
+namespace cortex {
+
+struct WorkerClientOptions {
+  EngineOptions engine;
+  SupervisorOptions supervisor;
+  std::size_t max_queued = 1024;
+};
+
+class WorkerClient : public Engine {
+ public:
+  explicit WorkerClient(WorkerClientOptions options);
+  // Requests end with engine_unavailable; the worker is told to go and waited for.
+  ~WorkerClient() override;
+
+  void generate(GenerateRequest request, GenerateSink sink) override;
+  void encode(EncodeRequest request, EncodeSink sink) override;
+  void cancel(RequestId id) override;
+  EngineStatus status() const override;
+
+  // Of the worker process, 0 while there is none: for logs and tests.
+  pid_t worker_pid() const;
+
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  // One process's life as seen from here: its socket and the thread that reads it.
+  struct Connection {
+    int number = 0;
+    std::unique_ptr<FrameSocket> socket;
+    std::thread reader;
+    ~Connection();
+  };
+  struct Request {
+    RequestId id = 0;
+    std::variant<GenerateRequest, EncodeRequest> request;  // moves on when it is sent
+    std::variant<GenerateSink, EncodeSink> sink;
+    std::optional<TimePoint> deadline;
+    Fingerprint fingerprint = 0;
+    int connection = 0;  // 0: it waits
+  };
+
+  struct Cancel {
+    RequestId id;
+  };
+  struct Started {
+    Descriptor descriptor;
+  };
+  struct Received {
+    int connection;
+    Frame frame;
+  };
+  struct Closed {
+    int connection;
+  };
+  struct Stalled {};
+  struct Died {
+    std::string how;
+  };
+  struct GaveUp {};
+  using Command = std::variant<Request, Cancel, Started, Received, Closed, Stalled, Died, GaveUp>;
+
+  void read(int connection, FrameSocket* socket);  // the connection's thread
+
+  // All that follows: the client's thread.
+  void run();
+  void handle(Request request);
+  void handle(Cancel cancel);
+  void handle(Started started);
+  void handle(Received received);
+  void handle(Closed closed);
+  void handle(Stalled);
+  void handle(Died died);
+  void handle(GaveUp);
+  void take(GenerateEventFrame frame, int connection);
+  void take(EncodeReplyFrame frame, int connection);
+  void take(HeartbeatFrame frame, int connection);
+  template <typename Other>
+  void take(Other frame, int connection);
+
+  // Sends what waits, as far as the quarantine lets it.
+  void dispatch();
+  void send(Request* request);
+  void end(RequestId id, const Error& error);
+  void end_late();
+  std::size_t in_flight() const { return requests_.size() - queue_.size(); }
+  std::chrono::nanoseconds patience() const;
+  // Changes the status that other threads see.
+  void update(const std::function<void(EngineStatus*)>& change);
+
+  const WorkerClientOptions options_;
+  Channel<Command> inbox_;
+
+  std::map<RequestId, Request> requests_;
+  std::deque<RequestId> queue_;     // those of requests_ that wait
+  std::optional<RequestId> alone_;  // a suspect in flight: nothing else is sent
+  std::unique_ptr<Connection> connection_;
+  int connections_ = 0;     // the newest's number
+  int ended_ = 0;           // the newest whose process has died
+  int worker_waiting_ = 0;  // as the last heartbeat told
+  bool dead_ = false;
+  Quarantine quarantine_;
+
+  mutable std::mutex status_mutex_;
+  EngineStatus status_;
+
+  std::thread thread_;
+  std::unique_ptr<Supervisor> supervisor_;
+};
+
+}  // namespace cortex

@@ -1,0 +1,282 @@
+#include "worker/worker_client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <deque>
+
+#include "fakes/collected_events.h"
+#include "fakes/fake_backend.h"
+#include "worker/test_tokens.h"
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
+  GenerateRequest request;
+  request.id = id;
+  request.model = "m";
+  request.prompt = std::move(prompt);
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+class WorkerClientTest : public testing::Test {
+ protected:
+  WorkerClientTest() {
+    options_.engine.models = {{"m", "decoder"}, {"e", "encoder"}};
+    options_.engine.backend = "fake";
+    options_.engine.rows_per_step = 20;  // ms between the echo's tokens
+    options_.supervisor.executable = TEST_WORKER;
+    options_.supervisor.arguments = {"echo"};
+    options_.supervisor.restart_delay = 20ms;
+  }
+
+  WorkerClient& client() {
+    if (!client_) client_ = std::make_unique<WorkerClient>(options_);
+    return *client_;
+  }
+
+  template <typename Condition>
+  EngineStatus wait_for(Condition condition) {
+    for (int i = 0; i < 2000; ++i) {
+      const EngineStatus status = client().status();
+      if (condition(status)) return status;
+      std::this_thread::sleep_for(5ms);
+    }
+    throw std::runtime_error("the status never came");
+  }
+
+  void kill_worker() {
+    const pid_t pid = client().worker_pid();
+    ASSERT_GT(pid, 0);
+    ::kill(pid, SIGKILL);
+  }
+
+  WorkerClientOptions options_;
+  std::unique_ptr<WorkerClient> client_;
+};
+
+TEST_F(WorkerClientTest, GeneratesAndEncodesInAnotherProcess) {
+  options_.engine.rows_per_step = 0;
+  CollectedEvents events;
+  client().generate(ask(1, {5, 6, 7}, 4), events.sink());
+  EncodeRequest encode;
+  encode.id = 2;
+  encode.model = "e";
+  encode.texts = {{0, 1, 9}};
+  CollectedReply reply;
+  client().encode(encode, reply.sink());
+  events.wait();
+  EXPECT_THAT(events.tokens(), ElementsAre(5, 6, 7, 5));
+  EXPECT_EQ(events.finish(), FinishReason::length);
+  EXPECT_THAT(reply.wait().vectors, ElementsAre(1, 2, 0, 0, 0, 0, 0, 0));
+  const auto status = wait_for([](const EngineStatus& s) { return s.backend == "echo" && s.running == 0; });
+  EXPECT_EQ(status.state, EngineState::idle);
+  EXPECT_EQ(status.restarts, 0);
+}
+
+TEST_F(WorkerClientTest, ErrorsKeepTheirCode) {
+  auto request = ask(1, {5}, 4);
+  request.model = "nobody";
+  CollectedEvents events;
+  client().generate(request, events.sink());
+  events.wait();
+  EXPECT_EQ(events.error_code(), ErrorCode::model_not_found);
+  EXPECT_EQ(events.error()->param(), "model");
+}
+
+TEST_F(WorkerClientTest, CancelsAndEndsInTime) {
+  CollectedEvents cancelled, late;
+  client().generate(ask(1, {5}, 1000), cancelled.sink());
+  cancelled.wait_for_tokens(1);
+  client().cancel(1);
+  cancelled.wait();
+  EXPECT_EQ(cancelled.error_code(), ErrorCode::cancelled);
+  auto request = ask(2, {5}, 1000);
+  request.timeout = 50ms;
+  client().generate(request, late.sink());
+  late.wait();
+  EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
+}
+
+TEST_F(WorkerClientTest, AKilledWorkerCostsWhatIsInFlightAndIsReplaced) {
+  CollectedEvents lost;
+  client().generate(ask(1, {5, 6}, 1000), lost.sink());
+  lost.wait_for_tokens(2);
+  const pid_t first = client().worker_pid();
+  const auto killed = steady_clock::now();
+  kill_worker();
+  lost.wait(1s);
+  EXPECT_LT(steady_clock::now() - killed, 1s);
+  EXPECT_EQ(lost.error_code(), ErrorCode::engine_unavailable);
+  EXPECT_EQ(lost.after_the_last(), 0);
+  CollectedEvents next;
+  client().generate(ask(2, {7, 8}, 2), next.sink());
+  next.wait();
+  EXPECT_THAT(next.tokens(), ElementsAre(7, 8));
+  EXPECT_NE(client().worker_pid(), first);
+  EXPECT_EQ(wait_for([](const EngineStatus& s) { return s.state == EngineState::idle; }).restarts, 1);
+}
+
+TEST_F(WorkerClientTest, RequestsWaitForTheRestartUntilTheirDeadline) {
+  options_.supervisor.restart_delay = 300ms;
+  wait_for([](const EngineStatus& s) { return s.backend == "echo"; });
+  kill_worker();
+  wait_for(
+      [](const EngineStatus& s) { return s.restarts == 1 && s.backend == "echo" && s.state == EngineState::idle; });
+  kill_worker();  // the second death: its successor waits
+  const auto status = wait_for([](const EngineStatus& s) { return s.state == EngineState::restarting; });
+  EXPECT_EQ(status.models[0].state, ModelState::loading);
+  CollectedEvents patient, late, cancelled;
+  auto hurried = ask(1, {5}, 1);
+  hurried.timeout = 30ms;
+  client().generate(hurried, late.sink());
+  client().generate(ask(2, {5}, 1), patient.sink());
+  client().generate(ask(3, {5}, 1), cancelled.sink());
+  client().cancel(3);
+  late.wait();
+  cancelled.wait();
+  EXPECT_FALSE(patient.over());
+  EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
+  EXPECT_EQ(cancelled.error_code(), ErrorCode::cancelled);
+  patient.wait();
+  EXPECT_EQ(patient.finish(), FinishReason::length);
+}
+
+TEST_F(WorkerClientTest, FiveDeathsAreTheEnd) {
+  options_.supervisor.arguments = {"die"};
+  CollectedEvents waiting;
+  client().generate(ask(1, {5}, 1), waiting.sink());
+  const auto status = wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
+  EXPECT_EQ(status.restarts, 5);
+  waiting.wait();
+  EXPECT_EQ(waiting.error_code(), ErrorCode::engine_unavailable);
+  CollectedEvents later;
+  client().generate(ask(2, {5}, 1), later.sink());
+  later.wait(1s);
+  EXPECT_EQ(later.error_code(), ErrorCode::engine_unavailable);
+}
+
+TEST_F(WorkerClientTest, AProgramThatDoesNotExistIsTheEndToo) {
+  options_.supervisor.executable = "/nonexistent/cortex";
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
+}
+
+TEST_F(WorkerClientTest, ASilentWorkerIsReplaced) {
+  options_.supervisor.stall_after = 1500ms;
+  options_.supervisor.kill_grace = 500ms;
+  CollectedEvents hung;
+  client().generate(ask(1, {kHangToken}, 1), hung.sink());
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::stalled; });
+  hung.wait();
+  EXPECT_EQ(hung.error_code(), ErrorCode::engine_unavailable);
+  CollectedEvents next;
+  client().generate(ask(2, {5}, 1), next.sink());
+  next.wait();
+  EXPECT_EQ(next.finish(), FinishReason::length);
+}
+
+TEST_F(WorkerClientTest, AnIdleWorkerIsNotSilent) {
+  options_.supervisor.stall_after = 1800ms;
+  client();
+  std::this_thread::sleep_for(2500ms);
+  EXPECT_EQ(client().status().restarts, 0);
+  EXPECT_EQ(client().status().state, EngineState::idle);
+}
+
+TEST_F(WorkerClientTest, ARequestThatKillsTwiceIsRefused) {
+  CollectedEvents first, second, third, bystander;
+  client().generate(ask(1, {5}, 1000), bystander.sink());
+  bystander.wait_for_tokens(1);
+  client().generate(ask(2, {kDieToken}, 1), first.sink());
+  first.wait();
+  bystander.wait();
+  EXPECT_EQ(bystander.error_code(), ErrorCode::engine_unavailable);
+  EXPECT_EQ(first.error_code(), ErrorCode::engine_unavailable);
+  client().generate(ask(3, {kDieToken}, 1), second.sink());
+  second.wait();
+  EXPECT_EQ(second.error_code(), ErrorCode::engine_unavailable);
+  client().generate(ask(4, {kDieToken}, 1), third.sink());
+  third.wait();
+  EXPECT_EQ(third.error_code(), ErrorCode::request_quarantined);
+  CollectedEvents again;
+  client().generate(ask(5, {5}, 3), again.sink());  // the bystander's prompt: runs alone, and is cleared
+  again.wait();
+  EXPECT_EQ(again.finish(), FinishReason::length);
+}
+
+TEST_F(WorkerClientTest, ASuspectRunsAlone) {
+  CollectedEvents lost, suspect, other;
+  client().generate(ask(1, {5}, 1000), lost.sink());
+  lost.wait_for_tokens(1);
+  kill_worker();
+  lost.wait();
+  client().generate(ask(2, {5}, 10), suspect.sink());
+  client().generate(ask(3, {6}, 1), other.sink());
+  suspect.wait_for_tokens(1);
+  other.wait();
+  EXPECT_TRUE(suspect.over());  // the other, far shorter, came after it
+  EXPECT_EQ(other.finish(), FinishReason::length);
+}
+
+TEST_F(WorkerClientTest, ShutdownEndsEverything) {
+  CollectedEvents running;
+  client().generate(ask(1, {5}, 1000), running.sink());
+  running.wait_for_tokens(1);
+  const pid_t pid = client().worker_pid();
+  const auto begin = steady_clock::now();
+  client_.reset();
+  EXPECT_LT(steady_clock::now() - begin, 1s);
+  EXPECT_TRUE(running.over());
+  EXPECT_EQ(running.error_code(), ErrorCode::engine_unavailable);
+  EXPECT_NE(::kill(pid, 0), 0);  // reaped
+}
+
+TEST_F(WorkerClientTest, ShutdownDoesNotWaitForAHungWorker) {
+  options_.supervisor.kill_grace = 5s;  // the worker ends itself before
+  CollectedEvents hung;
+  client().generate(ask(1, {kHangToken}, 1), hung.sink());
+  std::this_thread::sleep_for(300ms);
+  const auto begin = steady_clock::now();
+  client_.reset();
+  EXPECT_LT(steady_clock::now() - begin, 2s);
+}
+
+TEST_F(WorkerClientTest, TheWorkersEngineIsTheSameEngine) {
+  options_.supervisor.arguments = {"fake"};
+  options_.engine.rows_per_step = 256;
+  std::deque<CollectedEvents> events(12);
+  for (int i = 0; i < 12; ++i) {
+    client().generate(ask(static_cast<RequestId>(i + 1), {1, i}, 20), events[static_cast<std::size_t>(i)].sink());
+  }
+  for (int i = 0; i < 12; ++i) {
+    auto& mine = events[static_cast<std::size_t>(i)];
+    mine.wait();
+    EXPECT_EQ(mine.tokens(), fake_reply({1, i}, 20));
+  }
+  auto far = ask(100, {kFakeVocabulary}, 1);
+  CollectedEvents refused;
+  client().generate(far, refused.sink());
+  refused.wait();
+  EXPECT_EQ(refused.error_code(), ErrorCode::invalid_token_id);
+  const auto status = wait_for([](const EngineStatus& s) { return s.kv_blocks > 0 && s.kv_blocks_used == 0; });
+  EXPECT_EQ(status.models[0].state, ModelState::ready);
+  EXPECT_EQ(status.models[1].state, ModelState::ready);
+  EXPECT_GT(status.memory_bytes, 1u << 20);
+}
+
+TEST_F(WorkerClientTest, BadOptionsEndTheWorker) {
+  options_.supervisor.arguments = {"fake"};
+  options_.engine.rows_per_step = 1;
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
+}
+
+}  // namespace
+}  // namespace cortex
