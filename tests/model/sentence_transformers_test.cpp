@@ -1,0 +1,93 @@
+#include "model/sentence_transformers.h"
+
+#include <gtest/gtest.h>
+
+#include "model/temporary_model.h"
+#include "model/weight_bytes.h"
+
+namespace cortex {
+namespace {
+
+constexpr auto kCode = ErrorCode::invalid_config;
+
+EncoderSpec spec_of(const Model& model) { return std::get<EncoderModel>(model.network).spec; }
+
+TEST(SentenceTransformers, ReadsPoolingAndNormalisation) {
+  const EncoderSpec mean = spec_of(TemporaryModel("bert-mean").open());
+  EXPECT_EQ(mean.pooling, Pooling::mean);
+  EXPECT_TRUE(mean.normalise);
+  EXPECT_EQ(mean.context_tokens, 320);
+  const EncoderSpec cls = spec_of(TemporaryModel("bert-cls").open());
+  EXPECT_EQ(cls.pooling, Pooling::cls);
+  EXPECT_FALSE(cls.normalise);
+}
+
+TEST(SentenceTransformers, KnowsBothWaysToNameAMode) {
+  const TemporaryModel model("bert-mean");
+  model.replace("1_Pooling/config.json", "\"pooling_mode_mean_tokens\": true", "\"pooling_mode_mean_tokens\": false");
+  model.replace("1_Pooling/config.json", "\"pooling_mode_lasttoken\": false", "\"pooling_mode_lasttoken\": true");
+  EXPECT_EQ(spec_of(model.open()).pooling, Pooling::last_token);
+  model.write("1_Pooling/config.json", R"({"pooling_mode": "cls"})");
+  EXPECT_EQ(spec_of(model.open()).pooling, Pooling::cls);
+}
+
+TEST(SentenceTransformers, WithoutItsFilesPoolsByMean) {
+  const TemporaryModel model("bert-cls");
+  model.remove("modules.json");
+  EXPECT_EQ(spec_of(model.open()).pooling, Pooling::mean);
+  EXPECT_FALSE(spec_of(model.open()).normalise);
+}
+
+TEST(SentenceTransformers, LimitsTheContext) {
+  const TemporaryModel model("bert-mean");
+  model.write("sentence_bert_config.json", R"({"max_seq_length": 128})");
+  EXPECT_EQ(model.open().context_tokens(), 128);
+  model.write("sentence_bert_config.json", R"({"max_seq_length": 10000})");
+  EXPECT_EQ(model.open().context_tokens(), 320);
+  model.write("sentence_bert_config.json", R"({"max_seq_length": null})");
+  EXPECT_EQ(model.open().context_tokens(), 320);
+  model.write("sentence_bert_config.json", R"({"max_seq_length": 0})");
+  expect_error(kCode, {"sentence_bert_config.json: max_seq_length: 0"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, RefusesOtherModules) {
+  const TemporaryModel model("bert-mean");
+  model.replace("modules.json", "models.Normalize", "models.Dense");
+  expect_error(kCode, {"modules.json: [2].type", "\"Dense\" in place 2", "Normalize"}, [&] { model.open(); });
+  model.write("modules.json", R"([{"type": "x.Pooling", "path": "1_Pooling"}])");
+  expect_error(kCode, {"[0].type", "\"Pooling\""}, [&] { model.open(); });
+  model.write("modules.json", R"([{"type": "x.Transformer", "path": ""}])");
+  expect_error(kCode, {"modules.json: has no Pooling"}, [&] { model.open(); });
+  model.write("modules.json", R"({"a": 1})");
+  expect_error(kCode, {"modules.json: an object at the top"}, [&] { model.open(); });
+  model.write("modules.json", R"([7])");
+  expect_error(kCode, {"modules.json: 7 is not an object"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, RefusesOtherModesByName) {
+  const TemporaryModel model("bert-mean");
+  const auto pooling = [&](const char* text) { model.write("1_Pooling/config.json", text); };
+  pooling(R"({"pooling_mode_max_tokens": true})");
+  expect_error(kCode, {"1_Pooling/config.json", "\"max_tokens\"", "cls, mean, lasttoken"}, [&] { model.open(); });
+  pooling(R"({"pooling_mode": "weightedmean"})");
+  expect_error(kCode, {"\"weightedmean\""}, [&] { model.open(); });
+  pooling(R"({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true})");
+  expect_error(kCode, {"2 modes are on"}, [&] { model.open(); });
+  pooling("{}");
+  expect_error(kCode, {"0 modes are on"}, [&] { model.open(); });
+  pooling(R"({"pooling_mode_cls_token": true, "word_embedding_dimension": 65})");
+  expect_error(kCode, {"word_embedding_dimension: 65", "64"}, [&] { model.open(); });
+  model.remove("1_Pooling");
+  expect_error(kCode, {"1_Pooling/config.json: is missing"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, ThePoolingsPathStaysInTheFolder) {
+  const TemporaryModel model("bert-mean");
+  const TemporaryFolder outside;
+  outside.write("config.json", R"({"pooling_mode": "cls"})");
+  model.replace("modules.json", "\"1_Pooling\"", "\"../" + outside.path().filename().string() + "\"");
+  expect_error(ErrorCode::invalid_path, {"out of the model's folder"}, [&] { model.open(); });
+}
+
+}  // namespace
+}  // namespace cortex

@@ -1,0 +1,46 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/spec.h"
+#include "model/weight_bytes.h"
+
+namespace cortex {
+namespace {
+
+using testing::ElementsAre;
+
+Weight weight_of(std::vector<std::int64_t> shape, const std::vector<float>& values, int heads) {
+  Weight weight;
+  weight.tensor.name = "w";
+  weight.tensor.shape = std::move(shape);
+  weight.tensor.file = memory_file(packed_floats(values));
+  weight.interleaved_heads = heads;
+  return weight;
+}
+
+TEST(ReadWeight, GivesRowsAsTheyAre) {
+  EXPECT_THAT(read_weight(weight_of({2, 2}, {1, 2, 3, 4}, 0)), ElementsAre(1, 2, 3, 4));
+}
+
+TEST(ReadWeight, UndoesInterleavingHeadByHead) {
+  const Weight weight = weight_of({8, 1}, {0, 1, 2, 3, 10, 11, 12, 13}, 2);
+  EXPECT_THAT(read_weight(weight), ElementsAre(0, 2, 1, 3, 10, 12, 11, 13));
+}
+
+TEST(ReadWeight, MovesWholeRows) {
+  const Weight weight = weight_of({4, 2}, {0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5}, 1);
+  EXPECT_THAT(read_weight(weight), ElementsAre(0, 0.5, 2, 2.5, 1, 1.5, 3, 3.5));
+}
+
+TEST(ReadWeight, ABiasIsInterleavedToo) {
+  EXPECT_THAT(read_weight(weight_of({6}, {0, 1, 2, 3, 4, 5}, 1)), ElementsAre(0, 2, 4, 1, 3, 5));
+}
+
+TEST(ReadWeight, HeadsThatDoNotDivideAreOurBug) {
+  EXPECT_THROW(read_weight(weight_of({6}, {0, 1, 2, 3, 4, 5}, 4)), CheckFailure);
+  EXPECT_THROW(read_weight(weight_of({6}, {0, 1, 2, 3, 4, 5}, 2)), CheckFailure);
+}
+
+}  // namespace
+}  // namespace cortex
