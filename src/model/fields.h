@@ -33,6 +33,7 @@ struct Value {
 
 // For messages: scalars as JSON writes them, long texts cut, "an array", "an object".
 std::string describe(const Value& value);
+// For messages: a JSON string, cut when long, so that no raw byte of a file reaches a log.
 std::string quote(std::string_view text);
 
 class Fields {

@@ -94,11 +94,7 @@ class ByteReader {
 
   // A count of things that take `least_bytes` each.
   std::uint64_t count(std::string_view what, std::uint64_t limit, std::uint64_t least_bytes) {
-    return checked_count(what, number<std::uint64_t>(), limit, least_bytes);
-  }
-
-  std::uint64_t checked_count(std::string_view what, std::uint64_t value, std::uint64_t limit,
-                              std::uint64_t least_bytes) const {
+    const auto value = number<std::uint64_t>();
     limit = std::min(limit, left() / least_bytes);
     if (value > limit) fail(fmt::format("{}: {} exceeds the limit of {}", what, value, limit));
     return value;

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/json_writer.h"
 #include "model/float16.h"
 
 static_assert(std::endian::native == std::endian::little, "weight files are little-endian and read as they are");
@@ -86,7 +87,7 @@ void read_bytes(const TensorView& tensor, std::uint64_t offset, std::span<std::b
   try {
     tensor.file->read(offset, out);
   } catch (const std::system_error& error) {
-    throw Error(ErrorCode::weights_io_error, fmt::format("tensor '{}': {}", tensor.name, error.what()));
+    throw Error(ErrorCode::weights_io_error, fmt::format("tensor {}: {}", json_string(tensor.name), error.what()));
   }
 }
 

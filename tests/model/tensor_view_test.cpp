@@ -115,7 +115,7 @@ TEST(ReadRows, ADiskThatFailsIsAnError) {
   read_rows(tensor, 0, tensor.rows(), out);
 
   disk.fail(FaultyFileSystem::Call::read, 1);
-  expect_error(ErrorCode::weights_io_error, {"tensor 'model.embed_tokens.weight'", "injected fault"},
+  expect_error(ErrorCode::weights_io_error, {"tensor \"model.embed_tokens.weight\"", "injected fault"},
                [&] { read_rows(tensor, 0, tensor.rows(), out); });
   disk.cut_files_to(tensor.offset + tensor.bytes - 1);
   expect_error(ErrorCode::weights_io_error, {"model.embed_tokens.weight", "model.safetensors"},

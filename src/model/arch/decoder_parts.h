@@ -14,9 +14,9 @@ namespace cortex {
 // Dimensions, norm, activation, tied head and rope of config.json; biases stay off. Throws Error invalid_config.
 DecoderSpec read_decoder_config(const Fields& config);
 
-// The same of GGUF metadata, whose keys begin with `prefix` and a dot. The vocabulary is the embedding's rows, the head
-// is tied when its tensor is absent.
-DecoderSpec read_decoder_metadata(const Fields& metadata, std::string_view prefix, const TensorMap& tensors);
+// The same of GGUF metadata, whose keys begin with `architecture` and a dot. The vocabulary is the embedding's rows,
+// the head is tied when its tensor is absent.
+DecoderSpec read_decoder_metadata(const Fields& metadata, std::string_view architecture, const TensorMap& tensors);
 
 // How a file names the tensors. Those of a layer follow `layers` + index + "."; weights and biases end in ".weight"
 // and ".bias".
