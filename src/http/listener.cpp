@@ -1,0 +1,573 @@
+// The only unit that includes Asio's coroutines, which are slow to compile.
+#include "http/listener.h"
+
+#include <fmt/core.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/identifier.h"
+#include "base/log.h"
+#include "http/auth.h"
+#include "http/body_reader.h"
+#include "http/gate.h"
+#include "http/pending_reply.h"
+#include "http/traffic.h"
+
+namespace cortex {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::milliseconds kAcceptPause{100};  // when the process is out of descriptors
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+bool is_loopback(asio::ip::address address) {
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+  }
+  return address.is_loopback();
+}
+
+SteadyTime now() { return std::chrono::steady_clock::now(); }
+
+class Connection;
+
+// What all connections share.
+struct Shared {
+  Shared(Router the_router, ListenerOptions the_options)
+      : router(std::move(the_router)),
+        options(std::move(the_options)),
+        keys(options.api_keys),
+        traffic(options.body_bytes_limit) {}
+
+  const Router router;
+  const ListenerOptions options;
+  const ApiKeys keys;
+  const std::shared_ptr<std::atomic<bool>> draining = std::make_shared<std::atomic<bool>>(false);
+  Traffic traffic;
+
+  std::mutex mutex;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections;
+};
+
+// What is known of a request so far.
+struct Exchange {
+  explicit Exchange(Shared& shared) : request(shared.traffic) {}
+
+  RequestHead head;
+  RouteMatch match;
+  std::string id = make_identifier("req_");
+  std::string key_id;
+  Traffic::Request request;
+  SteadyTime start = now();
+};
+
+// One connection: a coroutine on a strand of its own, which everything but the handlers' side of replies runs on.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(tcp::socket socket, Shared& shared)
+      : socket_(std::move(socket)),
+        deadline_(socket_.get_executor()),
+        signal_(socket_.get_executor()),
+        shared_(shared) {
+    error_code ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+    const auto local = socket_.local_endpoint(ignored);
+    loopback_ = !ignored && is_loopback(local.address());
+    const auto remote = socket_.remote_endpoint(ignored);
+    peer_is_here_ = !ignored && is_loopback(remote.address());
+  }
+
+  asio::awaitable<void> run() {
+    watch();
+    while (!gone_) {
+      const bool again = co_await serve();
+      if (!again) break;
+    }
+    if (!gone_) co_await linger();
+    abort();
+  }
+
+  auto executor() { return socket_.get_executor(); }
+
+  // Ends whatever the coroutine waits for. On the strand.
+  void abort() {
+    error_code ignored;
+    gone_ = true;
+    socket_.close(ignored);
+    disarm();
+    wake();
+  }
+
+ private:
+  enum class Read { data, end, late };
+  enum class Sent { keep_alive, close, gone };
+
+  // Serves one request. False: nothing more is to be read from this connection.
+  asio::awaitable<bool> serve() {
+    const Read first = co_await wait_for_request();
+    if (first != Read::data) co_return false;
+    Exchange exchange(shared_);
+    std::optional<Error> refusal;
+    HttpRequest request;
+    try {
+      request = co_await read_request(exchange);
+    } catch (const Error& error) {
+      refusal = error;
+    }
+    if (gone_) co_return false;
+    const std::shared_ptr<PendingReply> reply = open_reply(exchange, refusal.has_value());
+    if (refusal) {
+      refuse(*refusal, exchange, *reply);
+    } else if (!exchange.match.route) {
+      reply->respond(204, {{"allow", exchange.match.allow}}, {});
+    } else {
+      dispatch(exchange, std::move(request), reply);
+    }
+    const Sent sent = co_await send(*reply);
+    if (sent == Sent::gone) gone_ = true;
+    reply->disconnect();
+    record(exchange, *reply);
+    co_return sent == Sent::keep_alive;
+  }
+
+  asio::awaitable<Read> wait_for_request() {
+    if (!input_.empty()) co_return Read::data;
+    const Read read = co_await read_some(now() + shared_.options.idle_deadline);
+    co_return read;
+  }
+
+  // Everything between the first byte and the handler, in the gate's order. Throws Error.
+  asio::awaitable<HttpRequest> read_request(Exchange& exchange) {
+    const std::size_t head_bytes = co_await read_head();
+    const std::string block = input_.substr(0, head_bytes);
+    input_.erase(0, head_bytes);
+    RequestHead& head = exchange.head;
+    head = parse_head(block);
+    if (!head.request_id.empty()) exchange.id = head.request_id;
+    exchange.start = now();
+    exchange.match = shared_.router.find(head.method, head.path);
+    const Route* route = exchange.match.route;
+
+    check_host_and_origin(head, loopback_, shared_.options.host_names);
+    authorize(exchange);
+    check_route(exchange);
+    if (*shared_.draining && !(route && route->answers_while_draining)) {
+      throw Error(ErrorCode::draining, "the server is shutting down and takes no new requests");
+    }
+    const std::uint64_t limit_bytes = route ? route->body_limit_bytes : 0;
+    check_content(head, limit_bytes);
+    exchange.request.reserve(head.content_length.value_or(0));
+
+    BodyReader reader(limit_bytes, [&exchange](std::uint64_t bytes) { exchange.request.reserve(bytes); });
+    if (reader.put(block) != block.size()) throw Error(ErrorCode::invalid_header, "invalid header: it ends too early");
+    co_await read_body(reader, head.expects_continue);
+    co_return HttpRequest{.method = head.method,
+                          .path = head.path,
+                          .body = reader.take(),
+                          .path_id = exchange.match.id,
+                          .authorization = head.authorization,
+                          .key_id = exchange.key_id,
+                          .id = exchange.id,
+                          .loopback = peer_is_here_};
+  }
+
+  asio::awaitable<std::size_t> read_head() {
+    const SteadyTime deadline = now() + shared_.options.header_deadline;
+    std::size_t scanned_bytes = 0;
+    for (;;) {
+      const auto size = head_size(input_, scanned_bytes);
+      if (size) co_return *size;
+      scanned_bytes = input_.size();
+      const Read read = co_await read_some(deadline);
+      if (read == Read::late) {
+        throw Error(ErrorCode::request_timeout, fmt::format("the header took longer than the limit of {} seconds",
+                                                            shared_.options.header_deadline.count() / 1000.0));
+      }
+      if (read == Read::end) throw Error(ErrorCode::invalid_header, "invalid header: it ends too early");
+    }
+  }
+
+  asio::awaitable<void> read_body(BodyReader& reader, bool expects_continue) {
+    if (expects_continue && !reader.done() && input_.empty()) {
+      const bool written = co_await write(kContinue);
+      if (!written) gone_ = true;
+    }
+    while (!reader.done() && !gone_) {
+      if (!input_.empty()) {
+        const std::size_t used = reader.put(input_);
+        input_.erase(0, used);
+        if (used > 0) continue;
+      }
+      const Read read = co_await read_some(now() + shared_.options.body_deadline);
+      if (read == Read::late) {
+        throw Error(ErrorCode::request_timeout, fmt::format("no byte of the body came for {} seconds",
+                                                            shared_.options.body_deadline.count() / 1000.0));
+      }
+      if (read == Read::end)
+        throw Error(ErrorCode::invalid_framing, "invalid framing: the body ends in a chunk or early");
+    }
+  }
+
+  void authorize(Exchange& exchange) const {
+    const RouteMatch& match = exchange.match;
+    if (!shared_.keys.required() || match.open || (match.open_on_loopback && peer_is_here_)) return;
+    exchange.key_id = shared_.keys.check(exchange.head.authorization, exchange.head.api_key);
+  }
+
+  static void check_route(const Exchange& exchange) {
+    const RouteMatch& match = exchange.match;
+    if (match.allow.empty()) {
+      throw Error(ErrorCode::not_found, fmt::format("there is no route {}", excerpt(exchange.head.path)));
+    }
+    if (!match.route && exchange.head.method != "OPTIONS") {
+      throw Error(ErrorCode::method_not_allowed, fmt::format("the route does not know the method {}; it knows {}",
+                                                             excerpt(exchange.head.method), match.allow));
+    }
+  }
+
+  std::shared_ptr<PendingReply> open_reply(const Exchange& exchange, bool close) {
+    ReplyTerms terms;
+    terms.request_id = exchange.id;
+    terms.dialect = exchange.match.dialect;
+    terms.head_only = exchange.head.method == "HEAD";
+    terms.is_http_1_0 = exchange.head.is_http_1_0;
+    terms.keep_alive = exchange.head.keep_alive && !close;
+    terms.stream_buffer_limit_bytes = shared_.options.stream_buffer_limit_bytes;
+    terms.draining = shared_.draining;
+    return std::make_shared<PendingReply>(std::move(terms), [self = weak_from_this(), on = socket_.get_executor()] {
+      asio::post(on, [self] {
+        if (const auto connection = self.lock()) connection->wake();
+      });
+    });
+  }
+
+  static void refuse(const Error& error, const Exchange& exchange, PendingReply& reply) {
+    const Dialect dialect = exchange.match.dialect;
+    HttpHeaders headers = error_headers(error, dialect);
+    headers.emplace_back("content-type", "application/json");
+    if (error.code() == ErrorCode::method_not_allowed) headers.emplace_back("allow", exchange.match.allow);
+    reply.respond(http_status(error.code(), dialect), std::move(headers), error_body(error, dialect, exchange.id));
+  }
+
+  void dispatch(const Exchange& exchange, HttpRequest request, const std::shared_ptr<PendingReply>& reply) {
+    // The handler may outlive this connection, and even the listener's routes: it takes its own copy along.
+    auto call = [handler = exchange.match.route->handler, dialect = exchange.match.dialect,
+                 request = std::make_shared<HttpRequest>(std::move(request)),
+                 handle = PendingReply::handle(reply)]() mutable {
+      const std::string id = request->id;
+      try {
+        handler(std::move(*request), handle);
+      } catch (const Error& error) {
+        respond_error(*handle, error, dialect, id);
+      } catch (const std::exception& error) {
+        log_error(fmt::format("a handler failed: {}", error.what()), id);
+        respond_error(*handle, Error(ErrorCode::internal_error, "the server failed on this request"), dialect, id);
+      }
+      handle.reset();
+    };
+    try {
+      shared_.options.dispatch(std::move(call));
+    } catch (const std::exception& error) {
+      log_error(fmt::format("a request could not be dispatched: {}", error.what()), exchange.id);
+    }
+  }
+
+  asio::awaitable<Sent> send(PendingReply& reply) {
+    for (;;) {
+      sending_ = &reply;
+      if (gone_ || reply.overflowed()) break;
+      const PendingReply::Output output = reply.take();
+      if (!output.bytes.empty()) {
+        const bool written = co_await write(output.bytes);
+        if (!written) break;
+        reply.sent(output.bytes.size());
+      }
+      if (output.finished) {
+        sending_ = nullptr;
+        co_return output.keep_alive ? Sent::keep_alive : Sent::close;
+      }
+      if (!output.bytes.empty()) continue;
+      const bool woken = co_await wait_for_wake();
+      if (!woken) reply.ping();
+    }
+    sending_ = nullptr;
+    co_return Sent::gone;
+  }
+
+  // False after a silence in which nothing woke this connection.
+  asio::awaitable<bool> wait_for_wake() {
+    if (!woken_) {
+      signal_.expires_after(shared_.options.ping_after);
+      co_await signal_.async_wait(kAwait);
+    }
+    co_return std::exchange(woken_, false);
+  }
+
+  void wake() {
+    woken_ = true;
+    signal_.cancel();
+    if (sending_ && sending_->overflowed()) {
+      error_code ignored;
+      socket_.cancel(ignored);
+    }
+  }
+
+  // Notices a reset while nothing is read or written. A client that only closed its sending side is not gone.
+  void watch() {
+    socket_.async_wait(tcp::socket::wait_error, [self = shared_from_this()](const error_code& error) {
+      if (error || self->gone_) return;
+      pollfd state{self->socket_.native_handle(), 0, 0};
+      if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+        self->gone_ = true;
+        self->wake();
+      } else {
+        self->watch();  // urgent data
+      }
+    });
+  }
+
+  asio::awaitable<Read> read_some(SteadyTime deadline) {
+    arm(deadline);
+    const auto [error, bytes] = co_await socket_.async_read_some(asio::buffer(chunk_), kAwait);
+    disarm();
+    input_.append(chunk_.data(), bytes);
+    if (!error) co_return Read::data;
+    if (late_) co_return Read::late;
+    if (error != asio::error::eof) gone_ = true;
+    co_return Read::end;
+  }
+
+  asio::awaitable<bool> write(std::string_view bytes) {
+    while (!bytes.empty()) {
+      arm(now() + shared_.options.write_deadline);
+      const auto [error, written] = co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);
+      disarm();
+      if (error) co_return false;
+      bytes.remove_prefix(written);
+    }
+    co_return true;
+  }
+
+  // Reads what the client still sends after the last reply, since closing on unread bytes would reset the connection
+  // and could take that reply away from it.
+  asio::awaitable<void> linger() {
+    error_code ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    late_ = false;
+    const SteadyTime deadline = now() + shared_.options.linger;
+    for (;;) {
+      input_.clear();
+      const Read read = co_await read_some(deadline);
+      if (read != Read::data || now() >= deadline) co_return;
+    }
+  }
+
+  // Ends the operation that is started next when its time is over.
+  void arm(SteadyTime deadline) {
+    const std::uint64_t number = ++armed_;
+    deadline_.expires_at(deadline);
+    deadline_.async_wait([self = shared_from_this(), number](const error_code& error) {
+      if (error || number != self->armed_) return;
+      error_code ignored;
+      self->late_ = true;
+      self->socket_.cancel(ignored);
+    });
+  }
+
+  void disarm() {
+    ++armed_;
+    deadline_.cancel();
+  }
+
+  void record(const Exchange& exchange, const PendingReply& reply) const {
+    constexpr int kClientClosedRequest = 499;
+    RequestRecord record;
+    record.route = exchange.match.route ? std::string_view(exchange.match.route->pattern) : "-";
+    record.status = reply.status() != 0 ? reply.status() : kClientClosedRequest;
+    record.seconds = std::chrono::duration<double>(now() - exchange.start).count();
+    const std::string_view method = exchange.match.route ? std::string_view(exchange.head.method) : "-";
+    log_info(fmt::format("{} {} {} {:.1f} ms {} bytes{}", method, record.route, record.status, record.seconds * 1000,
+                         reply.sent_bytes(), gone_ ? ", client gone" : ""),
+             exchange.id);
+    if (shared_.options.observe) shared_.options.observe(record);
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer deadline_;  // of the read or write under way
+  asio::steady_timer signal_;    // its end wakes the coroutine that sends
+  Shared& shared_;
+  std::string input_;  // read, not used yet
+  std::array<char, 16 * 1024> chunk_;
+  PendingReply* sending_ = nullptr;
+  std::uint64_t armed_ = 0;
+  bool loopback_ = false;      // reached over a loopback address
+  bool peer_is_here_ = false;  // by a peer on this machine
+  bool woken_ = false;
+  bool late_ = false;  // a deadline has ended the last operation
+  bool gone_ = false;  // the connection is of no use any more
+};
+
+}  // namespace
+
+struct Listener::State {
+  State(Router router, ListenerOptions options)
+      : shared(std::move(router), std::move(options)),
+        context(shared.options.threads),
+        accept_strand(asio::make_strand(context)),
+        acceptor(accept_strand),
+        pause(accept_strand),
+        work(asio::make_work_guard(context)) {}
+
+  void bind() {
+    error_code error;
+    const auto address = asio::ip::make_address(shared.options.address, error);
+    const tcp::endpoint endpoint(address, shared.options.port);
+    if (!error) acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (error) {
+      throw std::system_error(error.value(), std::system_category(),
+                              fmt::format("can't listen on {} port {}", shared.options.address, shared.options.port));
+    }
+    port = acceptor.local_endpoint().port();
+  }
+
+  void start() {
+    asio::co_spawn(accept_strand, accept(), asio::detached);
+    for (int i = 0; i < shared.options.threads; ++i) threads.emplace_back([this] { context.run(); });
+  }
+
+  asio::awaitable<void> accept() {
+    while (!stopping) {
+      if (connection_count() >= shared.options.connection_limit) {
+        full = true;
+        pause.expires_at(SteadyTime::max());
+        co_await pause.async_wait(kAwait);
+        continue;
+      }
+      auto [error, socket] = co_await acceptor.async_accept(asio::make_strand(context), kAwait);
+      if (stopping) break;
+      if (error) {
+        // Most likely out of descriptors: the backlog keeps the clients until some are free.
+        log_warning(fmt::format("can't accept connections: {}", error.message()));
+        pause.expires_after(kAcceptPause);
+        co_await pause.async_wait(kAwait);
+        continue;
+      }
+      open(std::move(socket));
+    }
+  }
+
+  std::size_t connection_count() {
+    std::lock_guard lock(shared.mutex);
+    return shared.connections.size();
+  }
+
+  void open(tcp::socket socket) {
+    const auto connection = std::make_shared<Connection>(std::move(socket), shared);
+    {
+      std::lock_guard lock(shared.mutex);
+      shared.connections.emplace(connection.get(), connection);
+    }
+    asio::co_spawn(
+        connection->executor(), [connection] { return connection->run(); },
+        [this, connection](const std::exception_ptr& failure) { closed(connection, failure); });
+  }
+
+  void closed(const std::shared_ptr<Connection>& connection, const std::exception_ptr& failure) {
+    try {
+      if (failure) std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      log_error(fmt::format("a connection failed: {}", error.what()));
+      connection->abort();
+    }
+    {
+      std::lock_guard lock(shared.mutex);
+      shared.connections.erase(connection.get());
+    }
+    asio::post(accept_strand, [this] {
+      if (std::exchange(full, false)) pause.cancel();
+    });
+  }
+
+  // On the accepting strand, so that no connection is opened meanwhile.
+  void abort_all() {
+    error_code ignored;
+    stopping = true;
+    acceptor.close(ignored);
+    pause.cancel();
+    std::lock_guard lock(shared.mutex);
+    for (const auto& [key, weak] : shared.connections) {
+      if (const auto connection = weak.lock()) {
+        asio::post(connection->executor(), [connection] { connection->abort(); });
+      }
+    }
+  }
+
+  Shared shared;
+  asio::io_context context;
+  asio::strand<asio::io_context::executor_type> accept_strand;
+  tcp::acceptor acceptor;
+  asio::steady_timer pause;
+  asio::executor_work_guard<asio::io_context::executor_type> work;
+  std::vector<std::thread> threads;
+  std::uint16_t port = 0;
+  bool stopping = false;  // of the accepting strand, as `full`
+  bool full = false;
+};
+
+Listener::Listener(Router router, ListenerOptions options) {
+  CORTEX_CHECK(options.dispatch && options.threads > 0 && options.connection_limit > 0);
+  state_ = std::make_unique<State>(std::move(router), std::move(options));
+  state_->bind();
+  state_->start();
+}
+
+Listener::~Listener() { stop(); }
+
+std::uint16_t Listener::port() const { return state_->port; }
+
+void Listener::drain() { *state_->shared.draining = true; }
+
+bool Listener::wait_until_idle(std::chrono::milliseconds timeout) {
+  return state_->shared.traffic.wait_until_idle(timeout);
+}
+
+void Listener::stop() {
+  if (state_->threads.empty()) return;
+  asio::post(state_->accept_strand, [state = state_.get()] { state->abort_all(); });
+  state_->work.reset();
+  for (auto& thread : state_->threads) thread.join();
+  state_->threads.clear();
+}
+
+}  // namespace cortex
