@@ -19,8 +19,8 @@
 namespace cortex {
 namespace {
 
-// Freed buffers that a device's allocator keeps for the next step (the CPU's keeps none).
-constexpr std::size_t kCacheBytes = std::size_t{256} << 20;
+// Freed buffers that MLX keeps for the next step: without a limit every new shape of a step adds some.
+constexpr std::size_t kCacheBytes = std::size_t{64} << 20;
 
 std::string_view device_of_this_machine() {
   if (mx::metal::is_available()) return "metal";

@@ -98,22 +98,19 @@ std::vector<mx::array> PagedPool::arrays() const {
 void PagedPool::read_blocks(std::span<const BlockId> blocks, std::span<std::byte> out) const {
   if (blocks.empty()) return;
   const CheckedIds ids(blocks, blocks_);
-  const int head_elements = kBlockTokens * head_dim_;
-  std::vector<mx::array> gathered;  // [kv_heads, n, head_elements], K and V of layer after layer
+  std::vector<mx::array> gathered;  // [n, kv_heads, kBlockTokens * head_dim], K and V of layer after layer
   for (std::size_t layer = 0; layer < keys_.size(); ++layer) {
     for (const mx::array* pool : {&keys_[layer], &values_[layer]}) {
-      gathered.push_back(take(mx::reshape(*pool, {kv_heads_, blocks_, head_elements}), ids, 1));
+      const mx::array heads_first = take(mx::reshape(*pool, {kv_heads_, blocks_, kBlockTokens * head_dim_}), ids, 1);
+      gathered.push_back(mx::contiguous(mx::transpose(heads_first, {1, 0, 2})));
     }
   }
   mx::eval(gathered);
-  const std::size_t head_bytes = static_cast<std::size_t>(head_elements) * mx::size_of(kDtype);
-  std::byte* to = out.data();
-  for (std::size_t block = 0; block < blocks.size(); ++block) {
-    for (const mx::array& part : gathered) {
-      const std::byte* from = reinterpret_cast<const std::byte*>(part.data<float>()) + block * head_bytes;
-      for (int head = 0; head < kv_heads_; ++head, to += head_bytes) {
-        std::memcpy(to, from + static_cast<std::size_t>(head) * blocks.size() * head_bytes, head_bytes);
-      }
+  const std::size_t part_bytes = block_bytes() / gathered.size();
+  for (std::size_t part = 0; part < gathered.size(); ++part) {
+    const auto* from = reinterpret_cast<const std::byte*>(gathered[part].data<float>());
+    for (std::size_t block = 0; block < blocks.size(); ++block) {
+      std::memcpy(out.data() + block * block_bytes() + part * part_bytes, from + block * part_bytes, part_bytes);
     }
   }
 }
@@ -123,7 +120,7 @@ void PagedPool::write_blocks(std::span<const BlockId> blocks, std::span<const st
   std::vector<std::int32_t> slots;
   for (const BlockId block : blocks) add_slots(std::span(&block, 1), 0, kBlockTokens, &slots);
   const CheckedIds ids = checked_slots(slots);
-  const std::size_t part_bytes = block_bytes() / static_cast<std::size_t>(layers_) / 2;
+  const std::size_t part_bytes = block_bytes() / (2 * keys_.size());
   std::vector<float> staged(blocks.size() * part_bytes / sizeof(float));
   const auto part = [&](std::size_t index) {
     for (std::size_t block = 0; block < blocks.size(); ++block) {
