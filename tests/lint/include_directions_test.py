@@ -50,7 +50,7 @@ class IncludeDirections(unittest.TestCase):
         self.assert_breach("backend/cpu/decoder.cpp", '#include "mlx/array.h"\n', 1, "backend/mlx only")
         self.assert_breach("text/tokenizer.cpp", "#include <simdjson.h>\n", 1, "http, service, model only")
         self.assert_breach("service/chat.cpp", "#include <boost/asio.hpp>\n", 1, "http, worker only")
-        self.assert_breach("service/chat.cpp", '#include "cortex_text.h"\n', 1, "text only")
+        self.assert_breach("service/chat.cpp", '#include "text/text.h"\n', 1, "text only")
 
     def test_a_folder_that_nobody_thought_of(self):
         self.assert_breach("util/strings.h", "#include <string>\n", 1, "util is not in the table")
