@@ -1,0 +1,24 @@
+//! Why a call could not do what it was asked.
+
+use std::fmt::Display;
+
+#[derive(Debug)]
+pub enum Failure {
+    /// A text is not UTF-8.
+    Utf8(String),
+    /// What was given can't be used.
+    Invalid(String),
+}
+
+pub type Outcome<T> = Result<T, Failure>;
+
+impl Failure {
+    pub fn new(reason: impl Display) -> Self {
+        Failure::Invalid(reason.to_string())
+    }
+
+    /// "`place`: `reason`", for map_err.
+    pub fn at<E: Display>(place: &str) -> impl FnOnce(E) -> Self + '_ {
+        move |reason| Failure::Invalid(format!("{place}: {reason}"))
+    }
+}

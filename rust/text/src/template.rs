@@ -1,0 +1,130 @@
+//! A chat template: Jinja that comes with a model, so foreign code. It gets no loader, a budget of steps and a depth, and
+//! what transformers gives it: trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now, Python's methods.
+
+use std::ffi::CString;
+use std::fmt;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, Error, ErrorKind};
+use regex::Regex;
+use serde_json::{Map, Value as Json};
+
+use crate::chat::Chat;
+use crate::failure::{Failure, Outcome};
+use crate::python_json::tojson;
+
+/// A step is an instruction or 64 bytes of text that the template makes, so a prompt has less than 12.8 MB.
+const FUEL: u64 = 200_000;
+const DEPTH: usize = 100;
+const NAME: &str = "chat template";
+/// What the caller may not set.
+const OURS: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+
+pub struct Template {
+    environment: Environment<'static>,
+    source: String,
+    special_tokens: Map<String, Json>,
+}
+
+impl Template {
+    /// `special_tokens` is a JSON object of strings.
+    pub fn new(source: &str, special_tokens: &str) -> Outcome<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(explain)?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEPTH);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", tojson);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment
+            .add_template_owned(NAME, without_generation_tags(source))
+            .map_err(explain)?;
+        Ok(Template {
+            environment,
+            source: source.to_string(),
+            special_tokens: serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?,
+        })
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub fn render(&self, chat: &Chat) -> Outcome<String> {
+        let mut context = chat.arguments.clone();
+        let is_ours = |name: &&String| OURS.contains(&name.as_str()) || self.special_tokens.contains_key(name.as_str());
+        if let Some(name) = context.keys().find(is_ours) {
+            return Err(Failure::new(format!("{name}: is not for the request to set")));
+        }
+        context.extend(self.special_tokens.clone());
+        context.insert("messages".into(), chat.messages.clone());
+        context.insert("tools".into(), chat.tools.clone());
+        context.insert("documents".into(), Json::Null);
+        context.insert("add_generation_prompt".into(), chat.add_generation_prompt.into());
+        let template = self.environment.get_template(NAME).map_err(explain)?;
+        template.render(Value::from(Serde(context))).map_err(explain)
+    }
+}
+
+/// Training marks the assistant's turns by {% generation %}; for us it is a block that is always there.
+fn without_generation_tags(source: &str) -> String {
+    let tag = Regex::new(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})").expect("a valid expression");
+    let block = |tag: &regex::Captures| {
+        let name = if tag.get(2).is_some() { "endif" } else { "if true" };
+        format!("{}{name}{}", &tag[1], &tag[3])
+    };
+    tag.replace_all(source, block).into_owned()
+}
+
+/// What a template said by raise_exception.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+impl std::error::Error for Raised {}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
+}
+
+fn explain(error: Error) -> Failure {
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(cause) = source {
+        if let Some(Raised(message)) = cause.downcast_ref() {
+            return Failure::new(format!("{NAME}: {message}"));
+        }
+        source = cause.source();
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => Failure::new(format!("{NAME}: takes more than {FUEL} steps")),
+        _ => Failure::new(format!("{NAME}: {error}")),
+    }
+}
+
+/// The local time by C's strftime, as Python does it.
+fn strftime_now(format: String) -> Result<String, Error> {
+    let cannot = |reason: &str| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {reason}"));
+    let format = CString::new(format).map_err(|_| cannot("the format holds a NUL"))?;
+    let mut text = vec![0u8; 512];
+    // SAFETY: every pointer is to something of ours that outlives the call, `text` with its size.
+    let size = unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        let mut parts = std::mem::zeroed();
+        if libc::localtime_r(&now, &mut parts).is_null() {
+            return Err(cannot("no local time"));
+        }
+        libc::strftime(text.as_mut_ptr().cast(), text.len(), format.as_ptr(), &parts)
+    };
+    if size == 0 && !format.is_empty() {
+        return Err(cannot("the result is empty or over 511 bytes"));
+    }
+    text.truncate(size);
+    String::from_utf8(text).map_err(|_| cannot("the result is not UTF-8"))
+}

@@ -1,0 +1,176 @@
+//! A tokenizer that is ready to use: `tokenizers`' own pipeline, with the choice per call whether the texts of special
+//! tokens are read as those tokens. Immutable.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use tokenizers::{AddedVocabulary, Encoding, Model, OffsetType, PreTokenizer};
+
+use crate::added_tokens::{AddedTokens, MarkedTokens};
+use crate::failure::{Failure, Outcome};
+use crate::token_table::TokenTable;
+use crate::vocabulary::{self, Vocabulary};
+
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The same added tokens, but special ones are not looked for.
+    plain: AddedVocabulary,
+    added: AddedTokens,
+    marked: MarkedTokens,
+    table: TokenTable,
+}
+
+/// What `marked` is made for unless a text holds it: no character.
+const DEFAULT_MARKER: char = '\u{FDD0}';
+
+impl Tokenizer {
+    pub fn from_json(json: &str) -> Outcome<Self> {
+        let inner: tokenizers::Tokenizer = json.parse().map_err(Failure::new)?;
+        check_added_ids(&inner, json)?;
+        Self::new(inner)
+    }
+
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Outcome<Self> {
+        Self::new(vocabulary::build(vocabulary)?)
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer) -> Outcome<Self> {
+        // Lengths are the callers' business.
+        inner.with_truncation(None).map_err(Failure::new)?;
+        inner.with_padding(None);
+        inner.set_encode_special_tokens(false);
+        let mut plain = inner.get_added_vocabulary().clone();
+        plain.set_encode_special_tokens(true);
+        let tokenizer = Tokenizer {
+            plain,
+            added: AddedTokens::new(&inner)?,
+            marked: MarkedTokens::new(DEFAULT_MARKER, &inner)?,
+            table: TokenTable::new(&inner)?,
+            inner,
+        };
+        tokenizer.check_frame()?;
+        Ok(tokenizer)
+    }
+
+    /// What the post-processor puts around texts must be in the vocabulary, too.
+    fn check_frame(&self) -> Outcome<()> {
+        let size = self.table.special.len();
+        for pair in [None, Some("a")] {
+            let encoding = self.encode("a", pair, true, false)?;
+            if let Some(id) = encoding.get_ids().iter().find(|id| **id as usize >= size) {
+                return Err(Failure::new(format!(
+                    "post_processor: id {id} is outside the vocabulary of {size}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn table(&self) -> &TokenTable {
+        &self.table
+    }
+
+    pub fn added(&self) -> &AddedTokens {
+        &self.added
+    }
+
+    pub fn id(&self, token: &str) -> Option<i32> {
+        self.inner.token_to_id(token).map(|id| id as i32)
+    }
+
+    pub fn encode(&self, text: &str, pair: Option<&str>, add_special: bool, parse_special: bool) -> Outcome<Encoding> {
+        let added = if parse_special {
+            self.inner.get_added_vocabulary()
+        } else {
+            &self.plain
+        };
+        // Only offsets make the crate keep type ids.
+        let offsets = if pair.is_some() {
+            OffsetType::Byte
+        } else {
+            OffsetType::None
+        };
+        let first = self.encode_one(added, text, 0, offsets)?;
+        let second = pair.map(|text| self.encode_one(added, text, 1, offsets)).transpose()?;
+        self.inner
+            .post_process(first, second, add_special)
+            .map_err(Failure::new)
+    }
+
+    /// Encodes a text in which special tokens are read as such where `marker` stands before them, and nowhere else.
+    /// Nothing is put around the text.
+    pub fn encode_marked(&self, text: &str, marker: char) -> Outcome<Vec<u32>> {
+        let marked = if marker == DEFAULT_MARKER {
+            Cow::Borrowed(&self.marked)
+        } else {
+            Cow::Owned(MarkedTokens::new(marker, &self.inner)?)
+        };
+        let mut pieces = marked
+            .vocabulary()
+            .extract_and_normalize(self.inner.get_normalizer(), text);
+        // A marker is left where the token's own rules (single_word) forbid it.
+        let drop_marker = |piece: &mut tokenizers::NormalizedString| {
+            piece.filter(|c| c != marker);
+        };
+        pieces
+            .normalize(|piece| {
+                drop_marker(piece);
+                Ok(())
+            })
+            .map_err(Failure::new)?;
+        let encoding = self.encode_pieces(pieces, 0, OffsetType::None)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    fn encode_one(&self, added: &AddedVocabulary, text: &str, type_id: u32, offsets: OffsetType) -> Outcome<Encoding> {
+        let pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
+        self.encode_pieces(pieces, type_id, offsets)
+    }
+
+    fn encode_pieces(
+        &self,
+        mut pieces: tokenizers::PreTokenizedString,
+        type_id: u32,
+        offsets: OffsetType,
+    ) -> Outcome<Encoding> {
+        if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces).map_err(Failure::new)?;
+        }
+        self.inner
+            .get_model()
+            .tokenize_in_pretokenized(&mut pieces, None)
+            .map_err(Failure::new)?;
+        pieces.into_encoding(None, type_id, offsets).map_err(Failure::new)
+    }
+}
+
+/// `tokenizers` gives added tokens ids of its own and only warns when the file says others.
+fn check_added_ids(tokenizer: &tokenizers::Tokenizer, json: &str) -> Outcome<()> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        id: u64,
+        content: String,
+    }
+    let file: File = serde_json::from_str(json).map_err(Failure::new)?;
+    let mut contents = HashMap::new();
+    for Entry { id, content } in &file.added_tokens {
+        let got = tokenizer.token_to_id(content).map(u64::from);
+        if got != Some(*id) {
+            let got = got.map_or("none".to_string(), |id| id.to_string());
+            let reason = format!("added_tokens: {content:?} says id {id}, but the vocabulary makes it {got}");
+            return Err(Failure::new(reason));
+        }
+        if let Some(other) = contents.insert(*id, content) {
+            return Err(Failure::new(format!(
+                "added_tokens: id {id} is both {other:?} and {content:?}"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+/* Tokenizers and chat templates, in Rust, as C sees them: the only way into this crate (src/text is its C++ face).
+ *
+ * Any function may be called from any thread; tokenizers and templates are immutable and may be shared. No panic gets
+ * out. A function that can fail returns a cortex_status; unless it is CORTEX_OK its outputs are untouched and *error
+ * holds the reason. What is handed out as cortex_bytes or cortex_ids is freed by the caller, once. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum cortex_status {
+  CORTEX_OK = 0,
+  CORTEX_INVALID_UTF8 = 1, /* a text is not UTF-8 */
+  CORTEX_INVALID = 2,      /* what was given can't be used: the error says why */
+  CORTEX_BROKEN = 3,       /* a bug: a panic was caught */
+} cortex_status;
+
+/* Borrowed for the call. `data` may be null when `size` is 0. */
+typedef struct cortex_span {
+  const char* data;
+  size_t size;
+} cortex_span;
+
+/* Owned by the caller. */
+typedef struct cortex_bytes {
+  char* data;
+  size_t size;
+} cortex_bytes;
+typedef struct cortex_ids {
+  int32_t* data;
+  size_t size;
+} cortex_ids;
+
+void cortex_bytes_free(cortex_bytes bytes);
+void cortex_ids_free(cortex_ids ids);
+
+/* Tokenizers ------------------------------------------------------------------------------------------------------- */
+
+typedef struct cortex_tokenizer cortex_tokenizer;
+
+/* A vocabulary as GGUF files have it. Optional ids are -1 when absent. */
+typedef struct cortex_vocabulary {
+  cortex_span model; /* "gpt2" */
+  cortex_span pre;   /* "smollm" */
+  const cortex_span* tokens;
+  const int32_t* token_types; /* [tokens_size] */
+  size_t tokens_size;
+  const cortex_span* merges; /* "left right", best first */
+  size_t merges_size;
+  int32_t bos;
+  int32_t eos;
+  bool add_bos;
+  bool add_eos;
+} cortex_vocabulary;
+
+cortex_status cortex_tokenizer_from_json(cortex_span json, cortex_tokenizer** out, cortex_bytes* error);
+cortex_status cortex_tokenizer_from_vocabulary(const cortex_vocabulary* vocabulary, cortex_tokenizer** out,
+                                               cortex_bytes* error);
+void cortex_tokenizer_free(cortex_tokenizer* tokenizer);
+
+/* What each id adds to a text. Lives as long as the tokenizer. */
+typedef struct cortex_token_table {
+  size_t size;             /* ids are below it */
+  const uint32_t* offsets; /* [size + 1]: the bytes of id i are bytes[offsets[i]] to bytes[offsets[i + 1]] */
+  const char* bytes;
+  const uint8_t* special; /* [size]: 1 for special tokens */
+  bool drops_first_space; /* a text's first byte is left out when it is a space */
+} cortex_token_table;
+cortex_token_table cortex_tokenizer_table(const cortex_tokenizer* tokenizer);
+
+/* The id of a token by its name in the vocabulary, or -1. */
+int32_t cortex_tokenizer_id(const cortex_tokenizer* tokenizer, cortex_span token);
+
+/* `pair` may be null; `types` may be null and gets one type id per token. */
+cortex_status cortex_tokenizer_encode(const cortex_tokenizer* tokenizer, cortex_span text, const cortex_span* pair,
+                                      bool add_special_tokens, bool parse_special, cortex_ids* ids, cortex_ids* types,
+                                      cortex_bytes* error);
+
+/* Chat templates --------------------------------------------------------------------------------------------------- */
+
+typedef struct cortex_template cortex_template;
+
+/* `special_tokens` is a JSON object of strings: {"bos_token": "<s>"}. */
+cortex_status cortex_template_new(cortex_span source, cortex_span special_tokens, cortex_template** out,
+                                  cortex_bytes* error);
+void cortex_template_free(cortex_template* chat_template);
+
+typedef struct cortex_chat {
+  cortex_span messages;  /* a JSON array */
+  cortex_span tools;     /* JSON, or empty for none */
+  cortex_span arguments; /* a JSON object of further variables, or empty for none */
+  bool add_generation_prompt;
+} cortex_chat;
+
+cortex_status cortex_template_render(const cortex_template* chat_template, const cortex_chat* chat, cortex_bytes* text,
+                                     cortex_bytes* error);
+
+/* Renders and encodes; the texts of special tokens that come with the chat stay text. `text` may be null. */
+cortex_status cortex_template_encode(const cortex_template* chat_template, const cortex_tokenizer* tokenizer,
+                                     const cortex_chat* chat, cortex_ids* ids, cortex_bytes* text, cortex_bytes* error);
+
+#ifdef __cplusplus
+}
+#endif

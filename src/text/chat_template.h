@@ -1,0 +1,55 @@
+// The Jinja template that turns a conversation into a prompt, and the prompt's encoding. A template is foreign code: it
+// gets no files, 200,000 steps (one is an instruction or 64 bytes of text) and 100 levels of depth, which is done
+// within a second. Immutable and cheap to copy; any thread, several at once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+struct cortex_template;  // rust/text
+
+namespace cortex {
+
+struct ChatTemplateOptions {
+  bool add_generation_prompt = true;
+  std::string tools_json;             // an array of tools; empty: none
+  std::string arguments_json = "{}";  // an object of further variables; never messages, tools or a special token
+};
+
+class ChatTemplate {
+ public:
+  // `special_tokens` are variables of the template: "bos_token" -> "<s>". Throws Error invalid_config when the source
+  // is no template.
+  ChatTemplate(std::string_view source, const std::map<std::string, std::string>& special_tokens);
+
+  // `messages_json` is an array of messages as transformers takes them. Throws Error invalid_value when the template
+  // refuses (with its own words, from raise_exception) or can't render, or what it is given is not what it should be.
+  std::string render(std::string_view messages_json, const ChatTemplateOptions& options = {}) const;
+
+ private:
+  friend class ChatEncoder;
+  std::shared_ptr<const cortex_template> template_;
+};
+
+struct ChatPrompt {
+  std::vector<std::int32_t> ids;
+  std::string text;  // as rendered
+};
+
+// Renders and encodes. Special tokens come from the template alone: their text in a message, a tool or an argument is
+// encoded as text. Without such text the ids are the tokenizer's own for the rendered text with parse_special; nothing
+// is added around it, as templates write BOS themselves. Throws as render() does.
+ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                              std::string_view messages_json, const ChatTemplateOptions& options = {});
+
+// Its ids alone.
+std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                                      std::string_view messages_json, const ChatTemplateOptions& options = {});
+
+}  // namespace cortex
