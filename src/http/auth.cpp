@@ -47,18 +47,22 @@ const ApiKeys::Digest* ApiKeys::find(std::string_view key) const {
   return found;
 }
 
-std::string ApiKeys::check(std::string_view authorization, std::string_view api_key) const {
+std::optional<std::string> ApiKeys::identify(std::string_view authorization, std::string_view api_key) const {
   const Digest* by_bearer = find(bearer_key(authorization));
   const Digest* by_field = find(api_key);
   const Digest* found = by_bearer ? by_bearer : by_field;
-  if (!found) {
-    const bool given = !authorization.empty() || !api_key.empty();
-    throw Error(ErrorCode::invalid_api_key,
-                given ? "the API key is not known here" : "an API key is wanted: Authorization: Bearer KEY");
-  }
+  if (!found) return std::nullopt;
   std::string id;
   for (std::size_t i = 0; i < 8; ++i) id += fmt::format("{:02x}", (*found)[i]);
   return id;
+}
+
+std::string ApiKeys::check(std::string_view authorization, std::string_view api_key) const {
+  auto id = identify(authorization, api_key);
+  if (id) return *std::move(id);
+  const bool given = !authorization.empty() || !api_key.empty();
+  throw Error(ErrorCode::invalid_api_key,
+              given ? "the API key is not known here" : "an API key is wanted: Authorization: Bearer KEY");
 }
 
 }  // namespace cortex

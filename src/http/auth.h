@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +19,9 @@ class ApiKeys {
   bool required() const { return !keys_.empty(); }
 
   // `authorization` and `api_key` are the values of Authorization ("Bearer KEY", the scheme in any case) and x-api-key;
-  // one right key is enough. Returns the key's id, 16 hexadecimal digits that stay the same over restarts. Throws Error
-  // invalid_api_key.
+  // one right key is enough. The key's id is 16 hexadecimal digits that stay the same over restarts.
+  std::optional<std::string> identify(std::string_view authorization, std::string_view api_key) const;
+  // The same, or Error invalid_api_key.
   std::string check(std::string_view authorization, std::string_view api_key) const;
 
  private:

@@ -24,11 +24,13 @@ struct BodyReader::Parser {
     if (bytes > limit_bytes - chunk_bytes) throw body_too_large(limit_bytes);
     reserve(bytes);
     chunk_bytes += bytes;
+    begun = true;
   }
 
   std::uint64_t limit_bytes;
   std::function<void(std::uint64_t)> reserve;
   std::uint64_t chunk_bytes = 0;
+  bool begun = false;
   std::optional<Error> refusal;  // of on_chunk(), which the parser is not to be unwound by
   // The parser keeps a reference to it.
   std::function<void(std::uint64_t, boost::beast::string_view, error_code&)> callback;
@@ -73,6 +75,8 @@ std::size_t BodyReader::put(std::string_view bytes) {
   }
   return used;
 }
+
+bool BodyReader::begun() const { return parser_->begun; }
 
 bool BodyReader::done() const { return parser_->parser.is_done(); }
 

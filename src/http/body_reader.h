@@ -22,6 +22,7 @@ class BodyReader {
   // Returns how many of `bytes`, the first of which begin with the header block, were used; the rest is to come again
   // with more behind it. Throws Error invalid_header, invalid_framing, request_too_large, or what `reserve` throws.
   std::size_t put(std::string_view bytes);
+  bool begun() const;  // the size of the first chunk has been read
   bool done() const;
   std::string take();
 

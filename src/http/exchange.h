@@ -18,9 +18,9 @@ struct HttpRequest {
   std::string body;
   std::string path_id;        // what the route's {id} stands for, or empty
   std::string authorization;  // the field's value, or empty
-  std::string key_id;         // names the API key without telling it; empty where none is asked for
-  std::string id;             // x-request-id: the client's if it is well-formed, else "req_" + 24 base62
-  bool loopback = true;       // the peer is on this machine
+  std::string key_id;    // names the API key without telling it; empty without a right one, which only open routes see
+  std::string id;        // x-request-id: the client's if it is well-formed, else "req_" + 24 base62
+  bool loopback = true;  // the peer is on this machine
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;

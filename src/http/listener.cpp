@@ -145,7 +145,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (gone_) co_return false;
     const std::shared_ptr<PendingReply> reply = open_reply(exchange, refusal.has_value());
     if (refusal) {
-      refuse(*refusal, exchange, *reply);
+      const bool wrong_method = refusal->code() == ErrorCode::method_not_allowed;
+      reply->refuse(*refusal, wrong_method ? HttpHeaders{{"allow", exchange.match.allow}} : HttpHeaders());
     } else if (!exchange.match.route) {
       reply->respond(204, {{"allow", exchange.match.allow}}, {});
     } else {
@@ -178,17 +179,26 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
     check_host_and_origin(head, loopback_, shared_.options.host_names);
     authorize(exchange);
-    check_route(exchange);
+    check_route(exchange.match, head.method, head.path);
     if (*shared_.draining && !(route && route->answers_while_draining)) {
       throw Error(ErrorCode::draining, "the server is shutting down and takes no new requests");
     }
     const std::uint64_t limit_bytes = route ? route->body_limit_bytes : 0;
-    check_content(head, limit_bytes);
+    // A chunk's size line is framing too, so the first one is judged before the content type, unless the client waits.
+    const bool chunk_first = head.chunked && !head.expects_continue;
+    if (!chunk_first) check_content(head, limit_bytes);
     exchange.request.reserve(head.content_length.value_or(0));
 
     BodyReader reader(limit_bytes, [&exchange](std::uint64_t bytes) { exchange.request.reserve(bytes); });
     if (reader.put(block) != block.size()) throw Error(ErrorCode::invalid_header, "invalid header: it ends too early");
-    co_await read_body(reader, head.expects_continue);
+    if (chunk_first) {
+      co_await read_body(reader, &BodyReader::begun);
+      check_content(head, limit_bytes);
+    } else if (head.expects_continue && !reader.done() && input_.empty()) {
+      const bool written = co_await write(kContinue);
+      if (!written) gone_ = true;
+    }
+    co_await read_body(reader, &BodyReader::done);
     co_return HttpRequest{.method = head.method,
                           .path = head.path,
                           .body = reader.take(),
@@ -215,12 +225,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
   }
 
-  asio::awaitable<void> read_body(BodyReader& reader, bool expects_continue) {
-    if (expects_continue && !reader.done() && input_.empty()) {
-      const bool written = co_await write(kContinue);
-      if (!written) gone_ = true;
-    }
-    while (!reader.done() && !gone_) {
+  asio::awaitable<void> read_body(BodyReader& reader, bool (BodyReader::*far_enough)() const) {
+    while (!(reader.*far_enough)() && !reader.done() && !gone_) {
       if (!input_.empty()) {
         const std::size_t used = reader.put(input_);
         input_.erase(0, used);
@@ -232,24 +238,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
                                                             shared_.options.body_deadline.count() / 1000.0));
       }
       if (read == Read::end)
-        throw Error(ErrorCode::invalid_framing, "invalid framing: the body ends in a chunk or early");
+        throw Error(ErrorCode::invalid_framing, "invalid framing: the body ends early, in a chunk");
     }
   }
 
   void authorize(Exchange& exchange) const {
     const RouteMatch& match = exchange.match;
-    if (!shared_.keys.required() || match.open || (match.open_on_loopback && peer_is_here_)) return;
-    exchange.key_id = shared_.keys.check(exchange.head.authorization, exchange.head.api_key);
-  }
-
-  static void check_route(const Exchange& exchange) {
-    const RouteMatch& match = exchange.match;
-    if (match.allow.empty()) {
-      throw Error(ErrorCode::not_found, fmt::format("there is no route {}", excerpt(exchange.head.path)));
-    }
-    if (!match.route && exchange.head.method != "OPTIONS") {
-      throw Error(ErrorCode::method_not_allowed, fmt::format("the route does not know the method {}; it knows {}",
-                                                             excerpt(exchange.head.method), match.allow));
+    const RequestHead& head = exchange.head;
+    if (!shared_.keys.required()) return;
+    if (match.open || (match.open_on_loopback && peer_is_here_)) {
+      exchange.key_id = shared_.keys.identify(head.authorization, head.api_key).value_or("");
+    } else {
+      exchange.key_id = shared_.keys.check(head.authorization, head.api_key);
     }
   }
 
@@ -267,14 +267,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
         if (const auto connection = self.lock()) connection->wake();
       });
     });
-  }
-
-  static void refuse(const Error& error, const Exchange& exchange, PendingReply& reply) {
-    const Dialect dialect = exchange.match.dialect;
-    HttpHeaders headers = error_headers(error, dialect);
-    headers.emplace_back("content-type", "application/json");
-    if (error.code() == ErrorCode::method_not_allowed) headers.emplace_back("allow", exchange.match.allow);
-    reply.respond(http_status(error.code(), dialect), std::move(headers), error_body(error, dialect, exchange.id));
   }
 
   void dispatch(const Exchange& exchange, HttpRequest request, const std::shared_ptr<PendingReply>& reply) {

@@ -94,6 +94,7 @@ std::shared_ptr<HttpReply> PendingReply::handle(std::shared_ptr<PendingReply> re
 
 bool PendingReply::respond(int status, HttpHeaders headers, std::string body) {
   std::lock_guard lock(mutex_);
+  if (disconnected_) return true;
   if (phase_ == Phase::streaming || phase_ == Phase::finished) return false;
   const bool has_body = status != 204;
   put_head(status, headers, has_body ? fmt::format("content-length: {}\r\n", body.size()) : std::string());
@@ -156,15 +157,18 @@ void PendingReply::abandon() {
   if (phase_ == Phase::finished || disconnected_) return;
   if (phase_ == Phase::waiting) {
     lock.unlock();
-    const Error error(ErrorCode::internal_error, "the request was dropped without an answer");
-    HttpHeaders headers = error_headers(error, terms_.dialect);
-    headers.emplace_back("content-type", "application/json");
-    respond(http_status(error.code(), terms_.dialect), std::move(headers),
-            error_body(error, terms_.dialect, terms_.request_id));
+    refuse(Error(ErrorCode::internal_error, "the request was dropped without an answer"));
     return;
   }
   finish(false);
   wake();
+}
+
+void PendingReply::refuse(const Error& error, HttpHeaders headers) {
+  for (auto& header : error_headers(error, terms_.dialect)) headers.push_back(std::move(header));
+  headers.emplace_back("content-type", "application/json");
+  respond(http_status(error.code(), terms_.dialect), std::move(headers),
+          error_body(error, terms_.dialect, terms_.request_id));
 }
 
 PendingReply::Output PendingReply::take() {

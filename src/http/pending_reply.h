@@ -42,7 +42,10 @@ class PendingReply {
   void end(bool clean);
   void on_disconnect(std::function<void()> callback);
   bool disconnected() const;
+  // The handler has gone: without an answer that is a 500, in a stream a cut.
   void abandon();
+  // Answers with an error, in the terms' dialect.
+  void refuse(const Error& error, HttpHeaders headers = {});
 
   struct Output {
     std::string bytes;

@@ -1,5 +1,7 @@
 #include "http/router.h"
 
+#include <fmt/core.h>
+
 #include <utility>
 
 #include "base/error.h"
@@ -62,6 +64,14 @@ RouteMatch Router::find(std::string_view method, std::string_view path) const {
   }
   append_method(match.allow, "OPTIONS");
   return match;
+}
+
+void check_route(const RouteMatch& match, std::string_view method, std::string_view path) {
+  if (match.allow.empty()) throw Error(ErrorCode::not_found, fmt::format("there is no route {}", excerpt(path)));
+  if (!match.route && method != "OPTIONS") {
+    throw Error(ErrorCode::method_not_allowed,
+                fmt::format("the route does not know the method {}; it knows {}", excerpt(method), match.allow));
+  }
 }
 
 }  // namespace cortex

@@ -47,4 +47,7 @@ class Router {
   std::vector<Route> routes_;
 };
 
+// Throws Error not_found, or method_not_allowed unless the method is OPTIONS, which the path itself answers.
+void check_route(const RouteMatch& match, std::string_view method, std::string_view path);
+
 }  // namespace cortex

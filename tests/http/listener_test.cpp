@@ -107,6 +107,8 @@ class Server {
     add("GET", "/who", [](HttpRequest request, auto reply) {
       answer(*reply, "\"" + request.key_id + (request.loopback ? " here" : " away") + "\"");
     });
+    add("GET", "/open", [](HttpRequest request, auto reply) { answer(*reply, "\"" + request.key_id + "\""); }).open =
+        true;
     add("GET", "/hidden", [this](auto, auto reply) {
       ++hidden_calls;
       answer(*reply, "{}");
@@ -189,6 +191,7 @@ std::vector<Case> framing_cases() {
        "invalid_framing", "chunk"},
       {"H6", "chunk_extension_20k", post(kJson + kChunked, "1;" + std::string(20'000, 'a') + "\r\nx\r\n0\r\n\r\n"), 400,
        "invalid_framing", "chunk"},
+      {"H6", "chunk_before_type", post(kChunked, "zz\r\n"), 400, "invalid_framing", "chunk"},
       {"H6", "chunk_cut", post(kJson + kChunked, "5\r\nab"), 400, "invalid_framing", "chunk"},
       {"H6", "trailer_40k", post(kJson + kChunked, "2\r\n{}\r\n0\r\nX: " + std::string(40'000, 'a') + "\r\n\r\n"), 400,
        "invalid_framing", "chunk"},
@@ -348,6 +351,9 @@ TEST(Listener, AsksForKeys) {
   EXPECT_EQ(ask("/who", "Authorization: Bearer " + std::string(10'000, 'a') + "\r\n").status, 401);
   EXPECT_THAT(ask("/who", "authorization: bearer secret\r\n").body, testing::MatchesRegex("\"[0-9a-f]{16} here\""));
   EXPECT_EQ(ask("/who", "x-api-key: secret\r\n").status, 200);
+  EXPECT_EQ(ask("/open", "").body, "\"\"");
+  EXPECT_EQ(ask("/open", "x-api-key: wrong\r\n").body, "\"\"");
+  EXPECT_EQ(ask("/open", "x-api-key: secret\r\n").body.size(), 18u);
   EXPECT_EQ(ask("/healthz", "").status, 200);
   EXPECT_EQ(ask("/metrics", "").status, 200);
   EXPECT_EQ(ask("/nope", "").status, 401);

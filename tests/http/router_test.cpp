@@ -67,6 +67,23 @@ TEST(Router, UnknownPathsAllowNothing) {
   EXPECT_EQ(router.find("POST", "/v1/models").dialect, Dialect::openai);
 }
 
+TEST(Router, SaysWhatIsWrongWithARoute) {
+  const Router router = sample();
+  const auto code = [&](const char* method, const char* path) -> std::string_view {
+    try {
+      check_route(router.find(method, path), method, path);
+      return "";
+    } catch (const Error& error) {
+      return name_of(error.code());
+    }
+  };
+  EXPECT_EQ(code("GET", "/nope"), "not_found");
+  EXPECT_EQ(code("OPTIONS", "/nope"), "not_found");
+  EXPECT_EQ(code("DELETE", "/healthz"), "method_not_allowed");
+  EXPECT_EQ(code("OPTIONS", "/healthz"), "");
+  EXPECT_EQ(code("HEAD", "/healthz"), "");
+}
+
 TEST(Router, RefusesBadLists) {
   EXPECT_THROW(Router({route("GET", "/a"), route("GET", "/a")}), CheckFailure);
   EXPECT_THROW(Router({route("GET", "/a/{id}/b")}), CheckFailure);
