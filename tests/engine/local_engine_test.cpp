@@ -358,9 +358,8 @@ TEST_F(LocalEngineTest, RequestsWaitWhileTheModelLoads) {
   EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
   EXPECT_EQ(cancelled.error_code(), ErrorCode::cancelled);
   EXPECT_FALSE(patient.over());
-  const auto loading = wait_for([](const EngineStatus& s) { return s.models[0].progress > 0.0; });
+  const auto loading = wait_for([](const EngineStatus& s) { return s.models[0].progress > 0.0 && s.waiting == 1; });
   EXPECT_EQ(loading.models[0].state, ModelState::loading);
-  EXPECT_EQ(loading.waiting, 1);
   patient.wait();
   EXPECT_EQ(patient.tokens(), fake_reply({1, 2}, 3));
   const auto status = wait_until_idle();

@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <map>
 #include <optional>
 
 #include "worker/frame_socket.h"
@@ -102,6 +104,31 @@ TEST_F(WorkerMainTest, BeatsOnceASecondWhenIdle) {
   next<HeartbeatFrame>();
   next<HeartbeatFrame>();
   EXPECT_LT(steady_clock::now() - begin, 3s);
+}
+
+// More replies than the worker's queue holds, while nobody reads: some are lost, but every request hears of its end.
+TEST_F(WorkerMainTest, AFrontThatDoesNotReadLosesRepliesNotRequests) {
+  hello();
+  ASSERT_TRUE(next<HeartbeatFrame>());
+  EncodeFrame frame;
+  frame.request.model = "m";
+  frame.request.texts.assign(60000, {1});  // 1.9 MB of vectors
+  constexpr int kRequests = 45;
+  for (int i = 1; i <= kRequests; ++i) {
+    frame.request.id = static_cast<RequestId>(i);
+    ASSERT_TRUE(socket_->send(frame));
+  }
+  socket_->flush(20s);
+  std::this_thread::sleep_for(500ms);
+  std::map<RequestId, bool> lost;
+  while (lost.size() < kRequests) {
+    const auto reply = next<EncodeReplyFrame>();
+    ASSERT_TRUE(reply);
+    EXPECT_TRUE(lost.emplace(reply->id, reply->reply.error.has_value()).second);
+  }
+  const auto count = std::ranges::count_if(lost, [](const auto& entry) { return entry.second; });
+  EXPECT_GT(count, 0);
+  EXPECT_LT(count, kRequests);
 }
 
 TEST_F(WorkerMainTest, EndsWithItsFront) {

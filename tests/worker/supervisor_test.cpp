@@ -1,0 +1,149 @@
+#include "worker/supervisor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "base/channel.h"
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+using testing::HasSubstr;
+
+struct Event {
+  std::string what;
+  steady_clock::time_point when;
+};
+
+class SupervisorTest : public testing::Test {
+ protected:
+  SupervisorTest() {
+    options_.executable = "/bin/sh";
+    options_.restart_delay = 100ms;
+    options_.max_restart_delay = 150ms;
+    options_.kill_grace = 200ms;
+  }
+
+  void start(const std::string& script) {
+    options_.arguments = {"-c", script};
+    SupervisorEvents events;
+    events.started = [this](Descriptor descriptor) {
+      descriptor_ = std::move(descriptor);
+      tell("started");
+    };
+    events.stalled = [this] { tell("stalled"); };
+    events.died = [this](const std::string& how) { tell(how); };
+    events.gave_up = [this] { tell("gave up"); };
+    supervisor_.emplace(options_, std::move(events));
+  }
+
+  void tell(std::string what) { events_.send({std::move(what), steady_clock::now()}); }
+  Event next() {
+    auto event = events_.receive_for(10s);
+    return event ? std::move(*event) : Event{"nothing", {}};
+  }
+
+  SupervisorOptions options_;
+  Channel<Event> events_;
+  Descriptor descriptor_;
+  std::optional<Supervisor> supervisor_;
+};
+
+TEST_F(SupervisorTest, RestartsAtOnceThenLaterAndLaterUntilItGivesUp) {
+  start("exit 7");
+  std::vector<steady_clock::time_point> starts;
+  for (int i = 0; i < 5; ++i) {
+    const Event started = next();
+    EXPECT_EQ(started.what, "started");
+    starts.push_back(started.when);
+    EXPECT_EQ(next().what, "exit status 7");
+  }
+  EXPECT_EQ(next().what, "gave up");
+  EXPECT_LT(starts[1] - starts[0], 90ms);
+  EXPECT_GE(starts[2] - starts[1], 100ms);
+  EXPECT_GE(starts[3] - starts[2], 150ms);  // 200 ms, but for max_restart_delay
+  EXPECT_GE(starts[4] - starts[3], 150ms);
+  EXPECT_EQ(supervisor_->pid(), 0);
+}
+
+TEST_F(SupervisorTest, OldDeathsAreForgotten) {
+  options_.death_window = 50ms;
+  options_.max_deaths = 2;
+  start("sleep 0.1; exit 1");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(next().what, "started");
+    EXPECT_EQ(next().what, "exit status 1");
+  }
+}
+
+TEST_F(SupervisorTest, TellsSignals) {
+  start("kill -9 $$");
+  EXPECT_EQ(next().what, "started");
+  EXPECT_THAT(next().what, HasSubstr("signal 9"));
+}
+
+TEST_F(SupervisorTest, TwoProcessesNeverOverlap) {
+  start("exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  const pid_t first = supervisor_->pid();
+  ::kill(first, SIGKILL);
+  EXPECT_THAT(next().what, HasSubstr("signal 9"));
+  EXPECT_NE(::kill(first, 0), 0);  // reaped before its successor starts
+  EXPECT_EQ(next().what, "started");
+}
+
+TEST_F(SupervisorTest, SilenceEndsAProcess) {
+  options_.stall_after = 200ms;
+  start("exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  for (int i = 0; i < 8; ++i) {
+    std::this_thread::sleep_for(50ms);
+    supervisor_->beat();
+  }
+  EXPECT_FALSE(events_.try_receive());
+  EXPECT_EQ(next().what, "stalled");
+  EXPECT_THAT(next().what, HasSubstr("signal 6"));
+}
+
+TEST_F(SupervisorTest, AProcessThatResistsIsKilled) {
+  options_.stall_after = 200ms;
+  start("trap '' ABRT; while :; do sleep 0.05; done");
+  EXPECT_EQ(next().what, "started");
+  EXPECT_EQ(next().what, "stalled");
+  EXPECT_THAT(next().what, HasSubstr("signal 9"));
+}
+
+TEST_F(SupervisorTest, TheProcessGetsItsEndAndNothingElse) {
+  // 0, 1, 2 and the worker's 3; the listing itself opens 4.
+  start("for f in /proc/self/fd/*; do echo ${f##*/}; done >&3; exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  std::string seen;
+  char bytes[64];
+  while (seen.find("3\n") == std::string::npos) {
+    const ssize_t count = ::read(descriptor_.get(), bytes, sizeof(bytes));
+    ASSERT_GT(count, 0);
+    seen.append(bytes, static_cast<std::size_t>(count));
+  }
+  for (const char* other : {"5\n", "6\n", "7\n", "8\n"}) EXPECT_EQ(seen.find(other), std::string::npos) << seen;
+}
+
+TEST_F(SupervisorTest, StopWaitsForTheProcess) {
+  options_.kill_grace = 5000ms;
+  start("exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  const pid_t pid = supervisor_->pid();
+  const auto begin = steady_clock::now();
+  supervisor_->stop();
+  ::kill(pid, SIGTERM);  // as if it had seen the end of its stream
+  supervisor_.reset();
+  EXPECT_LT(steady_clock::now() - begin, 1500ms);
+  EXPECT_NE(::kill(pid, 0), 0);
+  EXPECT_FALSE(events_.try_receive());  // a wanted end is no death
+}
+
+}  // namespace
+}  // namespace cortex
