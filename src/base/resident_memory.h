@@ -1,4 +1,5 @@
-// How much memory this process has in RAM, and how much it may have: what /healthz tells. Any thread; a few microseconds.
+// How much memory this process has in RAM, and how much it may have: what /healthz tells. Any thread; a few
+// microseconds.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,236 @@
+#include <fmt/core.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <system_error>
+
+#include "base/error.h"
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "engine/local_engine.h"
+#include "http/front.h"
+#include "worker/worker_client.h"
+
+namespace cortex {
+namespace {
+
+constexpr std::uint64_t kLargestKeyFileBytes = 1 << 20;
+constexpr std::size_t kShortestKey = 8;
+
+using Milliseconds = std::chrono::milliseconds;
+
+struct ServeFlags {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;
+  std::vector<std::string> host_names;
+  std::string api_key_file;
+  bool insecure_no_auth = false;
+  bool in_process = false;
+  std::string state_dir;
+  int most_waiting = 512;
+  int most_conversations = 1024;
+  std::int64_t keep_conversations_s = 86400;
+  std::int64_t header_timeout_ms = 10'000;
+  std::int64_t body_timeout_ms = 30'000;
+  std::int64_t write_timeout_ms = 60'000;
+  std::int64_t idle_timeout_ms = 60'000;
+  std::int64_t ping_interval_ms = 15'000;
+  std::int64_t drain_delay_ms = 0;
+  std::int64_t drain_timeout_ms = 30'000;
+  std::int64_t stall_after_ms = 30'000;
+  std::int64_t restart_delay_ms = 1'000;
+};
+
+std::string default_state_dir() {
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/cortex";
+  const char* home = std::getenv("HOME");
+  return std::string(home && *home ? home : "/tmp") + "/.local/state/cortex";
+}
+
+void add_flags(CLI::App& app, ServeFlags* flags) {
+  flags->state_dir = default_state_dir();
+  const auto add = [&](const std::string& name, auto* value, const std::string& help) {
+    std::string variable = "CORTEX_" + name;
+    for (char& c : variable) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    return app.add_option("--" + name, *value, help)->envname(variable)->capture_default_str();
+  };
+  add("host", &flags->host, "Address to listen on");
+  add("port", &flags->port, "Port to listen on; 0 picks a free one")->check(CLI::Range(0, 65535));
+  app.add_option("--host-name", flags->host_names, "A name for this server that Host and Origin may have; repeatable");
+  add("api-key-file", &flags->api_key_file, "A file with one API key a line; requests must then have one of them");
+  app.add_flag("--insecure-no-auth", flags->insecure_no_auth, "Listen beyond this machine without API keys");
+  app.add_flag("--in-process", flags->in_process, "Run the engine in this process, for debugging");
+  add("state-dir", &flags->state_dir, "Where conversations are kept");
+  add("max-waiting", &flags->most_waiting, "Requests that may wait; more get 429")->check(CLI::PositiveNumber);
+  add("max-conversations", &flags->most_conversations, "Conversations that are kept")->check(CLI::PositiveNumber);
+  add("keep-conversations-s", &flags->keep_conversations_s, "Seconds a conversation is kept after its last use")
+      ->check(CLI::PositiveNumber);
+  const auto add_time = [&](const std::string& name, std::int64_t* value, const std::string& help) {
+    add(name, value, help)->check(CLI::Range(std::int64_t{0}, std::int64_t{86'400'000}));
+  };
+  add_time("header-timeout-ms", &flags->header_timeout_ms, "For a request's header block");
+  add_time("body-timeout-ms", &flags->body_timeout_ms, "Between two pieces of a request's body");
+  add_time("write-timeout-ms", &flags->write_timeout_ms, "For a client that does not read");
+  add_time("idle-timeout-ms", &flags->idle_timeout_ms, "Between two requests of a connection");
+  add_time("ping-interval-ms", &flags->ping_interval_ms, "Silence in a stream before a ping");
+  add_time("drain-delay-ms", &flags->drain_delay_ms, "After SIGTERM, before new requests are refused");
+  add_time("drain-timeout-ms", &flags->drain_timeout_ms, "For requests that run when it drains");
+  add_time("stall-after-ms", &flags->stall_after_ms, "Without a sign of life the engine's process is replaced");
+  add_time("restart-delay-ms", &flags->restart_delay_ms,
+           "Before the engine's process is started again at its second death, doubled at each further one");
+}
+
+std::vector<std::string> read_api_keys(const std::string& path) {
+  if (path.empty()) return {};
+  std::string text;
+  try {
+    text = real_file_system().read_text(path, kLargestKeyFileBytes);
+  } catch (const std::exception& error) {
+    throw Error(ErrorCode::invalid_path, fmt::format("--api-key-file {}", error.what()));
+  }
+  struct stat status{};
+  if (::stat(path.c_str(), &status) == 0 && (status.st_mode & S_IROTH)) {
+    log_warning(fmt::format("{}: everybody on this machine may read these keys", path));
+  }
+  std::vector<std::string> keys;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() || line.front() == '#') continue;
+    if (line.size() < kShortestKey) {
+      throw Error(ErrorCode::invalid_option, fmt::format("--api-key-file {}: a key of {} characters; at least {}", path,
+                                                         line.size(), kShortestKey));
+    }
+    keys.push_back(line);
+  }
+  if (keys.empty()) throw Error(ErrorCode::invalid_option, fmt::format("--api-key-file {}: has no key", path));
+  return keys;
+}
+
+bool is_loopback(const std::string& host) { return host.starts_with("127.") || host == "::1" || host == "localhost"; }
+
+FrontOptions front_options(const ServeFlags& flags, std::vector<ModelConfig> models) {
+  FrontOptions options;
+  options.models = std::move(models);
+  ListenerOptions& listener = options.listener;
+  listener.address = flags.host == "localhost" ? "127.0.0.1" : flags.host;
+  listener.port = flags.port;
+  listener.host_names = flags.host_names;
+  listener.api_keys = read_api_keys(flags.api_key_file);
+  if (!is_loopback(flags.host) && listener.api_keys.empty() && !flags.insecure_no_auth) {
+    throw Error(ErrorCode::invalid_option,
+                fmt::format("--host {}: others could use this server; give --api-key-file, or --insecure-no-auth if "
+                            "that is meant",
+                            flags.host));
+  }
+  listener.header_deadline = Milliseconds(flags.header_timeout_ms);
+  listener.body_deadline = Milliseconds(flags.body_timeout_ms);
+  listener.write_deadline = Milliseconds(flags.write_timeout_ms);
+  listener.idle_deadline = Milliseconds(flags.idle_timeout_ms);
+  listener.ping_after = Milliseconds(flags.ping_interval_ms);
+  options.conversations = std::filesystem::path(flags.state_dir) / "conversations.db";
+  options.conversation_limits = {flags.most_conversations, std::chrono::seconds(flags.keep_conversations_s)};
+  options.health.stall_after = Milliseconds(flags.stall_after_ms);
+  options.most_waiting = flags.most_waiting;
+  return options;
+}
+
+std::unique_ptr<Engine> make_engine(const ServeFlags& flags, EngineOptions options) {
+  if (flags.in_process) {
+    LocalEngineOptions local;
+    static_cast<EngineOptions&>(local) = std::move(options);
+    return std::make_unique<LocalEngine>(std::move(local));
+  }
+  WorkerClientOptions client;
+  client.engine = std::move(options);
+  client.supervisor.arguments = {"worker"};
+  client.supervisor.stall_after = Milliseconds(flags.stall_after_ms);
+  client.supervisor.restart_delay = Milliseconds(flags.restart_delay_ms);
+  return std::make_unique<WorkerClient>(std::move(client));
+}
+
+// The signals that end the server, blocked in every thread so that only await() meets them. Children inherit that: a
+// Ctrl-C in the terminal leaves the worker alone until its front has drained.
+class EndSignals {
+ public:
+  EndSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
+  }
+
+  int await() const {
+    int signal = 0;
+    while (sigwait(&signals_, &signal) != 0) {
+    }
+    return signal;
+  }
+
+  // True when one came within the time.
+  bool await_for(Milliseconds timeout) const {
+    const timespec wait{timeout.count() / 1000, (timeout.count() % 1000) * 1'000'000};
+    return sigtimedwait(&signals_, nullptr, &wait) > 0;
+  }
+
+ private:
+  sigset_t signals_;
+};
+
+// A second signal cuts every wait short.
+void go_down(Front& front, const ServeFlags& flags, const EndSignals& signals) {
+  constexpr Milliseconds kLook{50};
+  front.announce_drain();
+  if (signals.await_for(Milliseconds(flags.drain_delay_ms))) return;
+  front.drain();
+  for (Milliseconds waited{0}; waited.count() < flags.drain_timeout_ms; waited += kLook) {
+    if (front.wait_until_idle(kLook)) return;
+    if (signals.await_for(Milliseconds(0))) return;
+  }
+  log_warning(fmt::format("requests still run after {} ms; they are cut off", flags.drain_timeout_ms));
+}
+
+int serve(const ServeFlags& flags, EngineOptions engine_options) {
+  const EndSignals signals;
+  FrontOptions options = front_options(flags, engine_options.models);
+  std::unique_ptr<Engine> engine = make_engine(flags, std::move(engine_options));
+  std::unique_ptr<Front> front;
+  try {
+    front = std::make_unique<Front>(std::move(options), *engine, real_file_system(), system_clock());
+  } catch (const std::system_error& error) {
+    log_error(fmt::format("{}:{} can't be listened on: {}", flags.host, flags.port, error.code().message()));
+    return kExitUnavailable;
+  }
+  fmt::print("cortex " CORTEX_VERSION " listens on http://{}:{}\n", flags.host, front->port());
+  std::fflush(stdout);
+
+  const int signal = signals.await();
+  log_info(fmt::format("signal {}: going down", signal));
+  go_down(*front, flags, signals);
+  front->stop();
+  // What still runs ends with the engine, while the services that hear of it are there.
+  engine.reset();
+  return kExitOk;
+}
+
+}  // namespace
+
+int serve_command(int argc, char** argv) {
+  CLI::App app("Answers /chat, /embed and /rerank over HTTP.", "cortex serve");
+  ServeFlags flags;
+  EngineFlags engine_flags(app);
+  LogFlags log_flags(app, LogLevel::info);
+  add_flags(app, &flags);
+  if (const auto status = parse_command_line(app, argc, argv)) return *status;
+  start_log(log_flags.least(), "serve");
+  return run_command([&] { return serve(flags, engine_flags.options()); });
+}
+
+}  // namespace cortex

@@ -1,0 +1,55 @@
+#include "service/embed.h"
+
+#include <fmt/core.h>
+
+#include <utility>
+
+namespace cortex {
+namespace {
+
+void require_dimensions(const ServedModel& model, const std::optional<std::int64_t>& dimensions) {
+  if (!dimensions || *dimensions == model.dimensions) return;
+  throw Error(ErrorCode::invalid_value,
+              fmt::format("dimensions: {} is not possible: \"{}\" was not trained for shortened vectors; maximum and "
+                          "only value {}",
+                          *dimensions, model.name, model.dimensions),
+              "dimensions");
+}
+
+void require_no_prompt(const ServedModel& model, const std::optional<std::string>& prompt_name) {
+  if (!prompt_name) return;
+  throw Error(ErrorCode::invalid_value,
+              fmt::format("prompt_name: \"{}\" has no prompt \"{}\"", model.name, prompt_name->substr(0, 64)),
+              "prompt_name");
+}
+
+}  // namespace
+
+RequestId EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
+  const ServedModel& model = models_.find(request.model, Task::embed);
+  require_dimensions(model, request.dimensions);
+  require_no_prompt(model, request.prompt_name);
+  if (request.inputs.empty()) {
+    throw Error(ErrorCode::empty_input, fmt::format("{}: is empty", request.param), request.param);
+  }
+  Engine& engine = admission_.enter(model.name);
+  EncodeBatch batch(model, request.truncation, clock_);
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    const std::string param = request.single ? request.param : fmt::format("{}[{}]", request.param, i);
+    if (const auto* text = std::get_if<std::string>(&request.inputs[i])) {
+      batch.add_text(*text, param);
+    } else {
+      batch.add_ids(std::get<std::vector<std::int64_t>>(request.inputs[i]), param);
+    }
+  }
+  return std::move(batch).send(
+      engine, request.salt, request.trace,
+      [name = model.name, normalize = request.normalize, sink = std::move(sink)](EncodedBatch encoded) {
+        if (normalize) {
+          for (auto& vector : encoded.vectors) normalise(vector);
+        }
+        sink({name, std::move(encoded.vectors), encoded.cost, std::move(encoded.error)});
+      });
+}
+
+}  // namespace cortex

@@ -1,0 +1,72 @@
+// The texts of one /embed or /rerank call on their way to the engine: tokenized, checked, cut where that is allowed,
+// and what all of it cost. One per call; made on a text thread, its sink is called on the engine's.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "service/models.h"
+
+namespace cortex {
+
+enum class TruncateSide { left, right };
+
+struct Truncation {
+  bool allowed = false;  // otherwise too long a text is context_length_exceeded
+  TruncateSide side = TruncateSide::right;
+};
+
+// For headers, metrics and logs.
+struct EncodeCost {
+  int texts = 0;
+  int characters = 0;
+  int tokens = 0;
+  int truncated = 0;  // texts that were cut
+  double tokenization_ms = 0.0;
+  double queue_ms = 0.0;
+  double inference_ms = 0.0;
+  double total_ms = 0.0;
+};
+
+struct EncodedBatch {
+  std::vector<std::vector<float>> vectors;  // [texts][dimensions], not normalised
+  EncodeCost cost;
+  std::optional<Error> error;
+};
+using EncodedBatchSink = std::function<void(EncodedBatch)>;
+
+class EncodeBatch {
+ public:
+  EncodeBatch(const ServedModel& model, Truncation truncation, const Clock& clock);
+
+  // Both throw Error empty_input or context_length_exceeded about `param`; ids outside the vocabulary are
+  // invalid_token_id. Ids are taken as they are: no special tokens are added.
+  void add_text(std::string_view text, const std::string& param);
+  void add_ids(std::span<const std::int64_t> ids, const std::string& param);
+
+  // Hands everything to the engine. Returns the id for Engine::cancel.
+  RequestId send(Engine& engine, std::string salt, std::string trace, EncodedBatchSink sink) &&;
+
+ private:
+  void add(std::vector<TokenId> ids, std::size_t lead, std::size_t trail, const std::string& param);
+
+  const ServedModel& model_;
+  Truncation truncation_;
+  const Clock& clock_;
+  std::chrono::steady_clock::time_point begun_;
+  EncodeRequest request_;
+  EncodeCost cost_;
+};
+
+// Divides by the Euclidean length; a zero vector stays as it is.
+void normalise(std::span<float> vector);
+
+}  // namespace cortex

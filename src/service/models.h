@@ -1,0 +1,56 @@
+// The text side of every configured model: tokenizer, chat template, limits, what it can do. Made once at start from
+// the models' files and immutable afterwards; any thread. The weights are the engine's.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file_system.h"
+#include "engine/engine.h"
+#include "model/model.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace cortex {
+
+enum class Task { chat, embed, rerank };
+
+struct ServedModel {
+  std::string name;
+  ModelKind kind = ModelKind::chat;
+  int context_tokens = 0;
+  int vocabulary = 0;
+  int dimensions = 0;  // of an embedding; 0 for decoders
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  std::vector<TokenId> stop_ids;
+  GenerationDefaults generation;
+
+  bool can(Task task) const;
+  // "chat", "embed and rerank", ...
+  std::string capabilities() const;
+};
+
+class Models {
+ public:
+  // Throws Error invalid_weights, invalid_config, invalid_tokenizer, invalid_path, or invalid_option for a bad or
+  // repeated name.
+  Models(const FileSystem& files, const std::vector<ModelConfig>& configs);
+
+  // The named model, or with no name the first that can do the task. Throws Error invalid_value (not a name),
+  // model_not_found or model_not_capable.
+  const ServedModel& find(const std::optional<std::string>& name, Task task) const;
+
+  const std::vector<ServedModel>& all() const { return models_; }
+
+ private:
+  std::vector<ServedModel> models_;
+};
+
+// [A-Za-z0-9][A-Za-z0-9._-]{0,95} with at most one '/', no "..".
+bool is_model_name(std::string_view name);
+
+}  // namespace cortex

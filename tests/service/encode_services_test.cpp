@@ -1,0 +1,194 @@
+#include "service/embed.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <future>
+
+#include "fakes/echo_engine.h"
+#include "fakes/fake_clock.h"
+#include "service/rerank.h"
+#include "service/served_models.h"
+
+namespace cortex {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+class EncodeServicesTest : public testing::Test {
+ protected:
+  EmbedReply embed(const EmbedRequest& request) {
+    std::promise<EmbedReply> reply;
+    embedder_.embed(request, [&](EmbedReply done) { reply.set_value(std::move(done)); });
+    return reply.get_future().get();
+  }
+  RerankReply rerank(const RerankRequest& request) {
+    std::promise<RerankReply> reply;
+    reranker_.rerank(request, [&](RerankReply done) { reply.set_value(std::move(done)); });
+    return reply.get_future().get();
+  }
+  // The code and message of the error that `call` throws.
+  template <typename Call>
+  Error error_of(Call call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return error;
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return Error(ErrorCode::internal_error, "");
+  }
+
+  FakeClock clock_;
+  EchoEngine engine_{{.models = {"chat", "embed"}}};
+  Admission admission_{engine_, 4};
+  EmbedService embedder_{tiny_models(), admission_, clock_};
+  RerankService reranker_{tiny_models(), admission_, clock_};
+};
+
+EmbedRequest texts(std::vector<EmbedInput> inputs) {
+  EmbedRequest request;
+  request.inputs = std::move(inputs);
+  return request;
+}
+
+double length(const std::vector<float>& vector) {
+  double square = 0;
+  for (const float value : vector) square += value * value;
+  return std::sqrt(square);
+}
+
+TEST_F(EncodeServicesTest, VectorsComeInTheOrderOfTheTextsAndHaveLengthOne) {
+  const EmbedReply reply = embed(texts({std::string("Paris"), std::string("The scheduler")}));
+  ASSERT_FALSE(reply.error);
+  ASSERT_THAT(reply.vectors, SizeIs(2));
+  EXPECT_NEAR(length(reply.vectors[0]), 1.0, 1e-6);
+  EXPECT_NE(reply.vectors[0], reply.vectors[1]);
+  EXPECT_EQ(reply.vectors[1], embed(texts({std::string("The scheduler")})).vectors[0]);
+  EXPECT_EQ(reply.cost.texts, 2);
+  EXPECT_EQ(reply.cost.characters, 18);
+  EXPECT_EQ(reply.cost.truncated, 0);
+}
+
+TEST_F(EncodeServicesTest, WithoutNormalisationTheVectorStaysAsTheModelGaveIt) {
+  EmbedRequest request = texts({std::string("Paris")});
+  request.normalize = false;
+  EXPECT_GT(length(embed(request).vectors[0]), 1.5);
+}
+
+TEST_F(EncodeServicesTest, IdsAreTakenAsTheyAre) {
+  embed(texts({std::vector<std::int64_t>{5, 6, 7}}));
+  EXPECT_THAT(engine_.encode_requests().back().texts, ElementsAre(ElementsAre(5, 6, 7)));
+  const Error error = error_of([&] { embed(texts({std::vector<std::int64_t>{5, -1}})); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_token_id);
+  EXPECT_THAT(error.message(), HasSubstr("257"));
+  EXPECT_EQ(error.param(), "inputs[0]");
+}
+
+TEST_F(EncodeServicesTest, ATextThatIsTooLongIsRefusedOrCutBetweenItsSpecialTokens) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "a b ";
+  const Error error = error_of([&] { embed(texts({text})); });
+  EXPECT_EQ(error.code(), ErrorCode::context_length_exceeded);
+  EXPECT_THAT(error.message(), HasSubstr("320"));
+
+  const auto& tokenizer = *tiny_models().find("embed", Task::embed).tokenizer;
+  const auto whole = tokenizer.encode(text, {.add_special_tokens = true, .parse_special = false});
+  for (const TruncateSide side : {TruncateSide::right, TruncateSide::left}) {
+    EmbedRequest request = texts({text});
+    request.truncation = {.allowed = true, .side = side};
+    EXPECT_EQ(embed(request).cost.truncated, 1);
+    const auto cut = engine_.encode_requests().back().texts[0];
+    ASSERT_THAT(cut, SizeIs(320));
+    EXPECT_EQ(cut.front(), whole.front());
+    EXPECT_EQ(cut.back(), whole.back());
+    const auto kept = std::vector(cut.begin() + 1, cut.end() - 1);
+    const auto expected = side == TruncateSide::right ? std::vector(whole.begin() + 1, whole.begin() + 319)
+                                                      : std::vector(whole.end() - 319, whole.end() - 1);
+    EXPECT_EQ(kept, expected);
+  }
+}
+
+TEST_F(EncodeServicesTest, EmptyInputIsRefusedByName) {
+  EXPECT_EQ(error_of([&] { embed(texts({})); }).code(), ErrorCode::empty_input);
+  const Error error = error_of([&] { embed(texts({std::string("a"), std::string()})); });
+  EXPECT_EQ(error.code(), ErrorCode::empty_input);
+  EXPECT_EQ(error.param(), "inputs[1]");
+}
+
+TEST_F(EncodeServicesTest, DimensionsAndPromptsThatTheModelLacksAreRefused) {
+  EmbedRequest request = texts({std::string("a")});
+  request.dimensions = 8;
+  EXPECT_EQ(error_of([&] { embed(request); }).code(), ErrorCode::invalid_value);
+  request.dimensions = 64;
+  EXPECT_FALSE(embed(request).error);
+  request.prompt_name = "query";
+  EXPECT_EQ(error_of([&] { embed(request); }).param(), "prompt_name");
+}
+
+TEST_F(EncodeServicesTest, WhatTheEngineSaysReachesTheCaller) {
+  EchoEngine engine({.models = {"embed"}, .fail_encode = [](const EncodeRequest&) {
+                       return std::optional(Error(ErrorCode::numerical_error, "non-finite"));
+                     }});
+  const Admission admission(engine, 4);
+  EmbedService embedder(tiny_models(), admission, clock_);
+  std::promise<EmbedReply> reply;
+  embedder.embed(texts({std::string("a")}), [&](EmbedReply done) { reply.set_value(std::move(done)); });
+  EXPECT_EQ(reply.get_future().get().error->code(), ErrorCode::numerical_error);
+}
+
+TEST_F(EncodeServicesTest, RerankPutsTheMostAlikeFirstAndTiesByIndex) {
+  RerankRequest request;
+  request.query = "Paris";
+  request.texts = {"def add(a, b): return a + b", "Paris", "The scheduler hands each sequence", "Paris"};
+  const RerankReply reply = rerank(request);
+  ASSERT_FALSE(reply.error);
+  ASSERT_THAT(reply.results, SizeIs(4));
+  EXPECT_EQ(reply.results[0].index, 1);
+  EXPECT_EQ(reply.results[1].index, 3);
+  EXPECT_NEAR(reply.results[0].score, 1.0f, 1e-6f);
+  EXPECT_GE(reply.results[2].score, reply.results[3].score);
+  EXPECT_EQ(engine_.encode_requests().back().texts.size(), 5u);
+}
+
+TEST_F(EncodeServicesTest, TopNLimitsTheResults) {
+  RerankRequest request;
+  request.query = "q";
+  request.texts = {"a", "b", "c"};
+  request.top_n = 2;
+  EXPECT_THAT(rerank(request).results, SizeIs(2));
+  request.top_n = 9;
+  EXPECT_THAT(rerank(request).results, SizeIs(3));
+  request.top_n = 0;
+  EXPECT_THAT(rerank(request).results, SizeIs(3));
+}
+
+TEST_F(EncodeServicesTest, RerankNamesWhatIsWrong) {
+  RerankRequest request;
+  request.query = "q";
+  EXPECT_EQ(error_of([&] { rerank(request); }).param(), "texts");
+  request.texts = {"a", ""};
+  EXPECT_EQ(error_of([&] { rerank(request); }).param(), "texts[1]");
+  request.query = "";
+  EXPECT_EQ(error_of([&] { rerank(request); }).param(), "query");
+}
+
+TEST_F(EncodeServicesTest, AnEngineThatIsAwayTakesNothing) {
+  EngineStatus status = engine_.status();
+  status.state = EngineState::restarting;
+  engine_.set_status(status);
+  EXPECT_EQ(error_of([&] { embed(texts({std::string("a")})); }).code(), ErrorCode::engine_unavailable);
+}
+
+TEST_F(EncodeServicesTest, AFullQueueTakesNothing) {
+  EngineStatus status = engine_.status();
+  status.waiting = 4;
+  engine_.set_status(status);
+  EXPECT_EQ(error_of([&] { embed(texts({std::string("a")})); }).code(), ErrorCode::queue_full);
+}
+
+}  // namespace
+}  // namespace cortex
