@@ -20,30 +20,30 @@ namespace cortex {
 
 struct FrontOptions {
   std::vector<ModelConfig> models;
-  ListenerOptions listener;
-  std::vector<std::string> api_keys;
+  ListenerOptions listener;  // dispatch and observe are the front's own
   std::filesystem::path conversations = ":memory:";
   ConversationLimits conversation_limits;
   HealthRules health;
   int most_waiting = 512;  // requests
   int text_threads = 2;
-  std::string backend = "auto";  // for build_info
 };
 
 class Front {
  public:
-  // Reads the models' text side. Throws Error as Models and Conversations do.
+  // Reads the models' text side, then binds and serves. Throws Error as Models and Conversations do, std::system_error
+  // when the address can't be had.
   Front(FrontOptions options, Engine& engine, const FileSystem& files, const Clock& clock);
+  // The engine must have ended its requests, or be destroyed, before.
   ~Front();
 
-  // Binds and serves. Throws std::system_error when the address can't be had.
-  void start();
-  int port() const;
+  std::uint16_t port() const;
 
-  // Unready from now on; new work is refused with `draining`, what runs goes on.
+  // The steps of going down, in order: the probes say so; new work is refused; what runs is waited for (false when it
+  // is not over in time); every connection is cut.
+  void announce_drain();
   void drain();
-  // Waits until nothing runs, at most so long; then closes every connection.
-  void stop(std::chrono::milliseconds patience);
+  bool wait_until_idle(std::chrono::milliseconds timeout);
+  void stop();
 
  private:
   struct Parts;

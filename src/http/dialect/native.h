@@ -1,0 +1,34 @@
+// The native dialect: /chat, /embed, /rerank as api.md's section 1 has them, with TEI's and cortex-py's shapes of
+// /embed. Stateless functions that turn a body into a service's request and its reply into JSON; any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/metrics.h"
+#include "http/exchange.h"
+#include "service/chat.h"
+#include "service/conversations.h"
+#include "service/embed.h"
+#include "service/rerank.h"
+
+namespace cortex {
+
+// What the handlers reach. Owned by the front.
+struct NativeServices {
+  ChatService& chat;
+  Conversations& conversations;
+  EmbedService& embed;
+  RerankService& rerank;
+  Engine& engine;
+  Metrics& metrics;
+};
+
+void native_chat(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
+void native_get_conversation(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
+void native_delete_conversation(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
+void native_cancel(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
+void native_embed(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
+void native_rerank(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
+
+}  // namespace cortex

@@ -1,0 +1,212 @@
+#include <fmt/core.h>
+
+#include <utility>
+
+#include "base/json_writer.h"
+#include "http/dialect/fields.h"
+#include "http/dialect/native.h"
+#include "http/error_reply.h"
+#include "http/json_body.h"
+
+namespace cortex {
+namespace {
+
+constexpr std::size_t kMostInputs = 32;   // TEI's `inputs` and `texts`
+constexpr std::size_t kMostTexts = 1000;  // cortex-py's `texts`
+
+void require_batch(std::string_view param, std::size_t size, std::size_t most) {
+  if (size <= most) return;
+  throw Error(ErrorCode::batch_too_large,
+              fmt::format("{}: batch size {} > maximum allowed batch size {}", param, size, most), std::string(param));
+}
+
+Truncation read_truncation(const JsonValue& body) {
+  Truncation truncation;
+  truncation.allowed = optional_boolean(body, "truncate").value_or(false);
+  const std::string side = optional_string(body, "truncation_direction").value_or("right");
+  if (side == "left" || side == "Left") {
+    truncation.side = TruncateSide::left;
+  } else if (side != "right" && side != "Right") {
+    throw Error(ErrorCode::invalid_value,
+                fmt::format("truncation_direction: unknown \"{}\"; one of left, right", side.substr(0, 64)),
+                "truncation_direction");
+  }
+  return truncation;
+}
+
+std::vector<std::int64_t> read_ids(const JsonValue& list) {
+  std::vector<std::int64_t> ids;
+  for (const JsonValue& item : list.items()) ids.push_back(item.integer());
+  return ids;
+}
+
+EmbedInput read_input(const JsonValue& item) {
+  if (item.is_string()) return item.string();
+  return read_ids(item);
+}
+
+// TEI's `inputs`: a string, strings, ids, or lists of ids; never mixed.
+void read_inputs(const JsonValue& inputs, EmbedRequest* request) {
+  if (inputs.is_string()) {
+    request->single = true;
+    request->inputs.emplace_back(inputs.string());
+    return;
+  }
+  const std::vector<JsonValue> items = inputs.items();
+  if (!items.empty() && items.front().is_number()) {
+    request->single = true;
+    request->inputs.emplace_back(read_ids(inputs));
+    return;
+  }
+  require_batch("inputs", items.size(), kMostInputs);
+  for (const JsonValue& item : items) {
+    if (item.is_string() != items.front().is_string()) {
+      throw item.error(ErrorCode::invalid_type, "strings and lists of ids can't be mixed");
+    }
+    request->inputs.push_back(read_input(item));
+  }
+}
+
+// The three shapes of a body and of its reply.
+enum class EmbedShape { inputs, text, texts };
+
+EmbedShape read_shape(const JsonValue& body, EmbedRequest* request) {
+  const auto inputs = body.get("inputs");
+  const auto text = body.get("text");
+  const auto texts = body.get("texts");
+  const int given = int(inputs.has_value()) + int(text.has_value()) + int(texts.has_value());
+  if (given == 0) {
+    throw Error(ErrorCode::missing_required_parameter, "inputs: is missing; one of inputs, text, texts is needed",
+                "inputs");
+  }
+  if (given > 1) {
+    throw Error(ErrorCode::invalid_value, "inputs: only one of inputs, text, texts is possible", "inputs");
+  }
+  if (inputs) {
+    read_inputs(*inputs, request);
+    return EmbedShape::inputs;
+  }
+  if (text) {
+    request->param = "text";
+    request->single = true;
+    request->inputs.emplace_back(text->string());
+    return EmbedShape::text;
+  }
+  request->param = "texts";
+  const std::vector<JsonValue> items = texts->items();
+  require_batch("texts", items.size(), kMostTexts);
+  for (const JsonValue& item : items) request->inputs.emplace_back(item.string());
+  return EmbedShape::texts;
+}
+
+EmbedRequest read_embed(const JsonValue& body, const HttpRequest& http, EmbedShape* shape) {
+  EmbedRequest request;
+  *shape = read_shape(body, &request);
+  request.model = optional_string(body, "model");
+  request.normalize = optional_boolean(body, "normalize").value_or(true);
+  request.truncation = read_truncation(body);
+  request.prompt_name = optional_string(body, "prompt_name");
+  if (const auto dimensions = body.get("dimensions")) request.dimensions = dimensions->integer();
+  request.salt = salt_of(body, http);
+  request.trace = http.id;
+  return request;
+}
+
+RerankRequest read_rerank(const JsonValue& body, const HttpRequest& http) {
+  if (body.get("documents")) {
+    if (body.get("texts")) {
+      throw Error(ErrorCode::invalid_value, "texts: only one of texts, documents is possible", "texts");
+    }
+    refuse_unsupported("documents", "not supported yet; use texts");
+  }
+  RerankRequest request;
+  request.query = body.require("query").string();
+  const std::vector<JsonValue> texts = body.require("texts").items();
+  require_batch("texts", texts.size(), kMostInputs);
+  for (const JsonValue& text : texts) request.texts.emplace_back(text.string());
+  request.model = optional_string(body, "model");
+  request.truncation = read_truncation(body);
+  request.top_n = optional_integer(body, "top_n", 0, kLargestInteger);
+  request.salt = salt_of(body, http);
+  request.trace = http.id;
+  return request;
+}
+
+// TEI's headers, in whole milliseconds, and ours for what was cut.
+HttpHeaders cost_headers(const EncodeCost& cost) {
+  const auto ms = [](double value) { return fmt::format("{:.0f}", value); };
+  HttpHeaders headers = {{"x-compute-type", "cpu"},
+                         {"x-compute-time", ms(cost.total_ms)},
+                         {"x-compute-characters", std::to_string(cost.characters)},
+                         {"x-compute-tokens", std::to_string(cost.tokens)},
+                         {"x-total-time", ms(cost.total_ms)},
+                         {"x-tokenization-time", ms(cost.tokenization_ms)},
+                         {"x-queue-time", ms(cost.queue_ms)},
+                         {"x-inference-time", ms(cost.inference_ms)}};
+  if (cost.truncated > 0) headers.emplace_back("x-truncated-inputs", std::to_string(cost.truncated));
+  return headers;
+}
+
+std::string embed_json(EmbedShape shape, const std::vector<std::vector<float>>& vectors) {
+  JsonWriter json;
+  if (shape == EmbedShape::text) {
+    return json.begin_object().key("embedding").numbers(vectors.front()).end_object().take();
+  }
+  if (shape == EmbedShape::texts) json.begin_object().key("embeddings");
+  json.begin_array();
+  for (const auto& vector : vectors) json.numbers(vector);
+  json.end_array();
+  if (shape == EmbedShape::texts) json.end_object();
+  return json.take();
+}
+
+std::string rerank_json(const std::vector<RerankResult>& results, const std::vector<std::string>& texts) {
+  JsonWriter json;
+  json.begin_array();
+  for (const auto& result : results) {
+    json.begin_object().key("index").integer(result.index).key("score").number(result.score);
+    if (!texts.empty()) json.key("text").string(texts[static_cast<std::size_t>(result.index)]);
+    json.end_object();
+  }
+  return json.end_array().take();
+}
+
+}  // namespace
+
+void native_embed(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  const JsonBody document = JsonBody::parse(std::move(request.body));
+  EmbedShape shape{};
+  const EmbedRequest embed = read_embed(document.root(), request, &shape);
+  Metrics& metrics = services.metrics;
+  const RequestId id = services.embed.embed(embed, [reply, shape, trace = request.id, &metrics](EmbedReply done) {
+    if (done.error) {
+      respond_error(*reply, *done.error, Dialect::native, trace);
+      return;
+    }
+    metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
+    respond_json(*reply, 200, embed_json(shape, done.vectors), cost_headers(done.cost));
+  });
+  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+}
+
+void native_rerank(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  const JsonBody document = JsonBody::parse(std::move(request.body));
+  const JsonValue body = document.root();
+  const bool return_text = optional_boolean(body, "return_text").value_or(false);
+  optional_boolean(body, "raw_scores");  // a cosine is the same either way
+  RerankRequest rerank = read_rerank(body, request);
+  const std::vector<std::string> texts = return_text ? rerank.texts : std::vector<std::string>();
+  Metrics& metrics = services.metrics;
+  const RequestId id = services.rerank.rerank(rerank, [reply, texts, trace = request.id, &metrics](RerankReply done) {
+    if (done.error) {
+      respond_error(*reply, *done.error, Dialect::native, trace);
+      return;
+    }
+    metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
+    metrics.add("rerank_pairs", "Texts that were scored.", {{"model", done.model}}, done.cost.texts - 1);
+    respond_json(*reply, 200, rerank_json(done.results, texts), cost_headers(done.cost));
+  });
+  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+}
+
+}  // namespace cortex
