@@ -25,6 +25,12 @@ struct HttpRequest {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
+enum class StreamEnd {
+  complete,  // the connection may serve another request
+  failed,    // whole as bytes, but its last event was an error: the connection closes
+  cut,       // the connection closes without the stream's end, so that the peer sees that some is missing
+};
+
 // Answers one request: either respond() once, or start_stream(), any number of write(), and end(). Any thread; calls
 // after the peer has gone are ignored. If the last reference goes without an answer, the peer gets 500.
 class HttpReply {
@@ -37,8 +43,7 @@ class HttpReply {
   // into silences, the first of which takes the headers along.
   virtual void start_stream(int status, HttpHeaders headers) = 0;
   virtual void write(std::string bytes) = 0;
-  // Ends the stream; `clean` false closes the connection so that the peer sees a cut stream.
-  virtual void end(bool clean = true) = 0;
+  virtual void end(StreamEnd how = StreamEnd::complete) = 0;
   // Called once, on the listener's thread, when the peer goes away (or stops reading for the write timeout) before the
   // answer is complete. Called at once if it has gone already.
   virtual void on_disconnect(std::function<void()> callback) = 0;

@@ -75,7 +75,7 @@ class Handle : public HttpReply {
   }
   void start_stream(int status, HttpHeaders headers) override { reply_->start_stream(status, std::move(headers)); }
   void write(std::string bytes) override { reply_->write(bytes); }
-  void end(bool clean) override { reply_->end(clean); }
+  void end(StreamEnd how) override { reply_->end(how); }
   void on_disconnect(std::function<void()> callback) override { reply_->on_disconnect(std::move(callback)); }
   bool disconnected() const override { return reply_->disconnected(); }
 
@@ -128,10 +128,10 @@ void PendingReply::write(std::string_view bytes) {
   wake();
 }
 
-void PendingReply::end(bool clean) {
+void PendingReply::end(StreamEnd how) {
   std::lock_guard lock(mutex_);
   if (phase_ != Phase::announced && phase_ != Phase::streaming) return;
-  finish(clean);
+  finish(how);
   wake();
 }
 
@@ -160,7 +160,7 @@ void PendingReply::abandon() {
     refuse(Error(ErrorCode::internal_error, "the request was dropped without an answer"));
     return;
   }
-  finish(false);
+  finish(StreamEnd::cut);
   wake();
 }
 
@@ -265,11 +265,10 @@ void PendingReply::put_chunk(std::string_view bytes) {
   unsent_bytes_ += output_.size() - before;
 }
 
-void PendingReply::finish(bool clean) {
+void PendingReply::finish(StreamEnd how) {
   if (phase_ == Phase::announced) put_stream_head();
-  if (!clean) {
-    keep_alive_ = false;
-  } else if (!terms_.is_http_1_0 && !terms_.head_only) {
+  if (how != StreamEnd::complete) keep_alive_ = false;
+  if (how != StreamEnd::cut && !terms_.is_http_1_0 && !terms_.head_only) {
     output_ += "0\r\n\r\n";
     unsent_bytes_ += 5;
   }

@@ -39,7 +39,7 @@ class PendingReply {
   bool respond(int status, HttpHeaders headers, std::string body);
   void start_stream(int status, HttpHeaders headers);
   void write(std::string_view bytes);
-  void end(bool clean);
+  void end(StreamEnd how);
   void on_disconnect(std::function<void()> callback);
   bool disconnected() const;
   // The handler has gone: without an answer that is a 500, in a stream a cut.
@@ -71,7 +71,7 @@ class PendingReply {
   void put_head(int status, const HttpHeaders& headers, std::string_view framing);
   void put_stream_head();
   void put_chunk(std::string_view bytes);
-  void finish(bool clean);
+  void finish(StreamEnd how);
   void wake();
 
   const ReplyTerms terms_;

@@ -177,7 +177,7 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["serve", "--nonsense"], 64, "nonsense"),
+        (["serve", "--model", f"m={TINY_LLAMA}", "--nonsense"], 64, "nonsense"),
         (["serve"], 64, "--model"),
         (["nonsense"], 64, "nonsense"),
         (["serve", "--port", "0", "--model", "m=/no/such/model"], 78, "/no/such/model"),

@@ -167,7 +167,7 @@ def test_perplexity_command_agrees_with_the_golden(tmp_path):
     ).stdout
     result = json.loads(output)
     assert result["tokens"] == 1535
-    expected = golden["perplexity"]["perplexity"]
+    expected = golden["perplexity"]["value"]
     assert abs(result["perplexity"] / expected - 1) < 0.005
     assert abs(math.exp(result["nll"]) - result["perplexity"]) < 1e-6
 

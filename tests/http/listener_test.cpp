@@ -504,7 +504,7 @@ TEST(Listener, CutsAStreamThatEndsBadly) {
   auto held = server.next();
   held.reply->start_stream(200, sse_headers());
   held.reply->write(sse_event("1"));
-  held.reply->end(false);
+  held.reply->end(StreamEnd::cut);
   const RawReply reply = client.read_reply();
   EXPECT_EQ(reply.body, "data: 1\n\n");
   EXPECT_FALSE(reply.complete);

@@ -75,7 +75,7 @@ TEST(PendingReply, StreamsInChunksBehindOneHead) {
             "transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
   opened.reply->write("x");
   opened.reply->write("");
-  opened.reply->end(true);
+  opened.reply->end(StreamEnd::complete);
   opened.reply->write("late");
   const auto output = opened.reply->take();
   EXPECT_EQ(output.bytes, "1\r\nx\r\n0\r\n\r\n");
@@ -87,9 +87,19 @@ TEST(PendingReply, ACutStreamHasNoLastChunk) {
   Opened opened;
   opened.reply->start_stream(200, {});
   opened.reply->write("x");
-  opened.reply->end(false);
+  opened.reply->end(StreamEnd::cut);
   const auto output = opened.reply->take();
   EXPECT_TRUE(output.bytes.ends_with("1\r\nx\r\n"));
+  EXPECT_FALSE(output.keep_alive);
+}
+
+TEST(PendingReply, AFailedStreamIsWholeButClosesTheConnection) {
+  Opened opened;
+  opened.reply->start_stream(200, {});
+  opened.reply->write("x");
+  opened.reply->end(StreamEnd::failed);
+  const auto output = opened.reply->take();
+  EXPECT_TRUE(output.bytes.ends_with("1\r\nx\r\n0\r\n\r\n"));
   EXPECT_FALSE(output.keep_alive);
 }
 
@@ -125,7 +135,7 @@ TEST(PendingReply, Http10StreamsEndWithTheConnection) {
   Opened opened(old);
   opened.reply->start_stream(200, {});
   opened.reply->write("x");
-  opened.reply->end(true);
+  opened.reply->end(StreamEnd::complete);
   const auto output = opened.reply->take();
   EXPECT_EQ(output.bytes, "HTTP/1.1 200 OK\r\nx-request-id: req_1\r\nconnection: close\r\n\r\nx");
   EXPECT_FALSE(output.keep_alive);

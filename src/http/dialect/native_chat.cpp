@@ -250,7 +250,7 @@ class ChatStream {
   void fail(const Error& error) {
     if (!begun_ && respond_error_unless_begun(*reply_, error, Dialect::native, request_id_)) return;
     reply_->write(sse_event(error_body(error, Dialect::native, request_id_)));
-    reply_->end(false);
+    reply_->end(StreamEnd::failed);
   }
 
   ChatEnvelope envelope_;
