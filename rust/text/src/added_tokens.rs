@@ -35,15 +35,8 @@ impl AddedTokens {
     pub fn new(tokenizer: &tokenizers::Tokenizer) -> Outcome<Self> {
         let tokens: Vec<_> = sorted(tokenizer).into_iter().map(|(_, token)| token).collect();
         // Normalized tokens are looked for later and in other text.
-        let tokens: Vec<_> = tokens
-            .into_iter()
-            .filter(|token| token.special || !token.normalized)
-            .collect();
-        let specials: Vec<_> = tokens
-            .iter()
-            .filter(|token| token.special)
-            .map(|token| token.content.clone())
-            .collect();
+        let tokens: Vec<_> = tokens.into_iter().filter(|token| token.special || !token.normalized).collect();
+        let specials: Vec<_> = tokens.iter().filter(|token| token.special).map(|token| token.content.clone()).collect();
         let contents = tokens.iter().map(|token| &token.content);
         Ok(AddedTokens {
             leftmost: AhoCorasick::builder()
@@ -51,16 +44,8 @@ impl AddedTokens {
                 .build(contents)
                 .map_err(Failure::at("added_tokens"))?,
             overlapping: AhoCorasick::new(&specials).map_err(Failure::at("added_tokens"))?,
-            firsts: specials
-                .iter()
-                .filter_map(|text| text.chars().next())
-                .filter(is_mark)
-                .collect(),
-            lasts: specials
-                .iter()
-                .filter_map(|text| text.chars().next_back())
-                .filter(is_mark)
-                .collect(),
+            firsts: specials.iter().filter_map(|text| text.chars().next()).filter(is_mark).collect(),
+            lasts: specials.iter().filter_map(|text| text.chars().next_back()).filter(is_mark).collect(),
             specials,
             tokens,
         })
@@ -68,12 +53,11 @@ impl AddedTokens {
 
     /// Whether `text` could hold a special token or an end of one.
     pub fn touches(&self, text: &str) -> bool {
-        text.chars()
-            .any(|c| self.firsts.contains(&c) || self.lasts.contains(&c))
+        self.overlapping.is_match(text) || text.chars().any(|c| self.firsts.contains(&c) || self.lasts.contains(&c))
     }
 
-    /// `text` with `guard` wherever a special token is, or could begin or end: none of it can be a part of one any more,
-    /// whatever it is joined with.
+    /// `text` with `guard` wherever a special token is, or could begin or end: none of it can be a part of one any
+    /// more, whatever it is joined with.
     pub fn guard_ends(&self, text: &str, guard: char) -> String {
         let mut guarded = String::with_capacity(text.len() + 16);
         for c in self.guard_whole(text, guard).chars() {
@@ -171,10 +155,7 @@ impl Model for KnownIds {
         self.0.get(token).copied()
     }
     fn id_to_token(&self, id: u32) -> Option<String> {
-        self.0
-            .iter()
-            .find(|(_, known)| **known == id)
-            .map(|(token, _)| token.clone())
+        self.0.iter().find(|(_, known)| **known == id).map(|(token, _)| token.clone())
     }
     fn get_vocab(&self) -> HashMap<String, u32> {
         self.0.clone()

@@ -44,12 +44,8 @@ impl Chat {
         }
         Ok(Chat {
             messages,
-            tools: tools
-                .map_or(Ok(Json::Null), serde_json::from_str)
-                .map_err(Failure::at("tools"))?,
-            arguments: arguments
-                .map_or(Ok(Map::new()), serde_json::from_str)
-                .map_err(Failure::at("arguments"))?,
+            tools: tools.map_or(Ok(Json::Null), serde_json::from_str).map_err(Failure::at("tools"))?,
+            arguments: arguments.map_or(Ok(Map::new()), serde_json::from_str).map_err(Failure::at("arguments"))?,
             add_generation_prompt,
         })
     }
@@ -58,11 +54,7 @@ impl Chat {
         Chat {
             messages: map_texts(&self.messages, change),
             tools: map_texts(&self.tools, change),
-            arguments: self
-                .arguments
-                .iter()
-                .map(|(name, value)| (name.clone(), map_texts(value, change)))
-                .collect(),
+            arguments: self.arguments.iter().map(|(name, value)| (name.clone(), map_texts(value, change))).collect(),
             add_generation_prompt: self.add_generation_prompt,
         }
     }
@@ -79,10 +71,7 @@ fn map_texts(json: &Json, change: &impl Fn(&str) -> String) -> Json {
     match json {
         Json::String(text) => Json::String(change(text)),
         Json::Array(items) => items.iter().map(|item| map_texts(item, change)).collect(),
-        Json::Object(items) => items
-            .iter()
-            .map(|(key, item)| (change(key), map_texts(item, change)))
-            .collect(),
+        Json::Object(items) => items.iter().map(|(key, item)| (change(key), map_texts(item, change))).collect(),
         other => other.clone(),
     }
 }
@@ -113,10 +102,7 @@ pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcom
     let guarded = guarded_text(template, added, chat, &text, guard)?;
     let specials = added.find_special(&guarded, guard);
     let ids = tokenizer.encode_marked(&mark(&guarded, &specials, guard, marker), marker)?;
-    Ok(Prompt {
-        ids,
-        text: without(&guarded, guard),
-    })
+    Ok(Prompt { ids, text: without(&guarded, guard) })
 }
 
 /// Renders with guards at every end of a special token that the input could give, which is safe whatever the template
@@ -165,17 +151,9 @@ fn unused_characters(template: &Template, chat: &Chat, text: &str) -> Outcome<[c
     let noncharacters = '\u{FDD0}'..='\u{FDEF}';
     let private = '\u{F0000}'..='\u{FFFFD}';
     let is_candidate = |c: &char| noncharacters.contains(c) || private.contains(c);
-    let mut used: HashSet<char> = template
-        .source()
-        .chars()
-        .chain(text.chars())
-        .filter(is_candidate)
-        .collect();
+    let mut used: HashSet<char> = template.source().chars().chain(text.chars()).filter(is_candidate).collect();
     chat.visit_texts(&mut |text| used.extend(text.chars().filter(is_candidate)));
-    let mut unused = noncharacters
-        .clone()
-        .chain(private.clone())
-        .filter(|c| !used.contains(c));
+    let mut unused = noncharacters.clone().chain(private.clone()).filter(|c| !used.contains(c));
     match (unused.next(), unused.next()) {
         (Some(first), Some(second)) => Ok([first, second]),
         _ => Err(Failure::new("messages: hold every private character of Unicode")),

@@ -1,9 +1,9 @@
-//! The functions of `text.h`, under its names and with its rules. Pointers are trusted as that header says; texts are not.
+//! The functions of `text.h`, under its names and with its rules. Pointers are trusted as that header says; texts are
+//! not.
 
-use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr;
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use crate::chat::{self, Chat};
 use crate::failure::{Failure, Outcome};
@@ -120,30 +120,27 @@ unsafe fn give_ids(ids: Vec<i32>, out: *mut Ids) {
 
 unsafe fn release<T>(data: *mut T, size: usize) {
     if !data.is_null() {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)))
-        }));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)))));
     }
 }
 
-thread_local! {
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+/// What the newest panic said, on whatever thread it was.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+fn last_panic() -> MutexGuard<'static, String> {
+    LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` so that neither an error nor a panic gets past it.
 unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status {
     static HOOK: Once = Once::new();
     // A panic is told by the error; the default hook would also print it.
-    HOOK.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            LAST_PANIC.with(|last| *last.borrow_mut() = panic.to_string())
-        }))
-    });
+    HOOK.call_once(|| std::panic::set_hook(Box::new(|panic| *last_panic() = panic.to_string())));
     let (status, reason) = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return Status::Ok,
         Ok(Err(Failure::Utf8(reason))) => (Status::InvalidUtf8, reason),
         Ok(Err(Failure::Invalid(reason))) => (Status::Invalid, reason),
-        Err(_) => (Status::Broken, LAST_PANIC.with(|last| last.take())),
+        Err(_) => (Status::Broken, last_panic().clone()),
     };
     give_bytes(reason, error);
     status

@@ -2,8 +2,10 @@
 
 mod added_tokens;
 mod chat;
+mod deep_stack;
 mod failure;
 mod ffi;
+mod namespace_guard;
 mod python_json;
 mod template;
 mod token_table;

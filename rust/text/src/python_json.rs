@@ -28,17 +28,9 @@ pub fn tojson(state: &State, value: Value, arguments: Kwargs) -> Result<String, 
     if indent.is_some_and(|width| width > 16) {
         return Err(cannot(&"indent: at most 16"));
     }
-    let style = Style {
-        indent,
-        item,
-        key,
-        ensure_ascii: ensure_ascii == Some(true),
-        depth: 0,
-        is_empty: false,
-    };
+    let style = Style { indent, item, key, ensure_ascii: ensure_ascii == Some(true), depth: 0, is_empty: false };
     let mut text = Vec::new();
-    json.serialize(&mut Serializer::with_formatter(&mut text, style))
-        .map_err(|error| cannot(&error))?;
+    json.serialize(&mut Serializer::with_formatter(&mut text, style)).map_err(|error| cannot(&error))?;
     // As much as the engine's own filter: walking a value costs more than copying text.
     state.consume_fuel(text.len() as u64 / 4)?;
     String::from_utf8(text).map_err(|error| cannot(&error))

@@ -1,5 +1,6 @@
-//! A chat template: Jinja that comes with a model, so foreign code. It gets no loader, a budget of steps and a depth, and
-//! what transformers gives it: trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now, Python's methods.
+//! A chat template: Jinja that comes with a model, so foreign code. It gets no loader, a budget of steps, a depth and a
+//! stack of its own, and what transformers gives it: trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now,
+//! Python's methods.
 
 use std::ffi::CString;
 use std::fmt;
@@ -11,12 +12,15 @@ use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 use crate::chat::Chat;
+use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
+use crate::namespace_guard;
 use crate::python_json::tojson;
 
 /// A step is an instruction or 64 bytes of text that the template makes, so a prompt has less than 12.8 MB.
 const FUEL: u64 = 200_000;
 const DEPTH: usize = 100;
+const MOST_SOURCE_BYTES: usize = 128 << 10;
 const NAME: &str = "chat template";
 /// What the caller may not set.
 const OURS: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
@@ -30,18 +34,24 @@ pub struct Template {
 impl Template {
     /// `special_tokens` is a JSON object of strings.
     pub fn new(source: &str, special_tokens: &str) -> Outcome<Self> {
+        if source.len() > MOST_SOURCE_BYTES {
+            let size = source.len();
+            return Err(Failure::new(format!("{NAME}: {size} bytes are over the limit of {MOST_SOURCE_BYTES}")));
+        }
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(explain)?;
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(explain)?);
+        environment.set_syntax(syntax.clone());
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
+        environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(explain)?;
+        deep_stack::run(|| {
+            let source = namespace_guard::guard_assignments(&without_generation_tags(source), &syntax);
+            environment.add_template_owned(NAME, source.map_err(explain)?).map_err(explain)
+        })?;
         Ok(Template {
             environment,
             source: source.to_string(),
@@ -64,8 +74,10 @@ impl Template {
         context.insert("tools".into(), chat.tools.clone());
         context.insert("documents".into(), Json::Null);
         context.insert("add_generation_prompt".into(), chat.add_generation_prompt.into());
-        let template = self.environment.get_template(NAME).map_err(explain)?;
-        template.render(Value::from(Serde(context))).map_err(explain)
+        deep_stack::run(|| {
+            let template = self.environment.get_template(NAME).map_err(explain)?;
+            template.render(Value::from(Serde(context))).map_err(explain)
+        })
     }
 }
 

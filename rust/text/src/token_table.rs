@@ -53,9 +53,7 @@ fn count_ids(tokenizer: &tokenizers::Tokenizer) -> Outcome<u32> {
     for (token, id) in &vocabulary {
         if u64::from(*id) >= limit {
             let size = vocabulary.len();
-            return Err(Failure::new(format!(
-                "{token:?} has id {id}, far outside a vocabulary of {size} tokens"
-            )));
+            return Err(Failure::new(format!("{token:?} has id {id}, far outside a vocabulary of {size} tokens")));
         }
         if let Some(other) = names.insert(*id, token) {
             return Err(Failure::new(format!("id {id} is both {other:?} and {token:?}")));
@@ -117,9 +115,7 @@ impl Rules {
         let mut text = token.to_string();
         for decoder in &self.per_token {
             // Decoders leave out what begins a text: with a token before, this one is in the middle.
-            let chain = decoder
-                .decode_chain(vec![String::new(), text])
-                .map_err(Failure::at("decoder"))?;
+            let chain = decoder.decode_chain(vec![String::new(), text]).map_err(Failure::at("decoder"))?;
             text = chain.concat();
         }
         if !self.byte_level.is_empty() && !is_added {
@@ -133,9 +129,7 @@ impl Rules {
 /// "<0x0A>" → 10
 fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2)
-        .then(|| u8::from_str_radix(digits, 16).ok())
-        .flatten()
+    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// GPT-2's letters for bytes: printable Latin-1 stands for itself, the rest follows from U+0100 on.

@@ -59,9 +59,7 @@ impl Tokenizer {
         for pair in [None, Some("a")] {
             let encoding = self.encode("a", pair, true, false)?;
             if let Some(id) = encoding.get_ids().iter().find(|id| **id as usize >= size) {
-                return Err(Failure::new(format!(
-                    "post_processor: id {id} is outside the vocabulary of {size}"
-                )));
+                return Err(Failure::new(format!("post_processor: id {id} is outside the vocabulary of {size}")));
             }
         }
         Ok(())
@@ -80,22 +78,12 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str, pair: Option<&str>, add_special: bool, parse_special: bool) -> Outcome<Encoding> {
-        let added = if parse_special {
-            self.inner.get_added_vocabulary()
-        } else {
-            &self.plain
-        };
+        let added = if parse_special { self.inner.get_added_vocabulary() } else { &self.plain };
         // Only offsets make the crate keep type ids.
-        let offsets = if pair.is_some() {
-            OffsetType::Byte
-        } else {
-            OffsetType::None
-        };
+        let offsets = if pair.is_some() { OffsetType::Byte } else { OffsetType::None };
         let first = self.encode_one(added, text, 0, offsets)?;
         let second = pair.map(|text| self.encode_one(added, text, 1, offsets)).transpose()?;
-        self.inner
-            .post_process(first, second, add_special)
-            .map_err(Failure::new)
+        self.inner.post_process(first, second, add_special).map_err(Failure::new)
     }
 
     /// Encodes a text in which special tokens are read as such where `marker` stands before them, and nowhere else.
@@ -106,9 +94,7 @@ impl Tokenizer {
         } else {
             Cow::Owned(MarkedTokens::new(marker, &self.inner)?)
         };
-        let mut pieces = marked
-            .vocabulary()
-            .extract_and_normalize(self.inner.get_normalizer(), text);
+        let mut pieces = marked.vocabulary().extract_and_normalize(self.inner.get_normalizer(), text);
         // A marker is left where the token's own rules (single_word) forbid it.
         let drop_marker = |piece: &mut tokenizers::NormalizedString| {
             piece.filter(|c| c != marker);
@@ -137,10 +123,7 @@ impl Tokenizer {
         if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut pieces).map_err(Failure::new)?;
         }
-        self.inner
-            .get_model()
-            .tokenize_in_pretokenized(&mut pieces, None)
-            .map_err(Failure::new)?;
+        self.inner.get_model().tokenize_in_pretokenized(&mut pieces, None).map_err(Failure::new)?;
         pieces.into_encoding(None, type_id, offsets).map_err(Failure::new)
     }
 }
@@ -167,9 +150,7 @@ fn check_added_ids(tokenizer: &tokenizers::Tokenizer, json: &str) -> Outcome<()>
             return Err(Failure::new(reason));
         }
         if let Some(other) = contents.insert(*id, content) {
-            return Err(Failure::new(format!(
-                "added_tokens: id {id} is both {other:?} and {content:?}"
-            )));
+            return Err(Failure::new(format!("added_tokens: id {id} is both {other:?} and {content:?}")));
         }
     }
     Ok(())

@@ -35,9 +35,7 @@ const PRE_TOKENIZERS: &[(&str, MakePreTokenizer)] = &[("smollm", smollm)];
 pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
     match vocabulary.model {
         "gpt2" => build_byte_level(vocabulary),
-        other => Err(Failure::new(format!(
-            "tokenizer.ggml.model: {other:?} is not supported; supported: \"gpt2\""
-        ))),
+        other => Err(Failure::new(format!("tokenizer.ggml.model: {other:?} is not supported; supported: \"gpt2\""))),
     }
 }
 
@@ -51,9 +49,7 @@ fn build_byte_level(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
     tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     tokenizer.with_post_processor(frame(vocabulary)?);
-    tokenizer
-        .add_tokens(added_tokens(vocabulary))
-        .map_err(Failure::at("tokenizer.ggml.token_type"))?;
+    tokenizer.add_tokens(added_tokens(vocabulary)).map_err(Failure::at("tokenizer.ggml.token_type"))?;
     Ok(tokenizer)
 }
 
@@ -63,9 +59,7 @@ fn find_pre_tokenizer(name: &str) -> Outcome<PreTokenizerWrapper> {
     }
     let known: Vec<_> = PRE_TOKENIZERS.iter().map(|(known, _)| format!("{known:?}")).collect();
     let known = known.join(", ");
-    Err(Failure::new(format!(
-        "tokenizer.ggml.pre: {name:?} is not supported; supported: {known}"
-    )))
+    Err(Failure::new(format!("tokenizer.ggml.pre: {name:?} is not supported; supported: {known}")))
 }
 
 /// Digits one by one, then GPT-2's words.
@@ -78,9 +72,7 @@ fn ids<S: std::hash::BuildHasher + Default>(tokens: &[&str]) -> Outcome<HashMap<
     let mut ids = HashMap::with_capacity_and_hasher(tokens.len(), S::default());
     for (id, token) in tokens.iter().enumerate() {
         if let Some(other) = ids.insert(token.to_string(), id as u32) {
-            return Err(Failure::new(format!(
-                "tokenizer.ggml.tokens: {token:?} is both id {other} and id {id}"
-            )));
+            return Err(Failure::new(format!("tokenizer.ggml.tokens: {token:?} is both id {other} and id {id}")));
         }
     }
     Ok(ids)
@@ -89,9 +81,7 @@ fn ids<S: std::hash::BuildHasher + Default>(tokens: &[&str]) -> Outcome<HashMap<
 fn merges(lines: &[&str]) -> Outcome<Vec<(String, String)>> {
     let split = |(i, line): (usize, &&str)| match line.split_once(' ') {
         Some((left, right)) => Ok((left.to_string(), right.to_string())),
-        None => Err(Failure::new(format!(
-            "tokenizer.ggml.merges[{i}]: {line:?} is not two tokens"
-        ))),
+        None => Err(Failure::new(format!("tokenizer.ggml.merges[{i}]: {line:?} is not two tokens"))),
     };
     lines.iter().enumerate().map(split).collect()
 }
@@ -114,10 +104,7 @@ fn frame(vocabulary: &Vocabulary) -> Outcome<Option<TemplateProcessing>> {
         }
         let id = id.ok_or_else(|| Failure::new(format!("{key}: is missing, but the file asks to add it")))?;
         let text = vocabulary.tokens.get(id as usize).ok_or_else(|| {
-            Failure::new(format!(
-                "{key}: {id} is outside the vocabulary of {}",
-                vocabulary.tokens.len()
-            ))
+            Failure::new(format!("{key}: {id} is outside the vocabulary of {}", vocabulary.tokens.len()))
         })?;
         Ok(Some((text.to_string(), id)))
     };

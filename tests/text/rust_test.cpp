@@ -1,0 +1,122 @@
+// What foreign files can do to the Rust side: it ends in an error, in time, and never takes the process along.
+#include "text/rust.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "text/tokenizers.h"
+
+namespace cortex {
+namespace {
+
+using std::chrono::steady_clock;
+using ::testing::HasSubstr;
+
+constexpr const char* kModel = R"({"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]})";
+
+std::string repeat(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
+}
+
+std::string failure_of(const std::string& json) {
+  const auto begin = steady_clock::now();
+  std::string message = "no error";
+  try {
+    Tokenizer::from_json(json);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_tokenizer);
+    message = error.message();
+  }
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(5));
+  return message;
+}
+
+TEST(Rust, TheModelOfTheseTestsIsGood) { EXPECT_EQ(failure_of(tokenizer_json(kModel)), "no error"); }
+
+TEST(Rust, RefusesEveryTruncationOfATokenizer) {
+  const std::string json = read_data("models/bert-mean/tokenizer.json");
+  for (std::size_t size = 0; size + 2 < json.size(); size += 97) {
+    EXPECT_NE(failure_of(json.substr(0, size)), "no error") << size;
+  }
+}
+
+TEST(Rust, RefusesDeepNesting) {
+  const int depth = 1000000;
+  EXPECT_NE(failure_of(std::string(depth, '[')), "no error");
+  EXPECT_NE(failure_of(tokenizer_json(kModel, "[]", std::string(depth, '['))), "no error");
+  EXPECT_NE(failure_of(tokenizer_json(kModel, repeat(R"({"a":)", depth))), "no error");
+  // Nested as the format allows it, down to something wrong.
+  const std::string open = R"({"type":"Sequence","pretokenizers":[)";
+  for (const int levels : {20, 60, depth / 10}) {
+    const std::string nested = repeat(open, levels) + "7" + repeat("]}", levels);
+    EXPECT_NE(failure_of(tokenizer_json(kModel, "[]", "null", nested)), "no error") << levels;
+  }
+}
+
+TEST(Rust, RefusesWhatIsNoTokenizer) {
+  for (const char* json :
+       {"", "null", "[]", "{}", "7", R"("text")", R"({"version":"2.0"})", "\xFF", "{\"model\":null}"}) {
+    EXPECT_NE(failure_of(json), "no error") << json;
+  }
+}
+
+TEST(Rust, RefusesMergesOfUnknownTokens) {
+  EXPECT_THAT(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","c"]]})")),
+              HasSubstr("`c`"));
+  EXPECT_NE(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","b"]]})")), "no error");
+}
+
+TEST(Rust, APanicIsAnError) {
+  // The prefix is longer than the token that it should be cut off.
+  const std::string model =
+      R"({"type":"BPE","continuing_subword_prefix":"######","vocab":{"a":0,"b":1},"merges":[["a","b"]]})";
+  EXPECT_THAT(failure_of(tokenizer_json(model)), HasSubstr("panicked"));
+}
+
+TEST(Rust, RefusesIdsOutsideTheVocabulary) {
+  EXPECT_THAT(failure_of(tokenizer_json(kModel, "[" + added_token(99, "<s>") + "]")), HasSubstr("\"<s>\" says id 99"));
+  EXPECT_THAT(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":4294967295},"merges":[]})")),
+              HasSubstr("far outside a vocabulary of 1 tokens"));
+  EXPECT_THAT(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0,"b":0},"merges":[]})")),
+              HasSubstr("id 0 is both"));
+  EXPECT_NE(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":-1},"merges":[]})")), "no error");
+  const std::string frame = R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"a","type_id":0}},)"
+                            R"({"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},)"
+                            R"({"Sequence":{"id":"B","type_id":0}}],)"
+                            R"("special_tokens":{"a":{"id":"a","ids":[3],"tokens":["a"]}}})";
+  EXPECT_THAT(failure_of(tokenizer_json(kModel, "[]", "null", "null", frame)),
+              HasSubstr("post_processor: id 3 is outside the vocabulary of 3"));
+}
+
+TEST(Rust, RefusesRegularExpressionsThatExplode) {
+  const auto split = [](const std::string& regex) {
+    return tokenizer_json(
+        kModel, "[]", "null",
+        R"({"type":"Split","pattern":{"Regex":")" + regex + R"("},"behavior":"Isolated","invert":false})");
+  };
+  EXPECT_NE(failure_of(split("(((a{1000}){1000}){1000}){1000}")), "no error");
+  EXPECT_NE(failure_of(split(repeat("(", 1000000))), "no error");
+  EXPECT_NE(failure_of(split(repeat("(", 100000) + "a" + repeat(")", 100000))), "no error");
+  EXPECT_NE(failure_of(split("(")), "no error");
+}
+
+TEST(Rust, AnExpressionThatBacktracksEndsInTime) {
+  const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_json(
+      kModel, "[]", "null",
+      R"({"type":"Split","pattern":{"Regex":"(?=(a+)+c)(a|a)*\\1c"},"behavior":"Isolated","invert":false})"));
+  const auto begin = steady_clock::now();
+  tokenizer.encode(std::string(200, 'a'));
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
+TEST(Rust, RefusesDecodersItCannotTakeApart) {
+  const std::string decoder = R"({"type":"CTC","pad_token":"a","word_delimiter_token":"b","cleanup":true})";
+  EXPECT_THAT(failure_of(tokenizer_json(kModel, "[]", decoder)), HasSubstr("decoder: "));
+}
+
+}  // namespace
+}  // namespace cortex
