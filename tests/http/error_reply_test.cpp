@@ -24,7 +24,7 @@ class KeptReply : public HttpReply {
   }
   void start_stream(int, HttpHeaders) override {}
   void write(std::string) override {}
-  void end(bool) override {}
+  void end(StreamEnd) override {}
   void on_disconnect(std::function<void()>) override {}
   bool disconnected() const override { return false; }
 
