@@ -23,6 +23,25 @@ volatile std::sig_atomic_t interrupted = 0;
 
 void note_interrupt(int) { interrupted = 1; }
 
+// Ctrl-C also interrupts a read, so that it is seen at the prompt.
+void catch_interrupts() {
+  struct sigaction action{};
+  action.sa_handler = note_interrupt;
+  sigaction(SIGINT, &action, nullptr);
+}
+
+// The next line; nothing at the end of input. An interrupt at the prompt makes it empty.
+std::optional<std::string> read_line() {
+  std::string line;
+  if (std::getline(std::cin, line)) return line;
+  if (!interrupted) return std::nullopt;
+  interrupted = 0;
+  std::clearerr(stdin);
+  std::cin.clear();
+  std::fputs("\n", stdout);
+  return "";
+}
+
 struct ChatFlags {
   std::optional<std::string> model;
   std::string system;
@@ -80,18 +99,18 @@ int talk(ChatService& chat, const ChatFlags& flags) {
   const bool interactive = ::isatty(STDIN_FILENO);
   if (interactive) std::fputs("Ctrl-D or /bye ends, Ctrl-C stops a reply, /new starts afresh.\n", stdout);
   std::optional<std::string> conversation;
-  std::string line;
   for (;;) {
     if (interactive) std::fputs("> ", stdout);
     std::fflush(stdout);
-    if (!std::getline(std::cin, line) || line == "/bye") return kExitOk;
-    if (line == "/new") conversation.reset();
-    if (line.empty() || line == "/new") continue;
+    const std::optional<std::string> line = read_line();
+    if (!line || *line == "/bye") return kExitOk;
+    if (*line == "/new") conversation.reset();
+    if (line->empty() || *line == "/new") continue;
     ChatRequest request;
     request.model = flags.model;
     request.conversation_id = conversation;
     if (!conversation && !flags.system.empty()) request.messages.push_back({"system", flags.system});
-    request.messages.push_back({"user", line});
+    request.messages.push_back({"user", *line});
     request.sampling.temperature = flags.temperature;
     request.sampling.top_p = flags.top_p;
     request.sampling.seed = flags.seed;
@@ -135,7 +154,7 @@ int chat_command(int argc, char** argv) {
     ThreadPool text_threads(1);
     ChatService chat(models, admission, conversations, text_threads, system_clock());
     wait_until_loaded(engine);
-    std::signal(SIGINT, note_interrupt);
+    catch_interrupts();
     return talk(chat, flags);
   });
 }

@@ -18,6 +18,8 @@ bool is_start_up_code(ErrorCode code) {
          code == ErrorCode::weights_io_error || code == ErrorCode::model_failed;
 }
 
+bool is_callers_fault(ErrorCode code) { return code < ErrorCode::queue_full; }
+
 }  // namespace
 
 std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
@@ -111,7 +113,8 @@ int run_command(const std::function<int()>& body) {
     return body();
   } catch (const Error& error) {
     log_error(fmt::format("{}: {}", name_of(error.code()), error.message()));
-    return is_start_up_code(error.code()) ? kExitConfig : kExitInternal;
+    if (is_start_up_code(error.code())) return kExitConfig;
+    return is_callers_fault(error.code()) ? kExitUsage : kExitInternal;
   } catch (const std::bad_alloc&) {
     log_error("there is not enough memory");
     return kExitNoMemory;

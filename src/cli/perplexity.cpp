@@ -19,21 +19,28 @@ namespace {
 
 constexpr std::uint64_t kLargestFileBytes = 64 << 20;
 
-std::vector<TokenId> read_ids(const std::string& path) {
-  std::string text;
+std::string read_file(const std::string& path) {
   try {
-    text = real_file_system().read_text(path, kLargestFileBytes);
+    return real_file_system().read_text(path, kLargestFileBytes);
   } catch (const std::exception& error) {
     throw Error(ErrorCode::invalid_path, error.what());
   }
-  // The parser wants an object around the array.
-  const JsonBody body = JsonBody::parse("{\"ids\":" + text + "}");
+}
+
+std::vector<TokenId> read_ids(const std::string& path) {
   std::vector<TokenId> ids;
-  for (const JsonValue& id : body.root().require("ids").items()) {
-    ids.push_back(static_cast<TokenId>(id.integer_in(0, std::numeric_limits<TokenId>::max())));
+  try {
+    // The parser wants an object around the array.
+    const JsonBody body = JsonBody::parse("{\"ids\":" + read_file(path) + "}");
+    for (const JsonValue& id : body.root().require("ids").items()) {
+      ids.push_back(static_cast<TokenId>(id.integer_in(0, std::numeric_limits<TokenId>::max())));
+    }
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid_path) throw;
+    throw Error(error.code(), fmt::format("{}: an array of token ids is wanted: {}", path, error.message()));
   }
   if (ids.size() < 2) {
-    throw Error(ErrorCode::invalid_option, fmt::format("{}: has {} ids; at least 2 are needed", path, ids.size()));
+    throw Error(ErrorCode::invalid_value, fmt::format("{}: has {} ids; at least 2 are needed", path, ids.size()));
   }
   return ids;
 }

@@ -233,3 +233,21 @@ def test_chat_in_the_terminal_answers_lines():
     assert result.returncode == 0, result.stderr
     first, second = result.stdout.rstrip("\n").split("\n")
     assert first == second != ""
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [("[1, 2", "JSON"), ("{}", "array"), ("[1]", "at least 2"), ("[1, -2]", "-2"), ("[1, 99999]", "484"),
+     (json.dumps([1] * 600), "512")],
+)
+def test_perplexity_says_what_is_wrong_with_its_ids(ids, words, tmp_path):
+    file = tmp_path / "ids.json"
+    file.write_text(ids)
+    result = run("perplexity", "--model", TINY_LLAMA, "--backend", "cpu", "--ids", file)
+    assert result.returncode == 64, result.stderr
+    assert words in result.stderr
+
+
+def test_perplexity_of_a_missing_file(tmp_path):
+    result = run("perplexity", "--model", TINY_LLAMA, "--backend", "cpu", "--ids", tmp_path / "none")
+    assert result.returncode == 78, result.stderr
