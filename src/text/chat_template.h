@@ -1,6 +1,7 @@
 // The Jinja template that turns a conversation into a prompt, and the prompt's encoding. A template is foreign code: it
 // gets no files, 128 KiB of source, 100 levels of calls and 200,000 steps (one is an instruction or 64 bytes of text),
-// which take milliseconds, a second at the very worst. Immutable and cheap to copy; any thread, several at once.
+// which take milliseconds; seconds when it is made to compare megabytes again and again. Immutable and cheap to copy;
+// any thread, several at once.
 #pragma once
 
 #include <cstdint>
