@@ -195,6 +195,7 @@ INSTANTIATE_TEST_SUITE_P(
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% if s|length == 1 %}{% endif %}{% endfor %}",
         "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% if s.isalpha() and s.isascii() %}{% endif %}{% "
         "endfor %}",
+        "{% for i in range(100000) %}{% set s = strftime_now('%c' * 20) %}{% endfor %}",
         // Depth, for whatever recurses: printing, JSON, comparing, freeing.
         "{% set ns = namespace(a=[]) %}{% for i in range(60000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a|length }}",
         "{% set ns = namespace(a=[]) %}{% for i in range(60000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}",
