@@ -225,7 +225,7 @@ void WorkerClient::take(GenerateEventFrame frame, int connection) {
   const auto* sink = std::get_if<GenerateSink>(&it->second.sink);
   if (sink == nullptr) return;
   if (!frame.event.last()) return call(*sink, std::move(frame.event));
-  quarantine_.survived(it->second.fingerprint);
+  if (!frame.event.error) quarantine_.survived(it->second.fingerprint);
   const auto node = requests_.extract(it);
   if (alone_ == frame.id) alone_.reset();
   call(std::get<GenerateSink>(node.mapped().sink), std::move(frame.event));
@@ -235,7 +235,7 @@ void WorkerClient::take(EncodeReplyFrame frame, int connection) {
   const auto it = requests_.find(frame.id);
   if (it == requests_.end() || it->second.connection != connection) return;
   if (!std::holds_alternative<EncodeSink>(it->second.sink)) return;
-  quarantine_.survived(it->second.fingerprint);
+  if (!frame.reply.error) quarantine_.survived(it->second.fingerprint);
   const auto node = requests_.extract(it);
   if (alone_ == frame.id) alone_.reset();
   call(std::get<EncodeSink>(node.mapped().sink), std::move(frame.reply));
