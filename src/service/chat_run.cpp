@@ -57,8 +57,9 @@ TokenText ChatRun::text_of(const SampledToken& token) const {
 
 void ChatRun::take_token(const SampledToken& token) {
   if (wants_logprobs_) told_.push_back({decoded_bytes_, text_of(token)});
-  decoded_bytes_ += call_.served->tokenizer->token_bytes(token.token).size();
-  show(stops_.push(detokenizer_.push(token.token)), false);
+  const std::string text = detokenizer_.push(token.token);
+  decoded_bytes_ += text.size();
+  show(stops_.push(text), false);
 }
 
 void ChatRun::show(std::string text, bool at_the_end) {

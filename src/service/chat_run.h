@@ -41,7 +41,7 @@ class ChatRun : public std::enable_shared_from_this<ChatRun> {
   Detokenizer detokenizer_;
   StopStrings stops_;
   std::string text_;               // shown so far
-  std::size_t decoded_bytes_ = 0;  // of all tokens so far, shown or not
+  std::size_t decoded_bytes_ = 0;  // of whole characters so far, shown or not
   std::vector<Told> told_;         // tokens whose logprobs wait for their text
   std::vector<TokenText> tokens_;  // told so far
   ChatUsage usage_;
