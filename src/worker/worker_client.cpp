@@ -67,7 +67,7 @@ WorkerClient::WorkerClient(WorkerClientOptions options) : options_(std::move(opt
   SupervisorEvents events;
   events.started = [this](Descriptor descriptor) { inbox_.send(Started{std::move(descriptor)}); };
   events.stalled = [this] { inbox_.send(Stalled{}); };
-  events.died = [this](const std::string& how) { inbox_.send(Died{how}); };
+  events.died = [this](const std::string&) { inbox_.send(Died{}); };
   events.gave_up = [this] { inbox_.send(GaveUp{}); };
   supervisor_ = std::make_unique<Supervisor>(options_.supervisor, std::move(events));
   thread_ = std::thread([this] { run(); });
@@ -126,7 +126,7 @@ void WorkerClient::run() {
   while (!inbox_.closed()) {
     auto command = inbox_.receive_for(patience());
     while (command) {
-      std::visit([this](auto&& value) { handle(std::move(value)); }, std::move(*command));
+      std::visit([this](auto&& value) { handle(std::forward<decltype(value)>(value)); }, std::move(*command));
       command = inbox_.try_receive();
     }
     end_late();
@@ -176,10 +176,13 @@ void WorkerClient::handle(Started started) {
 }
 
 void WorkerClient::handle(Received received) {
-  std::visit([&](auto&& frame) { take(std::move(frame), received.connection); }, std::move(received.frame));
+  std::visit([&](auto&& frame) { take(std::forward<decltype(frame)>(frame), received.connection); },
+             std::move(received.frame));
 }
 
 void WorkerClient::handle(Closed closed) {
+  // Before any request hears of it, so that its client finds the truth.
+  if (closed.connection == connections_ && ended_ < connections_) lose_worker();
   std::vector<RequestId> lost;
   std::vector<Fingerprint> fingerprints;
   for (const auto& [id, request] : requests_) {
@@ -197,11 +200,15 @@ void WorkerClient::handle(Stalled) {
 }
 
 void WorkerClient::handle(Died) {
+  lose_worker();
+  update([](EngineStatus* status) { ++status->restarts; });
+}
+
+void WorkerClient::lose_worker() {
   ended_ = connections_;
   worker_waiting_ = 0;
   update([](EngineStatus* status) {
     status->state = EngineState::restarting;
-    ++status->restarts;
     status->running = status->kv_blocks_used = 0;
     status->memory_bytes = 0;
     forget_models(status);

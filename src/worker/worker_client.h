@@ -80,9 +80,7 @@ class WorkerClient : public Engine {
     int connection;
   };
   struct Stalled {};
-  struct Died {
-    std::string how;
-  };
+  struct Died {};
   struct GaveUp {};
   using Command = std::variant<Request, Cancel, Started, Received, Closed, Stalled, Died, GaveUp>;
 
@@ -96,8 +94,9 @@ class WorkerClient : public Engine {
   void handle(Received received);
   void handle(Closed closed);
   void handle(Stalled);
-  void handle(Died died);
+  void handle(Died);
   void handle(GaveUp);
+  void lose_worker();  // the status of a worker that is gone
   void take(GenerateEventFrame frame, int connection);
   void take(EncodeReplyFrame frame, int connection);
   void take(HeartbeatFrame frame, int connection);
