@@ -68,14 +68,32 @@ std::unique_ptr<Backend> open_mlx(const BackendOptions& options) {
   return std::unique_ptr<Backend>(open(&options));
 }
 
+// Cheap signs of one, so that nobody loads MLX in vain.
+bool gpu_may_be_here() {
+#ifdef __APPLE__
+  return true;
+#else
+  std::error_code error;
+  return fs::exists("/dev/nvidiactl", error) || fs::exists("/dev/dxg", error);
+#endif
+}
+
+// MLX where it has a GPU. On a CPU the native backend is the faster one.
 std::unique_ptr<Backend> open_best(const BackendOptions& options) {
-  try {
-    std::unique_ptr<Backend> backend = open_mlx(options);
-    log_info(fmt::format("backend auto: mlx on {}", backend->device()));
-    return backend;
-  } catch (const Error& error) {
-    log_info(fmt::format("backend auto: cpu, since {}", error.message()));
+  std::string reason = "there is no GPU";
+  if (gpu_may_be_here()) {
+    try {
+      std::unique_ptr<Backend> backend = open_mlx(options);
+      if (backend->device() != "cpu") {
+        log_info(fmt::format("backend auto: mlx on {}", backend->device()));
+        return backend;
+      }
+      reason = "MLX has no GPU here";
+    } catch (const Error& error) {
+      reason = error.message();
+    }
   }
+  log_info(fmt::format("backend auto: cpu, since {}", reason));
   return open_cpu(options);
 }
 

@@ -89,7 +89,7 @@ struct BackendOptions {
   int threads = 0;  // 0: one per core this process may use
 };
 
-// "cpu", "mlx" or "auto" (mlx where its module loads, else cpu). Throws Error invalid_option for another name, or when
+// "cpu", "mlx" or "auto" (mlx where it has a GPU, else cpu). Throws Error invalid_option for another name, or when
 // the named one can't run here, with the reason.
 std::unique_ptr<Backend> open_backend(std::string_view name, const BackendOptions& options);
 

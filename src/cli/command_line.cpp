@@ -38,7 +38,8 @@ EngineFlags::EngineFlags(CLI::App& app) {
          "each kind is that kind's default")
       ->required()
       ->envname("CORTEX_MODEL");
-  app.add_option("--backend", options_.backend, "What executes models: auto, cpu or mlx")
+  app.add_option("--backend", options_.backend,
+                 "What executes models: cpu, mlx, or auto: mlx where it has a GPU, else cpu")
       ->envname("CORTEX_BACKEND")
       ->check(CLI::IsMember({"auto", "cpu", "mlx"}))
       ->capture_default_str();
