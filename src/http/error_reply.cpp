@@ -8,7 +8,6 @@
 namespace cortex {
 namespace {
 
-constexpr std::size_t kExcerptLimitBytes = 64;
 
 int openai_status(ErrorCode code) {
   switch (code) {
@@ -216,13 +215,6 @@ bool respond_error_unless_begun(HttpReply& reply, const Error& error, Dialect di
   HttpHeaders headers = error_headers(error, dialect, retry_after_s);
   headers.emplace_back("content-type", "application/json");
   return reply.respond(http_status(error.code(), dialect), std::move(headers), error_body(error, dialect, request_id));
-}
-
-std::string excerpt(std::string_view input) {
-  if (input.size() <= kExcerptLimitBytes) return '"' + std::string(input) + '"';
-  std::size_t end = kExcerptLimitBytes;
-  while (end > 0 && (static_cast<unsigned char>(input[end]) & 0xc0) == 0x80) --end;
-  return '"' + std::string(input.substr(0, end)) + "...\"";
 }
 
 }  // namespace cortex

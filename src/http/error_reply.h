@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/excerpt.h"
 #include "http/exchange.h"
 
 namespace cortex {
@@ -30,8 +31,5 @@ void respond_error(HttpReply& reply, const Error& error, Dialect dialect, std::s
 // The same in place of a stream nothing of which has left yet. False, and nothing sent, if some of it has.
 bool respond_error_unless_begun(HttpReply& reply, const Error& error, Dialect dialect, std::string_view request_id,
                                 std::optional<double> retry_after_s = {});
-
-// What a message may repeat of the input: at most 64 bytes, cut between characters, in double quotes.
-std::string excerpt(std::string_view input);
 
 }  // namespace cortex

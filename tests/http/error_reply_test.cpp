@@ -185,12 +185,5 @@ TEST(ErrorReply, Responds) {
   EXPECT_NE(reply.body_.find("req_9"), std::string::npos);
 }
 
-TEST(ErrorReply, ExcerptsAreAtMost64Bytes) {
-  EXPECT_EQ(excerpt("abc"), "\"abc\"");
-  EXPECT_EQ(excerpt(std::string(64, 'a')), '"' + std::string(64, 'a') + '"');
-  EXPECT_EQ(excerpt(std::string(65, 'a')), '"' + std::string(64, 'a') + "...\"");
-  EXPECT_EQ(excerpt(std::string(63, 'a') + "\xc3\xa9"), '"' + std::string(63, 'a') + "...\"");
-}
-
 }  // namespace
 }  // namespace cortex
