@@ -1,5 +1,5 @@
 // The log: one line per event on standard error with time, level and request id ("-" where there is none). Started once
-// by main; any thread. A log that can't be written to is ignored: serving goes on.
+// by main; any thread, none of which ever waits for it: lines that standard error does not take at once are dropped.
 #pragma once
 
 #include <string_view>
