@@ -1,5 +1,5 @@
 // One request and the reply to it, as handlers see them: no sockets, no Asio. The listener makes both; a handler is
-// called on a text thread and may answer from any thread, at once or later.
+// called on a text thread (its route's at_once: on the listener's) and may answer from any thread, at once or later.
 #pragma once
 
 #include <functional>

@@ -57,6 +57,19 @@ bool is_loopback(asio::ip::address address) {
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
 
+void handle_request(const HttpHandler& handler, HttpRequest request, const std::shared_ptr<HttpReply>& reply,
+                    Dialect dialect) {
+  const std::string id = request.id;
+  try {
+    handler(std::move(request), reply);
+  } catch (const Error& error) {
+    respond_error(*reply, error, dialect, id);
+  } catch (const std::exception& error) {
+    log_error(fmt::format("a handler failed: {}", error.what()), id);
+    respond_error(*reply, Error(ErrorCode::internal_error, "the server failed on this request"), dialect, id);
+  }
+}
+
 class Connection;
 
 // What all connections share.
@@ -274,17 +287,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     auto call = [handler = exchange.match.route->handler, dialect = exchange.match.dialect,
                  request = std::make_shared<HttpRequest>(std::move(request)),
                  handle = PendingReply::handle(reply)]() mutable {
-      const std::string id = request->id;
-      try {
-        handler(std::move(*request), handle);
-      } catch (const Error& error) {
-        respond_error(*handle, error, dialect, id);
-      } catch (const std::exception& error) {
-        log_error(fmt::format("a handler failed: {}", error.what()), id);
-        respond_error(*handle, Error(ErrorCode::internal_error, "the server failed on this request"), dialect, id);
-      }
+      // Its client may have left while it was waiting for a thread.
+      if (!handle->disconnected()) handle_request(handler, std::move(*request), handle, dialect);
       handle.reset();
     };
+    if (exchange.match.route->at_once) return call();
     try {
       shared_.options.dispatch(std::move(call));
     } catch (const std::exception& error) {

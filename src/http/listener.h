@@ -1,6 +1,6 @@
 // The HTTP/1.1 server: accepts connections, puts every request through the gate, reads its body, hands it to its
 // route's handler on the caller's threads and sends the reply. Owned by the front. Its own one or two threads do input
-// and output only; nothing a client does may block or stop them.
+// and output, and call the handlers that answer at once; nothing a client does may block or stop them.
 //
 // A client that closes its sending side is still served. A client that is gone (reset, or not reading for the write
 // deadline, or behind by more than the stream buffer) ends its request through HttpReply::on_disconnect.

@@ -52,7 +52,7 @@ class Server {
       start_log(LogLevel::error, "test");
       return true;
     }();
-    options.dispatch = [this](std::function<void()> job) { pool_.submit(std::move(job)); };
+    if (!options.dispatch) options.dispatch = [this](std::function<void()> job) { pool_.submit(std::move(job)); };
     options.observe = [this](const RequestRecord& record) {
       records.send({std::string(record.route), record.status, record.seconds});
     };
@@ -113,6 +113,10 @@ class Server {
       ++hidden_calls;
       answer(*reply, "{}");
     });
+    add("GET", "/now", [](auto, auto reply) { answer(*reply, "{}"); }).at_once = true;
+    add("GET", "/now/throw", [](auto, auto) { throw Error(ErrorCode::queue_full, "512 are waiting"); }).at_once = true;
+    add("GET", "/now/bug", [](auto, auto) { throw std::runtime_error("secret"); }).at_once = true;
+    add("GET", "/now/forget", [](auto, auto) {}).at_once = true;
     add("GET", "/throw", [](auto, auto) { throw Error(ErrorCode::queue_full, "512 are waiting"); });
     add("GET", "/bug", [](auto, auto) { throw std::runtime_error("secret"); });
     add("GET", "/forget", [](auto, auto) {});
@@ -622,6 +626,43 @@ TEST(Listener, HandlersMayFail) {
   EXPECT_EQ(bug.body.find("secret"), std::string::npos);
   EXPECT_EQ(client.exchange(get("/forget")).status, 500);
   EXPECT_EQ(client.exchange(kHealth).status, 200);
+}
+
+TEST(Listener, RoutesThatAnswerAtOnceWaitForNoThread) {
+  ListenerOptions options;
+  options.dispatch = [](const std::function<void()>&) { throw std::runtime_error("every thread is busy"); };
+  Server server(std::move(options));
+  RawClient client(server.port());
+  EXPECT_EQ(client.exchange(get("/now")).status, 200);
+  EXPECT_EQ(client.exchange(get("/now/throw")).status, 429);
+  const RawReply bug = client.exchange(get("/now/bug"));
+  EXPECT_EQ(bug.status, 500);
+  EXPECT_EQ(bug.body.find("secret"), std::string::npos);
+  EXPECT_EQ(client.exchange(get("/now/forget")).status, 500);
+  EXPECT_EQ(client.exchange(get("/hidden")).status, 500);
+  EXPECT_EQ(client.exchange(get("/now")).status, 200);
+  EXPECT_EQ(server.hidden_calls, 0);
+}
+
+TEST(Listener, WorksForNobodyWhoHasLeft) {
+  Channel<std::function<void()>> queue;
+  ListenerOptions options;
+  options.dispatch = [&](std::function<void()> job) { queue.send(std::move(job)); };
+  Server server(std::move(options));
+  RawClient client(server.port());
+  RawClient patient(server.port());
+  client.send(get("/hidden"));
+  auto left = queue.receive_for(std::chrono::seconds(5));
+  patient.send(get("/hidden"));
+  auto waiting = queue.receive_for(std::chrono::seconds(5));
+  ASSERT_TRUE(left && waiting);
+  client.reset();
+  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(5))->status, 499);
+  (*left)();
+  EXPECT_EQ(server.hidden_calls, 0);
+  (*waiting)();
+  EXPECT_EQ(server.hidden_calls, 1);
+  EXPECT_EQ(patient.read_reply().status, 200);
 }
 
 TEST(Listener, RepliesMayComeFromOtherThreadsAfterItHasStopped) {
