@@ -35,7 +35,7 @@ struct TokenizerJson {
 // generation_config.json; an absent value leaves the choice to whoever comes next.
 struct GenerationDefaults {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
-  std::optional<int> top_k;
+  std::optional<int> top_k;       // 0 is off
   std::optional<bool> do_sample;  // false: the model's makers mean greedy
 };
 

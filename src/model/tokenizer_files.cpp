@@ -98,14 +98,23 @@ void add_eos_token(const Model& model, std::vector<std::int32_t>* ids) {
   ids->push_back(static_cast<std::int32_t>(*id));
 }
 
+std::optional<float> find_positive(const Fields& fields, std::string_view name, double most) {
+  const auto number = fields.find_number(name, 0.0, most);
+  if (number && *number == 0.0f) {
+    fields.fail(name, fmt::format("{} is not a number above 0, up to {}", describe(*fields.find(name)), most));
+  }
+  return number;
+}
+
+// The ranges are those of a request: a default that no request may have would fail every one.
 GenerationDefaults read_generation(const Fields& fields) {
-  constexpr double kMost = std::numeric_limits<float>::max();
   GenerationDefaults defaults;
-  defaults.temperature = fields.find_number("temperature", 0.0, 100.0);
-  defaults.top_p = fields.find_number("top_p", 0.0, 1.0);
+  defaults.temperature = fields.find_number("temperature", 0.0, 2.0);
+  defaults.top_p = find_positive(fields, "top_p", 1.0);
   defaults.min_p = fields.find_number("min_p", 0.0, 1.0);
-  defaults.repetition_penalty = fields.find_number("repetition_penalty", 1e-6, kMost);
-  defaults.top_k = fields.find_integer("top_k", 0, std::numeric_limits<int>::max());
+  defaults.repetition_penalty = find_positive(fields, "repetition_penalty", 2.0);
+  const auto top_k = fields.find_integer("top_k", -1, std::numeric_limits<int>::max());
+  if (top_k) defaults.top_k = std::max(*top_k, 0);
   defaults.do_sample = fields.find_boolean("do_sample");
   return defaults;
 }
