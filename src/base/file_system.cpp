@@ -9,26 +9,14 @@
 #include <system_error>
 #include <utility>
 
+#include "base/descriptor.h"
+
 namespace cortex {
 namespace {
 
 [[noreturn]] void fail(int error, const std::filesystem::path& path, const char* what) {
   throw std::system_error(error, std::generic_category(), path.string() + ": " + what);
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 class PosixFile : public RandomAccessFile {
  public:

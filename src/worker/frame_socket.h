@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "worker/descriptor.h"
+#include "base/descriptor.h"
 #include "worker/wire.h"
 
 namespace cortex {

@@ -20,7 +20,7 @@
 
 #include <sys/types.h>
 
-#include "worker/descriptor.h"
+#include "base/descriptor.h"
 
 namespace cortex {
 
