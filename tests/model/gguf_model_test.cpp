@@ -162,6 +162,35 @@ TEST(GgufModel, RefusesOtherArchitecturesAndEncoders) {
                [&] { open(GgufBytes().string("general.architecture", "llama")); });
 }
 
+// Interleaving moves the rows of whole heads, so a part of a head could not be told apart again.
+TEST(GgufModel, RefusesRopeOverAPartOfAHead) {
+  SmallGguf partial;
+  partial.vocabulary().keys.integer("llama.rope.dimension_count", 2);
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.dimension_count: 2", "heads of 4 elements"}, partial);
+  SmallGguf odd;
+  odd.vocabulary().keys.integer("llama.attention.key_length", 5).integer("llama.rope.dimension_count", 4);
+  expect_refused(ErrorCode::invalid_config, {"llama.rope.dimension_count: 4", "heads of 5 elements"}, odd);
+  SmallGguf odd_alone;
+  odd_alone.vocabulary().keys.integer("llama.attention.key_length", 5);
+  expect_refused(ErrorCode::invalid_config, {"llama.attention.key_length: rope turns 5", "even"}, odd_alone);
+}
+
+TEST(GgufModel, RopeScalesAreKnownOrRefused) {
+  SmallGguf one;
+  one.vocabulary().keys.number("llama.rope.scale_linear", 1.0f).number("llama.rope.scaling.factor", 1.0f);
+  EXPECT_EQ(decoder(one.open()).spec.rope.scaling, RopeSpec::Scaling::none);
+  SmallGguf legacy;
+  legacy.vocabulary().keys.number("llama.rope.scale_linear", 4.0f);
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scale_linear: 4", "llama.rope.scaling.type"}, legacy);
+  SmallGguf untyped;
+  untyped.vocabulary().keys.number("llama.rope.scaling.factor", 4.0f);
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scaling.factor: 4", "llama.rope.scaling.type"},
+                 untyped);
+  SmallGguf typed;
+  typed.vocabulary().keys.string("llama.rope.scaling.type", "linear").number("llama.rope.scaling.factor", 4.0f);
+  EXPECT_EQ(decoder(typed.open()).spec.rope.factor, 4.0f);
+}
+
 TEST(GgufModel, RefusesUnknownTensors) {
   SmallGguf file;
   file.vocabulary();

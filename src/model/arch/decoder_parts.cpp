@@ -48,12 +48,21 @@ void read_llama3_scaling(const Fields& scaling, RopeSpec* rope) {
   }
 }
 
+// What stands there for a type that isn't named can't be guessed, and must not be passed over.
+void check_untyped(const Fields& scaling) {
+  for (const auto& [name, value] : scaling.entries()) {
+    if (value.is_null() || name == "rope_theta" || name == "partial_rotary_factor") continue;
+    scaling.fail(name, describe(value) + " stands without a rope_type; one of default, linear, llama3");
+  }
+}
+
 // `scaling` is rope_parameters or the older rope_scaling, which call the type "rope_type", or "type" in the oldest
 // files.
 void read_scaling(const Fields& scaling, RopeSpec* rope) {
   const std::string_view field = scaling.contains("rope_type") ? "rope_type" : "type";
   const std::string* type = scaling.find_text(field);
-  if (!type || *type == "default") return;
+  if (!type) return check_untyped(scaling);
+  if (*type == "default") return;
   if (*type == "linear") {
     rope->scaling = RopeSpec::Scaling::linear;
   } else if (*type == "llama3") {
@@ -78,15 +87,25 @@ RopeSpec read_rope(const Fields& config, int head_dim) {
   return rope;
 }
 
+// A scale that changes nothing is as good as none; any other fails with `what`.
+void check_scale_is_one(const Fields& metadata, const std::string& key, std::string_view what) {
+  const auto scale = metadata.find_number(key, kLeastPositive, kMaxRopeFactor);
+  if (scale && *scale != 1.0f) metadata.fail(key, fmt::format("{} {}", *scale, what));
+}
+
 void read_gguf_rope(const Fields& metadata, const std::string& prefix, DecoderSpec* spec) {
   RopeSpec& rope = spec->rope;
   rope.theta = metadata.find_number(prefix + "rope.freq_base", 1.0, kMaxTheta).value_or(rope.theta);
   rope.dims = metadata.find_integer(prefix + "rope.dimension_count", 2, kMaxHeadDim).value_or(spec->head_dim);
-  check_rope_dims(metadata, prefix + "rope.dimension_count", *spec);
-  const std::string* type = metadata.find_text(prefix + "rope.scaling.type");
-  if (!type || *type == "none") return;
+  const bool stated = metadata.contains(prefix + "rope.dimension_count");
+  check_rope_dims(metadata, prefix + (stated ? "rope.dimension_count" : "attention.key_length"), *spec);
+  const std::string type_key = prefix + "rope.scaling.type";
+  check_scale_is_one(metadata, prefix + "rope.scale_linear", "is not supported; only 1");
+  const std::string* type = metadata.find_text(type_key);
+  if (!type) return check_scale_is_one(metadata, prefix + "rope.scaling.factor", "stands without " + type_key);
+  if (*type == "none") return;
   if (*type != "linear") {
-    metadata.fail(prefix + "rope.scaling.type", fmt::format("{} is not supported; one of none, linear", quote(*type)));
+    metadata.fail(type_key, fmt::format("{} is not supported; one of none, linear", quote(*type)));
   }
   rope.scaling = RopeSpec::Scaling::linear;
   rope.factor = metadata.number(prefix + "rope.scaling.factor", kLeastPositive, kMaxRopeFactor);

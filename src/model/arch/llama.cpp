@@ -1,8 +1,22 @@
 // Llama 2 and 3 and what is built like them (SmolLM2, TinyLlama, ...): pre-norm, grouped-query attention, SwiGLU.
+#include <fmt/core.h>
+
 #include "model/arch/architectures.h"
 #include "model/arch/decoder_parts.h"
 
 namespace cortex {
+namespace {
+
+// GGUF's llama interleaves the rows of whole heads for rope; over a part of one its order would mean something else.
+void check_interleaving(const Fields& metadata, const DecoderSpec& spec) {
+  if (spec.rope.dims != spec.head_dim) {
+    metadata.fail("llama.rope.dimension_count",
+                  fmt::format("{} of heads of {} elements; rope over a part of a head is not supported in GGUF",
+                              spec.rope.dims, spec.head_dim));
+  }
+}
+
+}  // namespace
 
 Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
   DecoderSpec spec = read_decoder_config(config);
@@ -17,6 +31,7 @@ Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
 
 Network llama_from_gguf(const Fields& metadata, TensorMap* tensors) {
   DecoderSpec spec = read_decoder_metadata(metadata, "llama", *tensors);
+  check_interleaving(metadata, spec);
   spec.qkv_bias = tensors->contains("blk.0.attn_q.bias");
   spec.output_bias = tensors->contains("blk.0.attn_output.bias");
   spec.mlp_bias = tensors->contains("blk.0.ffn_gate.bias");

@@ -105,6 +105,10 @@ TEST(DecoderParts, RopeInItsOldAndNewForm) {
   EXPECT_EQ(plain.scaling, RopeSpec::Scaling::none);
   EXPECT_EQ(plain.theta, 77.0f);
   EXPECT_EQ(read({{"partial_rotary_factor", "0.5"}}).rope.dims, 4);
+  const RopeSpec untyped =
+      read({{"rope_parameters", R"({"rope_theta": 77.0, "partial_rotary_factor": 0.5, "factor": null})"}}).rope;
+  EXPECT_EQ(untyped.scaling, RopeSpec::Scaling::none);
+  EXPECT_EQ(untyped.dims, 4);
 }
 
 TEST(DecoderParts, RefusesOtherRopes) {
@@ -117,6 +121,9 @@ TEST(DecoderParts, RefusesOtherRopes) {
                  R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
                      "original_max_position_embeddings": 64})",
                  {"high_freq_factor: 4 is not above"});
+  expect_refused("rope_scaling", R"({"factor": 8})", {"rope_scaling.factor: 8", "without a rope_type"});
+  expect_refused("rope_parameters", R"({"rope_theta": 9.0, "low_freq_factor": 2})",
+                 {"rope_parameters.low_freq_factor: 2", "without a rope_type"});
   expect_refused("partial_rotary_factor", "0.1", {"rope turns 0 elements"});
 }
 
