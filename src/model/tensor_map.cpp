@@ -51,6 +51,8 @@ Weight TensorMap::take(const std::string& name, const Shape& shape) {
   return {tensor};
 }
 
+void TensorMap::ignore(const std::string& name) { used_.insert(name); }
+
 void TensorMap::ignore_prefix(std::string_view prefix) {
   for (const auto& [name, tensor] : tensors_) {
     if (name.starts_with(prefix)) used_.insert(name);

@@ -31,6 +31,7 @@ class TensorMap {
   // is float, a matrix is float or quantised.
   Weight take(const std::string& name, const Shape& shape);
 
+  void ignore(const std::string& name);
   void ignore_prefix(std::string_view prefix);
   void ignore_suffix(std::string_view suffix);
   // Throws Error invalid_weights naming the first tensor that was neither taken nor ignored.

@@ -181,10 +181,10 @@ TEST(GgufModel, RopeScalesAreKnownOrRefused) {
   EXPECT_EQ(decoder(one.open()).spec.rope.scaling, RopeSpec::Scaling::none);
   SmallGguf legacy;
   legacy.vocabulary().keys.number("llama.rope.scale_linear", 4.0f);
-  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scale_linear: 4", "llama.rope.scaling.type"}, legacy);
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scale_linear: 4", "only 1"}, legacy);
   SmallGguf untyped;
   untyped.vocabulary().keys.number("llama.rope.scaling.factor", 4.0f);
-  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scaling.factor: 4", "llama.rope.scaling.type"},
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: llama.rope.scaling.factor: 4", "without llama.rope.scaling.type"},
                  untyped);
   SmallGguf typed;
   typed.vocabulary().keys.string("llama.rope.scaling.type", "linear").number("llama.rope.scaling.factor", 4.0f);

@@ -63,6 +63,13 @@ TEST(TensorMap, AllTakenOrIgnoredIsFine) {
   map.refuse_rest();
 }
 
+TEST(TensorMap, ANameIsIgnoredWholeOrNotAtAll) {
+  TensorMap map("m", {tensor("head.weight", {1}), tensor("head.weight_scale", {1})});
+  map.ignore("absent");
+  map.ignore("head.weight");
+  expect_error(kCode, {"tensor \"head.weight_scale\""}, [&] { map.refuse_rest(); });
+}
+
 TEST(TensorMap, RefusesATensorThatStandsTwice) {
   expect_error(kCode, {"tensor \"a\": stands twice"}, [] { TensorMap("m", {tensor("a", {1}), tensor("a", {1})}); });
 }

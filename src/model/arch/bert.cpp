@@ -90,7 +90,7 @@ Network bert_from_huggingface(const Fields& config, TensorMap* tensors) {
   weights.type_embedding = take.table("token_type_embeddings", spec.token_types);
   weights.embedding_norm = take.norm("embeddings.LayerNorm");
   for (int i = 0; i < spec.layers; ++i) weights.layers.push_back(take.layer(i));
-  tensors->ignore_prefix(prefix + "embeddings.position_ids");
+  tensors->ignore(prefix + "embeddings.position_ids");
   tensors->ignore_prefix(prefix + "pooler.");
   tensors->ignore_prefix("cls.");
   return EncoderModel{spec, std::move(weights)};

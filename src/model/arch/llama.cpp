@@ -24,8 +24,8 @@ Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
   spec.mlp_bias = config.find_boolean("mlp_bias").value_or(false);
   check_vocabulary(config, spec.vocabulary, "model.embed_tokens.weight", *tensors);
   DecoderWeights weights = take_decoder_weights(spec, kHuggingFaceDecoderNames, tensors);
-  tensors->ignore_suffix(".self_attn.rotary_emb.inv_freq");      // older files store what the spec computes
-  if (spec.tied_head) tensors->ignore_prefix("lm_head.weight");  // a copy of the embedding
+  tensors->ignore_suffix(".self_attn.rotary_emb.inv_freq");  // older files store what the spec computes
+  if (spec.tied_head) tensors->ignore("lm_head.weight");     // a copy of the embedding
   return DecoderModel{std::move(spec), std::move(weights)};
 }
 

@@ -76,6 +76,9 @@ TEST(Bert, RefusesAHeadItDoesNotKnow) {
   const TemporaryModel folder("bert-mean");
   rename(folder, "bert.", {"classifier.weight"});
   expect_error(ErrorCode::invalid_weights, {"\"classifier.weight\"", "not a part"}, [&] { folder.open(); });
+  const TemporaryModel longer("bert-mean");
+  rename(longer, "", {"embeddings.position_ids_scale"});
+  expect_error(ErrorCode::invalid_weights, {"\"embeddings.position_ids_scale\"", "not a part"}, [&] { longer.open(); });
 }
 
 TEST(Bert, RefusesConfigurationsItCannotRun) {
