@@ -36,7 +36,8 @@ void prepare_process() {
   // Large buffers are mapped one by one, so that an unloaded model's memory goes back.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
-  // A terminal's ^C and a service manager's stop reach the whole group; the front decides when the worker goes.
+  // The supervisor has blocked the first three, so that none came before this line; whoever else starts a worker has
+  // not. The end of the stream ends it.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) std::signal(signal, SIG_IGN);
 }
 
