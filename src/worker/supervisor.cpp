@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #ifdef __APPLE__
 #include <crt_externs.h>
@@ -20,6 +21,7 @@
 extern char** environ;
 #endif
 
+#include "base/error.h"
 #include "base/log.h"
 #include "worker/worker_main.h"
 
@@ -75,10 +77,11 @@ struct SpawnSettings {
 #ifdef __GLIBC__
     ::posix_spawn_file_actions_addclosefrom_np(&actions, kWorkerDescriptor + 1);
 #endif
-    sigset_t none, all;
-    sigemptyset(&none);
+    sigset_t blocked, all;
+    sigemptyset(&blocked);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&blocked, signal);
     sigfillset(&all);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setsigmask(&attributes, &blocked);
     ::posix_spawnattr_setsigdefault(&attributes, &all);
     short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
 #ifdef POSIX_SPAWN_CLOEXEC_DEFAULT
@@ -119,16 +122,35 @@ std::string describe(int status) {
   return fmt::format("exit status {}", WEXITSTATUS(status));
 }
 
+// What it throws is lost: for the end of a thread that has nobody left to tell.
+void quietly(const std::function<void()>& call) noexcept {
+  try {
+    call();
+  } catch (...) {
+  }
+}
+
 }  // namespace
 
 Supervisor::Supervisor(SupervisorOptions options, SupervisorEvents events)
     : options_(std::move(options)), events_(std::move(events)) {
-  thread_ = std::thread([this] { run(); });
+  if (options_.stall_after < kMinStallAfter) {
+    throw Error(ErrorCode::invalid_option, fmt::format("stall_after: {} ms; at least {} ms",
+                                                       options_.stall_after.count(), kMinStallAfter.count()));
+  }
+  waiter_ = std::thread([this] { wait_for_exits(); });
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (...) {
+    end_waiter();
+    throw;
+  }
 }
 
 Supervisor::~Supervisor() {
   stop();
   thread_.join();
+  end_waiter();
 }
 
 void Supervisor::stop() {
@@ -140,6 +162,7 @@ void Supervisor::stop() {
 void Supervisor::beat() {
   std::lock_guard lock(mutex_);
   last_beat_ = Clock::now();
+  if (!std::exchange(beaten_, true)) changed_.notify_all();  // the patience changes
 }
 
 pid_t Supervisor::pid() const {
@@ -148,12 +171,22 @@ pid_t Supervisor::pid() const {
 }
 
 void Supervisor::run() {
+  try {
+    keep_alive();
+  } catch (const std::exception& error) {
+    log_error("the worker can't be kept alive");
+    log_error(error.what());
+    quietly(events_.gave_up);
+  }
+}
+
+void Supervisor::keep_alive() {
   const auto stopping = [this] { return stopping_; };
   while (true) {
     std::string how;
     try {
       how = run_process();
-    } catch (const std::system_error& error) {
+    } catch (const std::exception& error) {
       how = fmt::format("could not start: {}", error.what());
     }
     std::unique_lock lock(mutex_);
@@ -173,50 +206,77 @@ void Supervisor::run() {
 
 std::string Supervisor::run_process() {
   SocketPair sockets = make_socket_pair();
-  const pid_t pid = spawn(options_, sockets.theirs.get());
-  sockets.theirs.reset();
-  {
-    std::lock_guard lock(mutex_);
-    pid_ = pid;
-    exited_ = false;
-    last_beat_ = Clock::now();
+  adopt(spawn(options_, sockets.theirs.get()));
+  try {
+    sockets.theirs.reset();
+    log_info(fmt::format("worker {} started", pid()));
+    events_.started(std::move(sockets.ours));
+    watch();
+  } catch (...) {
+    reap();
+    throw;
   }
-  std::thread waiter([this, pid] {
-    wait_for_exit(pid);
-    std::lock_guard lock(mutex_);
-    exited_ = true;
-    changed_.notify_all();
-  });
-  log_info(fmt::format("worker {} started", pid));
-  events_.started(std::move(sockets.ours));
-  {
-    std::unique_lock lock(mutex_);
-    watch(&lock);
-  }
-  waiter.join();
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-  std::lock_guard lock(mutex_);
-  pid_ = 0;
-  return describe(status);
+  return describe(reap());
 }
 
-void Supervisor::watch(std::unique_lock<std::mutex>* lock) {
-  const auto exited = [this] { return exited_; };
-  while (!exited_ && !stopping_) {
+void Supervisor::adopt(pid_t pid) {
+  std::lock_guard lock(mutex_);
+  pid_ = pid;
+  exited_ = beaten_ = false;
+  last_beat_ = Clock::now();
+  changed_.notify_all();
+}
+
+// Until the process has ended, or should be ended by force.
+void Supervisor::watch() {
+  std::unique_lock lock(mutex_);
+  const auto over = [this] { return exited_ || stopping_; };
+  while (!over()) {
+    const auto patience = beaten_ ? options_.stall_after : std::max(options_.stall_after, options_.start_patience);
     const auto silent_since = last_beat_;
-    changed_.wait_until(*lock, silent_since + options_.stall_after, [this] { return exited_ || stopping_; });
-    if (exited_ || stopping_ || last_beat_ != silent_since) continue;
-    lock->unlock();
-    log_error(fmt::format("the worker has been silent for {} ms: it is ended", options_.stall_after.count()));
+    const auto beaten = [&] { return over() || last_beat_ != silent_since; };
+    if (changed_.wait_until(lock, silent_since + patience, beaten)) continue;
+    lock.unlock();
+    log_error(fmt::format("the worker has been silent for {} ms: it is ended", patience.count()));
     events_.stalled();
-    lock->lock();
+    lock.lock();
     signal_process(SIGABRT);
     break;
   }
-  if (changed_.wait_for(*lock, options_.kill_grace, exited)) return;
+  changed_.wait_for(lock, options_.kill_grace, [this] { return exited_; });
+}
+
+int Supervisor::reap() {
+  std::unique_lock lock(mutex_);
   signal_process(SIGKILL);
-  changed_.wait(*lock, exited);
+  changed_.wait(lock, [this] { return exited_; });
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) continue;
+  pid_ = 0;
+  return status;
+}
+
+void Supervisor::wait_for_exits() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return over_ || (pid_ != 0 && !exited_); });
+    if (over_) return;
+    const pid_t pid = pid_;
+    lock.unlock();
+    wait_for_exit(pid);
+    lock.lock();
+    exited_ = true;
+    changed_.notify_all();
+  }
+}
+
+void Supervisor::end_waiter() {
+  {
+    std::lock_guard lock(mutex_);
+    over_ = true;
+    changed_.notify_all();
+  }
+  waiter_.join();
 }
 
 // Under the lock, and only while it is not reaped: the id is its own.

@@ -3,7 +3,9 @@
 //
 // The n-th death within the window waits 0, d, 2d, 4d .. before the next start (d = restart_delay, at most
 // max_restart_delay); the max_deaths-th is the end. A process that does not beat for stall_after gets SIGABRT, then
-// SIGKILL.
+// SIGKILL; its first beat may take start_patience, where that is longer. It starts with SIGINT, SIGTERM and SIGHUP
+// blocked: a terminal's ^C and a service manager's stop reach the whole group, and the front decides when the worker
+// goes, by closing its stream.
 //
 // Invariant: a process is reaped before the next one starts, so two never share a device.
 #pragma once
@@ -27,13 +29,14 @@ namespace cortex {
 struct SupervisorOptions {
   std::string executable;  // empty: this process's own
   // Behind the program's name. The worker's end of the socket pair is kWorkerDescriptor.
-  std::vector<std::string> arguments = {"worker", "--fd", "3"};
+  std::vector<std::string> arguments = {"worker"};
   std::chrono::milliseconds restart_delay{1000};
   std::chrono::milliseconds max_restart_delay{30000};
   int max_deaths = 5;
   std::chrono::milliseconds death_window{10 * 60 * 1000};
-  std::chrono::milliseconds stall_after{30000};
-  std::chrono::milliseconds kill_grace{2000};  // from SIGABRT, or from stop(), to SIGKILL
+  std::chrono::milliseconds stall_after{30000};     // at least Supervisor::kMinStallAfter
+  std::chrono::milliseconds start_patience{10000};  // for loading the program, which may take longer than a turn
+  std::chrono::milliseconds kill_grace{2000};       // from SIGABRT, or from stop(), to SIGKILL
 };
 
 struct SupervisorEvents {
@@ -45,6 +48,10 @@ struct SupervisorEvents {
 
 class Supervisor {
  public:
+  // Shorter silences are the machine's.
+  static constexpr std::chrono::milliseconds kMinStallAfter{100};
+
+  // Throws Error invalid_option for a shorter stall_after. A process whose event throws is ended.
   Supervisor(SupervisorOptions options, SupervisorEvents events);
   ~Supervisor();  // stops, and waits for the process
 
@@ -59,11 +66,17 @@ class Supervisor {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void run();
+  void run();  // the supervisor's thread
+  void keep_alive();
   // One process from start to reaping; how it ended.
   std::string run_process();
-  void watch(std::unique_lock<std::mutex>* lock);
+  void adopt(pid_t pid);
+  void watch();
   void signal_process(int signal);
+  // Kills what still runs. Its wait status.
+  int reap();
+  void wait_for_exits();  // the waiter's thread
+  void end_waiter();
   // How long to wait after this death; nothing when it was one too many.
   std::optional<std::chrono::milliseconds> delay_after_death();
 
@@ -74,9 +87,12 @@ class Supervisor {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
+  bool over_ = false;    // no process follows
   bool exited_ = false;  // the process waits to be reaped
   pid_t pid_ = 0;
-  Clock::time_point last_beat_;
+  bool beaten_ = false;
+  Clock::time_point last_beat_;  // or the start
+  std::thread waiter_;           // there before any process is: one that runs is always waited for
   std::thread thread_;
 };
 

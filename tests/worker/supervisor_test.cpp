@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "base/channel.h"
+#include "base/error.h"
 
 namespace cortex {
 namespace {
@@ -34,6 +35,7 @@ class SupervisorTest : public testing::Test {
     events.started = [this](Descriptor descriptor) {
       descriptor_ = std::move(descriptor);
       tell("started");
+      if (on_start_) on_start_();
     };
     events.stalled = [this] { tell("stalled"); };
     events.died = [this](const std::string& how) { tell(how); };
@@ -50,6 +52,7 @@ class SupervisorTest : public testing::Test {
   SupervisorOptions options_;
   Channel<Event> events_;
   Descriptor descriptor_;
+  std::function<void()> on_start_;
   std::optional<Supervisor> supervisor_;
 };
 
@@ -109,8 +112,22 @@ TEST_F(SupervisorTest, SilenceEndsAProcess) {
   EXPECT_THAT(next().what, HasSubstr("signal 6"));
 }
 
+TEST_F(SupervisorTest, TheFirstBeatMayTakeLonger) {
+  options_.stall_after = 100ms;
+  options_.start_patience = 600ms;
+  start("exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  EXPECT_FALSE(events_.receive_for(300ms));
+  const auto last_beat = steady_clock::now();
+  supervisor_->beat();
+  const Event stalled = next();
+  EXPECT_EQ(stalled.what, "stalled");
+  EXPECT_LT(stalled.when - last_beat, 250ms);
+}
+
 TEST_F(SupervisorTest, AProcessThatResistsIsKilled) {
   options_.stall_after = 200ms;
+  options_.start_patience = 200ms;
   start("trap '' ABRT; while :; do sleep 0.05; done");
   EXPECT_EQ(next().what, "started");
   EXPECT_EQ(next().what, "stalled");
@@ -131,14 +148,53 @@ TEST_F(SupervisorTest, TheProcessGetsItsEndAndNothingElse) {
   for (const char* other : {"5\n", "6\n", "7\n", "8\n"}) EXPECT_EQ(seen.find(other), std::string::npos) << seen;
 }
 
+TEST_F(SupervisorTest, SignalsToTheWholeGroupDoNotEndIt) {
+  start("exec sleep 60");
+  EXPECT_EQ(next().what, "started");
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP})
+    ::kill(supervisor_->pid(), signal);  // before its first instruction
+  EXPECT_FALSE(events_.receive_for(300ms));
+}
+
+TEST_F(SupervisorTest, AFrontThatCannotTakeItCostsTheProcess) {
+  options_.max_deaths = 2;
+  on_start_ = [this] {
+    char bytes[32] = {};
+    EXPECT_GT(::read(descriptor_.get(), bytes, sizeof(bytes) - 1), 0);
+    tell(bytes);
+    throw std::runtime_error("no room");
+  };
+  start("echo $$ >&3; exec sleep 60");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(next().what, "started");
+    const pid_t pid = std::stoi(next().what);
+    EXPECT_EQ(next().what, "could not start: no room");
+    EXPECT_NE(::kill(pid, 0), 0);
+  }
+  EXPECT_EQ(next().what, "gave up");
+}
+
+TEST_F(SupervisorTest, RefusesToWatchTooClosely) {
+  for (const auto stall_after : {-1ms, 0ms, Supervisor::kMinStallAfter - 1ms}) {
+    options_.stall_after = stall_after;
+    try {
+      start("exec sleep 60");
+      FAIL() << stall_after.count();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_option);
+    }
+  }
+  EXPECT_FALSE(events_.receive_for(50ms));
+}
+
 TEST_F(SupervisorTest, StopWaitsForTheProcess) {
   options_.kill_grace = 5000ms;
-  start("exec sleep 60");
+  start("exec cat <&3 >/dev/null");
   EXPECT_EQ(next().what, "started");
   const pid_t pid = supervisor_->pid();
   const auto begin = steady_clock::now();
   supervisor_->stop();
-  ::kill(pid, SIGTERM);  // as if it had seen the end of its stream
+  descriptor_.reset();  // the end of its stream
   supervisor_.reset();
   EXPECT_LT(steady_clock::now() - begin, 1500ms);
   EXPECT_NE(::kill(pid, 0), 0);
