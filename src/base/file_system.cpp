@@ -61,6 +61,18 @@ class PosixFileSystem : public FileSystem {
     return std::filesystem::is_directory(path, ignored);
   }
 
+  bool exists(const std::filesystem::path& path) const override {
+    std::error_code ignored;
+    return std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found;
+  }
+
+  std::filesystem::path canonical(const std::filesystem::path& path) const override {
+    std::error_code error;
+    std::filesystem::path real = std::filesystem::canonical(path, error);
+    if (error) throw std::system_error(error, path.string());
+    return real;
+  }
+
   std::vector<std::string> list(const std::filesystem::path& directory) const override {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {

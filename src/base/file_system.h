@@ -28,6 +28,10 @@ class FileSystem {
   virtual ~FileSystem() = default;
   virtual bool is_file(const std::filesystem::path& path) const = 0;
   virtual bool is_directory(const std::filesystem::path& path) const = 0;
+  // Whether something has this name, whatever it is; a link need not lead anywhere.
+  virtual bool exists(const std::filesystem::path& path) const = 0;
+  // Where the path leads, absolute and free of links and dots; throws where that is nowhere.
+  virtual std::filesystem::path canonical(const std::filesystem::path& path) const = 0;
   // Names in a directory, sorted.
   virtual std::vector<std::string> list(const std::filesystem::path& directory) const = 0;
   // Throws if it is not a regular file (a FIFO or device would block or lie).

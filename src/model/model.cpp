@@ -1,7 +1,5 @@
 #include "model/model.h"
 
-#include <system_error>
-
 #include "base/error.h"
 #include "model/gguf_model.h"
 #include "model/huggingface.h"
@@ -20,8 +18,7 @@ int Model::vocabulary() const {
 Model open_model(const FileSystem& files, const std::filesystem::path& path) {
   if (files.is_directory(path)) return open_huggingface(files, path);
   if (path.extension() == ".gguf") return open_gguf(files, path);
-  std::error_code absent;
-  if (!std::filesystem::exists(path, absent)) throw Error(ErrorCode::invalid_path, path.string() + ": no such file");
+  open_model_file(files, path);  // what is absent or can't be read is told first
   if (is_pickle(path)) throw Error(ErrorCode::invalid_path, path.string() + ": pickle weights are never loaded");
   throw Error(ErrorCode::invalid_path, path.string() + ": a model is a directory or a .gguf file");
 }

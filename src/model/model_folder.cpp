@@ -13,11 +13,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path resolve(const fs::path& path) {
-  std::error_code error;
-  fs::path real = fs::canonical(path, error);
-  if (error) throw Error(ErrorCode::invalid_path, fmt::format("{}: {}", path.string(), error.message()));
-  return real;
+fs::path resolve(const FileSystem& files, const fs::path& path) {
+  try {
+    return files.canonical(path);
+  } catch (const std::system_error& error) {
+    throw Error(ErrorCode::invalid_path, error.what());
+  }
 }
 
 bool is_inside(const fs::path& path, const fs::path& root) {
@@ -42,26 +43,23 @@ bool is_pickle(const fs::path& path) {
 }
 
 std::shared_ptr<const RandomAccessFile> open_model_file(const FileSystem& files, const fs::path& path) {
-  std::error_code absent;
-  if (!fs::exists(path, absent)) throw Error(ErrorCode::invalid_path, path.string() + ": no such file");
-  if (!files.is_file(path)) throw Error(ErrorCode::invalid_path, path.string() + ": is not a regular file");
   try {
     return files.open(path);
   } catch (const std::system_error& error) {
+    if (error.code() == std::errc::no_such_file_or_directory) {
+      throw Error(ErrorCode::invalid_path, path.string() + ": no such file");
+    }
     throw Error(ErrorCode::invalid_path, error.what());
   }
 }
 
 ModelFolder::ModelFolder(const FileSystem& files, const fs::path& path)
-    : files_(files), path_(path), root_(root_of(resolve(path))) {}
+    : files_(files), path_(path), root_(root_of(resolve(files, path))) {}
 
-bool ModelFolder::has(const std::string& name) const {
-  std::error_code ignored;
-  return fs::symlink_status(path_ / name, ignored).type() != fs::file_type::not_found;
-}
+bool ModelFolder::has(const std::string& name) const { return files_.exists(path_ / name); }
 
 std::shared_ptr<const RandomAccessFile> ModelFolder::open(const std::string& name) const {
-  const fs::path real = resolve(path_ / name);
+  const fs::path real = resolve(files_, path_ / name);
   if (!is_inside(real, root_)) {
     throw Error(ErrorCode::invalid_path, fmt::format("{}: leads to {}, out of the model's folder {}",
                                                      (path_ / name).string(), real.string(), root_.string()));

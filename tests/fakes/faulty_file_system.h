@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <system_error>
@@ -29,17 +30,29 @@ class FaultyFileSystem : public FileSystem {
   void fail(Call call, int nth, int error = EIO) { faults_->fail(call, nth, error); }
   // Reads past this offset fail, as in files that were cut after they were opened.
   void cut_files_to(std::uint64_t bytes) { faults_->cut_to(bytes); }
+  // As if nothing had this name.
+  void hide(const std::filesystem::path& path) { faults_->hide(path); }
   // Calls of this kind so far, failed ones included.
   int calls(Call call) const { return faults_->calls(call); }
 
-  bool is_file(const std::filesystem::path& path) const override { return disk_.is_file(path); }
-  bool is_directory(const std::filesystem::path& path) const override { return disk_.is_directory(path); }
+  bool is_file(const std::filesystem::path& path) const override {
+    return !faults_->hides(path) && disk_.is_file(path);
+  }
+  bool is_directory(const std::filesystem::path& path) const override {
+    return !faults_->hides(path) && disk_.is_directory(path);
+  }
+  bool exists(const std::filesystem::path& path) const override { return !faults_->hides(path) && disk_.exists(path); }
+  std::filesystem::path canonical(const std::filesystem::path& path) const override {
+    faults_->meet_hidden(path);
+    return disk_.canonical(path);
+  }
   std::vector<std::string> list(const std::filesystem::path& directory) const override {
     faults_->meet(Call::list, directory);
     return disk_.list(directory);
   }
   std::shared_ptr<const RandomAccessFile> open(const std::filesystem::path& path) const override {
     faults_->meet(Call::open, path);
+    faults_->meet_hidden(path);
     return std::make_shared<File>(disk_.open(path), faults_);
   }
   void replace(const std::filesystem::path& path, std::span<const std::byte> content) override {
@@ -61,6 +74,17 @@ class FaultyFileSystem : public FileSystem {
     void fail(Call call, int nth, int error) {
       std::lock_guard lock(mutex_);
       planned_[call] = {counts_[call] + nth, error};
+    }
+    void hide(const std::filesystem::path& path) {
+      std::lock_guard lock(mutex_);
+      hidden_.insert(path);
+    }
+    bool hides(const std::filesystem::path& path) {
+      std::lock_guard lock(mutex_);
+      return hidden_.contains(path);
+    }
+    void meet_hidden(const std::filesystem::path& path) {
+      if (hides(path)) throw std::system_error(ENOENT, std::generic_category(), path.string());
     }
     void cut_to(std::uint64_t bytes) {
       std::lock_guard lock(mutex_);
@@ -86,6 +110,7 @@ class FaultyFileSystem : public FileSystem {
     std::mutex mutex_;
     std::map<Call, int> counts_;
     std::map<Call, std::pair<int, int>> planned_;  // call -> (its number, errno)
+    std::set<std::filesystem::path> hidden_;
     std::uint64_t cut_to_ = std::numeric_limits<std::uint64_t>::max();
   };
 

@@ -92,6 +92,21 @@ TEST(ModelFolder, UnreadableFilesAreErrors) {
   expect_error(kCode, {"Permission denied"}, [&] { model.find_pickle(); });
 }
 
+TEST(ModelFolder, AsksNobodyButItsFileSystem) {
+  const TemporaryFolder folder;
+  folder.write("a", "x");
+  FaultyFileSystem disk(real_file_system());
+  const ModelFolder model(disk, folder.path());
+  EXPECT_TRUE(model.has("a"));
+  disk.hide(folder.path() / "a");
+  EXPECT_FALSE(model.has("a"));
+  EXPECT_EQ(model.find_text("a", 100, kCode), std::nullopt);
+  expect_error(kCode, {"/a", "No such file"}, [&] { model.open("a"); });
+  expect_error(kCode, {"/a: no such file"}, [&] { open_model_file(disk, folder.path() / "a"); });
+  disk.hide(folder.path());
+  expect_error(kCode, {folder.path().string()}, [&] { ModelFolder(disk, folder.path()); });
+}
+
 TEST(ModelFolder, KnowsPickles) {
   const TemporaryFolder folder;
   folder.write("model.safetensors", "");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fakes/faulty_file_system.h"
 #include "model/temporary_model.h"
 #include "model/weight_bytes.h"
 
@@ -24,6 +25,17 @@ TEST(Model, KnowsItsKindAndSizes) {
   EXPECT_EQ(bert.context_tokens(), 320);
   EXPECT_EQ(bert.vocabulary(), 257);
   EXPECT_TRUE(bert.stop_ids.empty());
+}
+
+TEST(Model, AFileThatVanishesIsAbsent) {
+  const TemporaryFolder folder;
+  for (const char* name : {"m.gguf", "model.pth", "notes.txt"}) {
+    folder.write(name, "x");
+    FaultyFileSystem disk(real_file_system());
+    disk.hide(folder.path() / name);
+    expect_error(ErrorCode::invalid_path, {std::string(name) + ": no such file"},
+                 [&] { open_model(disk, folder.path() / name); });
+  }
 }
 
 TEST(Model, RefusesWhatIsNotAModel) {
