@@ -4,6 +4,7 @@
 
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -22,13 +23,11 @@ struct BodyReader::Parser {
                   fmt::format("invalid framing: a chunk's extension is over {} bytes", kChunkExtensionLimitBytes));
     }
     if (bytes > limit_bytes - chunk_bytes) throw body_too_large(limit_bytes);
-    reserve(bytes);
     chunk_bytes += bytes;
     begun = true;
   }
 
   std::uint64_t limit_bytes;
-  std::function<void(std::uint64_t)> reserve;
   std::uint64_t chunk_bytes = 0;
   bool begun = false;
   std::optional<Error> refusal;  // of on_chunk(), which the parser is not to be unwound by
@@ -37,10 +36,8 @@ struct BodyReader::Parser {
   beast_http::request_parser<beast_http::string_body> parser;
 };
 
-BodyReader::BodyReader(std::uint64_t limit_bytes, std::function<void(std::uint64_t)> reserve)
-    : parser_(std::make_unique<Parser>()) {
+BodyReader::BodyReader(std::uint64_t limit_bytes) : parser_(std::make_unique<Parser>()) {
   parser_->limit_bytes = limit_bytes;
-  parser_->reserve = std::move(reserve);
   parser_->callback = [state = parser_.get()](std::uint64_t bytes, boost::beast::string_view extension,
                                               error_code& error) {
     try {
@@ -79,6 +76,8 @@ std::size_t BodyReader::put(std::string_view bytes) {
 bool BodyReader::begun() const { return parser_->begun; }
 
 bool BodyReader::done() const { return parser_->parser.is_done(); }
+
+std::uint64_t BodyReader::body_bytes() const { return parser_->parser.get().body().size(); }
 
 std::string BodyReader::take() { return std::move(parser_->parser.get().body()); }
 

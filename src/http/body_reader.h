@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,17 +12,18 @@ namespace cortex {
 
 class BodyReader {
  public:
-  // `reserve` is asked before the body of a chunk is read, with the chunk's bytes; it may throw an Error.
-  BodyReader(std::uint64_t limit_bytes, std::function<void(std::uint64_t)> reserve);
+  explicit BodyReader(std::uint64_t limit_bytes);
   ~BodyReader();
   BodyReader(const BodyReader&) = delete;
   BodyReader& operator=(const BodyReader&) = delete;
 
   // Returns how many of `bytes`, the first of which begin with the header block, were used; the rest is to come again
-  // with more behind it. Throws Error invalid_header, invalid_framing, request_too_large, or what `reserve` throws.
+  // with more behind it. Throws Error invalid_header, invalid_framing or request_too_large, the latter
+  // before the body or the chunk that would be too large is read.
   std::size_t put(std::string_view bytes);
   bool begun() const;  // the size of the first chunk has been read
   bool done() const;
+  std::uint64_t body_bytes() const;  // so far
   std::string take();
 
  private:

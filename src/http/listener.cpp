@@ -57,6 +57,8 @@ bool is_loopback(asio::ip::address address) {
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
 
+double seconds_since(SteadyTime start) { return std::chrono::duration<double>(now() - start).count(); }
+
 void handle_request(const HttpHandler& handler, HttpRequest request, const std::shared_ptr<HttpReply>& reply,
                     Dialect dialect) {
   const std::string id = request.id;
@@ -200,18 +202,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     // A chunk's size line is framing too, so the first one is judged before the content type, unless the client waits.
     const bool chunk_first = head.chunked && !head.expects_continue;
     if (!chunk_first) check_content(head, limit_bytes);
-    exchange.request.reserve(head.content_length.value_or(0));
-
-    BodyReader reader(limit_bytes, [&exchange](std::uint64_t bytes) { exchange.request.reserve(bytes); });
+    BodyReader reader(limit_bytes);
     if (reader.put(block) != block.size()) throw Error(ErrorCode::invalid_header, "invalid header: it ends too early");
     if (chunk_first) {
-      co_await read_body(reader, &BodyReader::begun);
+      co_await read_body(exchange, reader, &BodyReader::begun);
       check_content(head, limit_bytes);
     } else if (head.expects_continue && !reader.done() && input_.empty()) {
       const bool written = co_await write(kContinue);
       if (!written) gone_ = true;
     }
-    co_await read_body(reader, &BodyReader::done);
+    co_await read_body(exchange, reader, &BodyReader::done);
     co_return HttpRequest{.method = head.method,
                           .path = head.path,
                           .body = reader.take(),
@@ -238,21 +238,35 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
   }
 
-  asio::awaitable<void> read_body(BodyReader& reader, bool (BodyReader::*far_enough)() const) {
+  asio::awaitable<void> read_body(Exchange& exchange, BodyReader& reader, bool (BodyReader::*far_enough)() const) {
     while (!(reader.*far_enough)() && !reader.done() && !gone_) {
       if (!input_.empty()) {
+        const std::uint64_t before = reader.body_bytes();
         const std::size_t used = reader.put(input_);
         input_.erase(0, used);
+        exchange.request.reserve(reader.body_bytes() - before);
         if (used > 0) continue;
       }
-      const Read read = co_await read_some(now() + shared_.options.body_deadline);
-      if (read == Read::late) {
-        throw Error(ErrorCode::request_timeout, fmt::format("no byte of the body came for {} seconds",
-                                                            shared_.options.body_deadline.count() / 1000.0));
-      }
+      const Read read = co_await read_some(body_deadline(exchange, reader.body_bytes()));
+      if (read == Read::late) throw slow_body(exchange, reader.body_bytes());
       if (read == Read::end)
         throw Error(ErrorCode::invalid_framing, "invalid framing: the body ends early, in a chunk");
     }
+  }
+
+  // Silence has its limit, and so has a drip of single bytes.
+  SteadyTime body_deadline(const Exchange& exchange, std::uint64_t came_bytes) const {
+    const auto silence = shared_.options.body_deadline;
+    const std::chrono::milliseconds allowed(came_bytes * 1000 / shared_.options.body_rate_bytes_per_s);
+    return std::min(now() + silence, exchange.start + silence + allowed);
+  }
+
+  Error slow_body(const Exchange& exchange, std::uint64_t came_bytes) const {
+    return Error(ErrorCode::request_timeout,
+                 fmt::format("{} bytes of the body came in {:.1f} seconds; the limit is {} seconds between two pieces "
+                             "and {} bytes a second",
+                             came_bytes, seconds_since(exchange.start), shared_.options.body_deadline.count() / 1000.0,
+                             shared_.options.body_rate_bytes_per_s));
   }
 
   void authorize(Exchange& exchange) const {
@@ -411,7 +425,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     RequestRecord record;
     record.route = exchange.match.route ? std::string_view(exchange.match.route->pattern) : "-";
     record.status = reply.status() != 0 ? reply.status() : kClientClosedRequest;
-    record.seconds = std::chrono::duration<double>(now() - exchange.start).count();
+    record.seconds = seconds_since(exchange.start);
     const std::string_view method = exchange.match.route ? std::string_view(exchange.head.method) : "-";
     log_info(fmt::format("{} {} {} {:.1f} ms {} bytes{}", method, record.route, record.status, record.seconds * 1000,
                          reply.sent_bytes(), gone_ ? ", client gone" : ""),
@@ -545,7 +559,8 @@ struct Listener::State {
 };
 
 Listener::Listener(Router router, ListenerOptions options) {
-  CORTEX_CHECK(options.dispatch && options.threads > 0 && options.connection_limit > 0);
+  CORTEX_CHECK(options.dispatch && options.threads > 0 && options.connection_limit > 0 &&
+               options.body_rate_bytes_per_s > 0);
   state_ = std::make_unique<State>(std::move(router), std::move(options));
   state_->bind();
   state_->start();

@@ -33,14 +33,15 @@ struct ListenerOptions {
   std::vector<std::string> host_names;                        // allowed in Host and Origin beside localhost
   std::vector<std::string> api_keys;                          // none: everybody may ask
   std::size_t connection_limit = 1024;                        // beyond it the backlog waits
-  std::uint64_t body_bytes_limit = std::uint64_t{256} << 20;  // of all bodies in flight; beyond it 503
+  std::uint64_t body_bytes_limit = std::uint64_t{256} << 20;  // of all bodies in flight, as they come; beyond it 503
   std::size_t stream_buffer_limit_bytes = 1 << 20;            // unsent, of one stream
   std::chrono::milliseconds header_deadline{10'000};          // from a request's first byte to its last header
-  std::chrono::milliseconds body_deadline{30'000};            // between two pieces of a body
-  std::chrono::milliseconds write_deadline{60'000};           // between two pieces a client takes
-  std::chrono::milliseconds idle_deadline{60'000};            // between two requests
-  std::chrono::milliseconds ping_after{15'000};               // of silence in an event stream
-  std::chrono::milliseconds linger{2'000};  // how long what a client still sends is read after the last reply
+  std::chrono::milliseconds body_deadline{30'000};   // between two pieces of a body, and for a slow one's start
+  std::uint64_t body_rate_bytes_per_s = 1024;        // a body that comes more slowly than this is given up
+  std::chrono::milliseconds write_deadline{60'000};  // between two pieces a client takes
+  std::chrono::milliseconds idle_deadline{60'000};   // between two requests
+  std::chrono::milliseconds ping_after{15'000};      // of silence in an event stream
+  std::chrono::milliseconds linger{2'000};           // how long what a client still sends is read after the last reply
   // Runs handlers: a thread pool's submit. Must not run them before it returns.
   std::function<void(std::function<void()>)> dispatch;
   std::function<void(const RequestRecord&)> observe;  // on the listener's thread; may be empty

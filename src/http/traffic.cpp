@@ -23,13 +23,16 @@ Traffic::Request::~Request() {
 }
 
 void Traffic::Request::reserve(std::uint64_t bytes) {
-  if (bytes > traffic_.body_limit_bytes_ || traffic_.body_bytes_ + bytes > traffic_.body_limit_bytes_) {
-    throw Error(
-        ErrorCode::memory_pressure,
-        fmt::format("the request bodies in flight would be over the limit of {} bytes", traffic_.body_limit_bytes_));
+  if (bytes <= traffic_.body_limit_bytes_) {
+    if ((traffic_.body_bytes_ += bytes) <= traffic_.body_limit_bytes_) {
+      bytes_ += bytes;
+      return;
+    }
+    traffic_.body_bytes_ -= bytes;
   }
-  bytes_ += bytes;
-  traffic_.body_bytes_ += bytes;
+  throw Error(
+      ErrorCode::memory_pressure,
+      fmt::format("the request bodies in flight would be over the limit of {} bytes", traffic_.body_limit_bytes_));
 }
 
 }  // namespace cortex

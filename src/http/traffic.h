@@ -25,7 +25,7 @@ class Traffic {
     Request(const Request&) = delete;
     Request& operator=(const Request&) = delete;
 
-    // Makes room for more of its body. Throws Error memory_pressure if all bodies together are over the limit.
+    // Counts bytes of its body that have come. Throws Error memory_pressure if all bodies together are over the limit.
     void reserve(std::uint64_t bytes);
 
    private:

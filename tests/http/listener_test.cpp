@@ -397,10 +397,26 @@ TEST(Listener, LimitsTheBodiesInFlight) {
   EXPECT_EQ(by_length.status, 503);
   EXPECT_THAT(by_length.body, HasSubstr("memory_pressure"));
   EXPECT_EQ(by_length.headers.at("retry-after"), "5");
-  EXPECT_EQ(RawClient(server.port()).exchange(post(kJson + kChunked, "3e9\r\n", "/length")).status, 503);
+  const std::string chunk = "3e9\r\n" + std::string(1001, 'x');
+  EXPECT_EQ(RawClient(server.port()).exchange(post(kJson + kChunked, chunk, "/length")).status, 503);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(RawClient(server.port()).exchange(post_json("/length", std::string(900, 'x'))).status, 200);
   }
+}
+
+TEST(Listener, WhatIsOnlyAnnouncedTakesNoRoom) {
+  ListenerOptions options;
+  options.body_bytes_limit = 1000;
+  Server server(std::move(options));
+  RawClient by_length(server.port());
+  RawClient by_chunks(server.port());
+  by_length.send(post(kJson + "Content-Length: 490\r\n", "x", "/length"));
+  by_chunks.send(post(kJson + kChunked, "1ea\r\nx", "/length"));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(RawClient(server.port()).exchange(post_json("/length", std::string(300, 'x'))).status, 200);
+  }
+  EXPECT_EQ(by_length.exchange(std::string(489, 'x')).body, "490");
+  EXPECT_EQ(by_chunks.exchange(std::string(489, 'x') + "\r\n0\r\n\r\n").body, "490");
 }
 
 TEST(Listener, KeepsConnections) {
@@ -605,6 +621,46 @@ TEST(Listener, ASlowDripOfHeadersTimesOutToo) {
   });
   EXPECT_EQ(client.read_reply().status, 408);
   drip.join();
+}
+
+TEST(Listener, ASlowDripOfABodyTimesOutToo) {
+  ListenerOptions options;
+  options.body_deadline = milliseconds(100);
+  Server server(std::move(options));
+  RawClient by_length(server.port());
+  RawClient by_chunks(server.port());
+  by_length.send(post(kJson + "Content-Length: 1000\r\n", "", "/length"));
+  by_chunks.send(post(kJson + kChunked, "", "/length"));
+  std::atomic<bool> over{false};
+  std::thread drip([&] {
+    for (int i = 0; i < 500 && !over; ++i) {
+      by_length.send("x");
+      by_chunks.send("1\r\nx\r\n");
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    EXPECT_TRUE(over);
+  });
+  for (RawClient* client : {&by_length, &by_chunks}) {
+    const RawReply reply = client->read_reply();
+    EXPECT_EQ(reply.status, 408);
+    EXPECT_THAT(reply.body, HasSubstr("1024 bytes a second"));
+  }
+  over = true;
+  drip.join();
+}
+
+TEST(Listener, AnEnduringUploadIsServed) {
+  ListenerOptions options;
+  options.body_deadline = milliseconds(100);
+  options.body_rate_bytes_per_s = 1000;
+  Server server(std::move(options));
+  RawClient client(server.port());
+  client.send(post(kJson + "Content-Length: 10000\r\n", "", "/length"));
+  for (int i = 0; i < 20; ++i) {
+    client.send(std::string(500, 'x'));
+    std::this_thread::sleep_for(milliseconds(15));
+  }
+  EXPECT_EQ(client.read_reply().body, "10000");
 }
 
 TEST(Listener, ALateUploadStillGetsItsRefusal) {
