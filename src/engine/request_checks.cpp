@@ -2,46 +2,61 @@
 
 #include <fmt/core.h>
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 #include <span>
 
 namespace cortex {
 namespace {
 
+constexpr int kMostTopLogprobs = 20;
+constexpr float kMostBias = 100.0f;
+constexpr float kMostPenalty = 2.0f;
+constexpr float kMostTemperature = 2.0f;
+// A positive logit is divided by the repetition penalty: it must stay finite.
+constexpr float kLeastRepetitionPenalty = 0.001f;
+
+void check_id(TokenId id, int vocabulary, const std::string& where) {
+  if (id >= 0 && id < vocabulary) return;
+  throw Error(ErrorCode::invalid_token_id,
+              fmt::format("{}: token id {} is not in the vocabulary of {}", where, id, vocabulary), where);
+}
+
 void check_ids(std::span<const TokenId> ids, int vocabulary, const std::string& where) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < vocabulary) continue;
-    throw Error(ErrorCode::invalid_token_id,
-                fmt::format("{}[{}]: token id {} is not in the vocabulary of {}", where, i, ids[i], vocabulary),
-                fmt::format("{}[{}]", where, i));
+    check_id(ids[i], vocabulary, fmt::format("{}[{}]", where, i));
   }
 }
 
-void check_range(bool ok, const char* name, double value, const char* range) {
-  if (ok) return;
-  throw Error(ErrorCode::invalid_value, fmt::format("{}: {} is not in {}", name, value, range), name);
+template <typename Number>
+[[noreturn]] void refuse(const std::string& where, Number value, const std::string& range) {
+  throw Error(ErrorCode::invalid_value, fmt::format("{}: {} is not in {}", where, value, range), where);
 }
 
-// A comparison with NaN is false, so each of these refuses it too.
+// A comparison with NaN is false, so this refuses it too.
+template <typename Number>
+void check_range(const std::string& where, Number value, Number least, Number most) {
+  if (value >= least && value <= most) return;
+  refuse(where, value, fmt::format("[{}, {}]", least, most));
+}
+
 void check_sampling(const SamplingParams& params) {
-  const auto finite = [](float value) { return std::isfinite(value); };
-  check_range(params.temperature >= 0.0f && finite(params.temperature), "temperature", params.temperature, "[0, inf)");
-  check_range(params.top_p > 0.0f && params.top_p <= 1.0f, "top_p", params.top_p, "(0, 1]");
-  check_range(params.min_p >= 0.0f && params.min_p <= 1.0f, "min_p", params.min_p, "[0, 1]");
-  check_range(params.top_k >= 0, "top_k", params.top_k, "[0, 2^31)");
-  check_range(finite(params.presence_penalty), "presence_penalty", params.presence_penalty, "(-inf, inf)");
-  check_range(finite(params.frequency_penalty), "frequency_penalty", params.frequency_penalty, "(-inf, inf)");
-  check_range(params.repetition_penalty > 0.0f && finite(params.repetition_penalty), "repetition_penalty",
-              params.repetition_penalty, "(0, inf)");
+  check_range("temperature", params.temperature, 0.0f, kMostTemperature);
+  if (!(params.top_p > 0.0f && params.top_p <= 1.0f)) refuse("top_p", params.top_p, "(0, 1]");
+  check_range("min_p", params.min_p, 0.0f, 1.0f);
+  check_range("top_k", params.top_k, 0, std::numeric_limits<int>::max());
+  check_range("presence_penalty", params.presence_penalty, -kMostPenalty, kMostPenalty);
+  check_range("frequency_penalty", params.frequency_penalty, -kMostPenalty, kMostPenalty);
+  check_range("repetition_penalty", params.repetition_penalty, kLeastRepetitionPenalty, kMostPenalty);
 }
 
 }  // namespace
 
 void check_request(const GenerateRequest& request, const RequestLimits& limits) {
   if (request.prompt.empty()) throw Error(ErrorCode::empty_input, "prompt: it has no tokens", "prompt");
-  check_range(request.max_tokens >= 0, "max_tokens", request.max_tokens, "[0, 2^31)");
-  check_range(request.top_logprobs >= 0 && request.top_logprobs <= limits.vocabulary, "top_logprobs",
-              request.top_logprobs, "[0, vocabulary]");
+  check_range("max_tokens", request.max_tokens, 0, std::numeric_limits<int>::max());
+  check_range("top_logprobs", request.top_logprobs, 0, std::min(kMostTopLogprobs, limits.vocabulary));
   check_sampling(request.sampling);
   const std::size_t tokens = request.prompt.size() + static_cast<std::size_t>(request.max_tokens);
   if (tokens > static_cast<std::size_t>(limits.context_tokens)) {
@@ -53,9 +68,11 @@ void check_request(const GenerateRequest& request, const RequestLimits& limits) 
         "prompt");
   }
   check_ids(request.prompt, limits.vocabulary, "prompt");
-  for (const auto& [token, bias] : request.logit_bias) {
-    check_ids(std::span(&token, 1), limits.vocabulary, "logit_bias");
-    check_range(std::isfinite(bias), "logit_bias", bias, "(-inf, inf)");
+  for (std::size_t i = 0; i < request.logit_bias.size(); ++i) {
+    const auto& [token, bias] = request.logit_bias[i];
+    const std::string where = fmt::format("logit_bias[{}]", i);
+    check_id(token, limits.vocabulary, where);
+    check_range(where, bias, -kMostBias, kMostBias);
   }
 }
 

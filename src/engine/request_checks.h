@@ -1,5 +1,7 @@
-// Whether a request may enter an engine: nothing behind this point checks an id again before it meets a gather. Pure;
-// any thread.
+// Whether a request may enter an engine: ids are in the vocabulary, and numbers are such that a sampler's logits stay
+// finite. The front has bounds of its own and a backend checks every plan once more; here a breach costs its own
+// request only, with an error that names the parameter, where in a step it would fail all that share it. Pure; any
+// thread.
 #pragma once
 
 #include "engine/engine.h"

@@ -54,6 +54,32 @@ TEST(RequestChecks, NamesTheIdAndTheVocabulary) {
   EXPECT_EQ(code_after([](auto* r) { r->logit_bias[0].first = 100; }), ErrorCode::invalid_token_id);
 }
 
+TEST(RequestChecks, NamesTheBiasAmongMany) {
+  GenerateRequest request = sound();
+  request.logit_bias = {{1, 1.0f}, {2, 1.0f}, {100, 1.0f}};
+  EXPECT_EQ(refusal(request)->param(), "logit_bias[2]");
+  EXPECT_EQ(refusal(request)->message(), "logit_bias[2]: token id 100 is not in the vocabulary of 100");
+  request.logit_bias = {{1, 1.0f}, {2, 101.0f}};
+  EXPECT_EQ(refusal(request)->param(), "logit_bias[1]");
+  EXPECT_EQ(refusal(request)->message(), "logit_bias[1]: 101 is not in [-100, 100]");
+}
+
+TEST(RequestChecks, LetsTheBoundsThemselvesPass) {
+  GenerateRequest request = sound();
+  request.top_logprobs = 20;
+  request.logit_bias = {{0, -100.0f}, {1, 100.0f}};
+  request.sampling.temperature = 2.0f;
+  request.sampling.presence_penalty = -2.0f;
+  request.sampling.frequency_penalty = 2.0f;
+  request.sampling.repetition_penalty = 2.0f;
+  EXPECT_FALSE(refusal(request));
+  request.sampling.temperature = 0.0f;
+  request.sampling.presence_penalty = 2.0f;
+  request.sampling.frequency_penalty = -2.0f;
+  request.sampling.repetition_penalty = 0.001f;
+  EXPECT_FALSE(refusal(request));
+}
+
 TEST(RequestChecks, NamesBothContextNumbers) {
   GenerateRequest request = sound();
   request.max_tokens = 15;
@@ -70,8 +96,9 @@ TEST(RequestChecks, RefusesValuesThatASamplerCanNotUse) {
   const std::vector<std::function<void(GenerateRequest*)>> changes = {
       [](auto* r) { r->max_tokens = -1; },
       [](auto* r) { r->top_logprobs = -1; },
-      [](auto* r) { r->top_logprobs = 101; },
+      [](auto* r) { r->top_logprobs = 21; },
       [](auto* r) { r->sampling.temperature = -0.1f; },
+      [](auto* r) { r->sampling.temperature = 2.1f; },
       [](auto* r) { r->sampling.temperature = kNan; },
       [](auto* r) { r->sampling.temperature = kInfinity; },
       [](auto* r) { r->sampling.top_p = 0.0f; },
@@ -81,10 +108,15 @@ TEST(RequestChecks, RefusesValuesThatASamplerCanNotUse) {
       [](auto* r) { r->sampling.min_p = kNan; },
       [](auto* r) { r->sampling.top_k = -1; },
       [](auto* r) { r->sampling.presence_penalty = kNan; },
+      [](auto* r) { r->sampling.presence_penalty = 2.1f; },
+      [](auto* r) { r->sampling.frequency_penalty = -2.1f; },
       [](auto* r) { r->sampling.frequency_penalty = kInfinity; },
       [](auto* r) { r->sampling.repetition_penalty = 0.0f; },
       [](auto* r) { r->sampling.repetition_penalty = kNan; },
+      [](auto* r) { r->sampling.repetition_penalty = 2.1f; },
+      [](auto* r) { r->sampling.repetition_penalty = 1e-40f; },  // a logit divided by it is infinite
       [](auto* r) { r->logit_bias[0].second = kNan; },
+      [](auto* r) { r->logit_bias[0].second = 3e38f; },
   };
   for (std::size_t i = 0; i < changes.size(); ++i) EXPECT_EQ(code_after(changes[i]), ErrorCode::invalid_value) << i;
   EXPECT_EQ(code_after([](auto* r) { r->prompt.clear(); }), ErrorCode::empty_input);
