@@ -56,6 +56,17 @@ TEST_F(FileSystemTest, AShortFileIsAnErrorThatNamesIt) {
   }
 }
 
+TEST_F(FileSystemTest, ALinkExistsWhereverItLeads) {
+  replace("a", "x");
+  std::filesystem::create_symlink("a", directory_ / "link");
+  std::filesystem::create_symlink("nowhere", directory_ / "dangling");
+  const FileSystem& files = real_file_system();
+  for (const char* name : {"a", "link", "dangling", "."}) EXPECT_TRUE(files.exists(directory_ / name)) << name;
+  EXPECT_FALSE(files.exists(directory_ / "nowhere"));
+  EXPECT_EQ(files.canonical(directory_ / "link"), std::filesystem::canonical(directory_) / "a");
+  EXPECT_THROW(files.canonical(directory_ / "dangling"), std::system_error);
+}
+
 TEST_F(FileSystemTest, OpensRegularFilesOnly) {
   ASSERT_EQ(::mkfifo((directory_ / "fifo").c_str(), 0600), 0);
   EXPECT_THROW(real_file_system().open(directory_ / "fifo"), std::system_error);
