@@ -1,10 +1,15 @@
 #include "backend/cpu/thread_team.h"
 
+#include <fmt/core.h>
+
 #ifdef __linux__
 #include <sched.h>
 #endif
 
 #include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
 
 namespace cortex {
 namespace {
@@ -38,12 +43,21 @@ void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) {
+ThreadTeam::ThreadTeam(int threads, const StartThread& start) {
   const int size = threads > 0 ? threads : usable_cores();
-  for (int member = 1; member < size; ++member) threads_.emplace_back([this, member] { serve(member); });
+  threads_.reserve(static_cast<std::size_t>(size) - 1);
+  try {
+    for (int member = 1; member < size; ++member) threads_.push_back(start([this, member] { serve(member); }));
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorCode::engine_unavailable,
+                fmt::format("cpu backend: {} threads could not be started: {}", size, error.what()));
+  }
 }
 
-ThreadTeam::~ThreadTeam() {
+ThreadTeam::~ThreadTeam() { stop(); }
+
+void ThreadTeam::stop() {
   stopping_ = true;
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

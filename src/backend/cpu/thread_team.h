@@ -9,14 +9,18 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace cortex {
 
 class ThreadTeam {
  public:
-  // 0: one thread per core that this process may use.
-  explicit ThreadTeam(int threads);
+  using StartThread = std::function<std::thread(std::function<void()> body)>;
+
+  // 0: one thread per core that this process may use. `start` stands for the system's own in tests. Throws Error
+  // engine_unavailable when a thread can't be started; none is left behind.
+  explicit ThreadTeam(int threads, const StartThread& start = start_thread);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -30,6 +34,8 @@ class ThreadTeam {
   void parallel_for(int items, const std::function<void(int begin, int end)>& body);
 
  private:
+  static std::thread start_thread(std::function<void()> body) { return std::thread(std::move(body)); }
+  void stop();
   void serve(int member);
   void work(int member);
 

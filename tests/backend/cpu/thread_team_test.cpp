@@ -3,10 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <functional>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "base/error.h"
 
 namespace cortex {
 namespace {
@@ -53,6 +59,28 @@ TEST(ThreadTeam, ThrowsWhatAMemberThrew) {
                  std::runtime_error);
   }
   EXPECT_NO_THROW(team.run([](int) {}));
+}
+
+TEST(ThreadTeam, AThreadThatCannotBeStartedStopsTheOthers) {
+  int started = 0;
+  std::atomic<int> running{0};
+  const auto start = [&](std::function<void()> body) {
+    if (++started == 3) throw std::system_error(EAGAIN, std::generic_category());
+    ++running;
+    return std::thread([&running, body = std::move(body)] {
+      body();
+      --running;
+    });
+  };
+  try {
+    ThreadTeam(5, start);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::engine_unavailable);
+    EXPECT_NE(error.message().find("cpu backend: 5 threads could not be started: "), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(started, 3);
+  EXPECT_EQ(running, 0);
 }
 
 TEST(ThreadTeam, ZeroIsOnePerCore) { EXPECT_GE(ThreadTeam(0).size(), 1); }
