@@ -18,6 +18,7 @@ typedef enum cortex_status {
   CORTEX_INVALID_UTF8 = 1, /* a text is not UTF-8 */
   CORTEX_INVALID = 2,      /* what was given can't be used: the error says why */
   CORTEX_BROKEN = 3,       /* a bug: a panic was caught */
+  CORTEX_UNAVAILABLE = 4,  /* the machine lacks what it takes, now; the same call may do later */
 } cortex_status;
 
 /* Borrowed for the call. `data` may be null when `size` is 0. */

@@ -26,11 +26,12 @@ struct ChatTemplateOptions {
 class ChatTemplate {
  public:
   // `special_tokens` are variables of the template: "bos_token" -> "<s>". Throws Error invalid_config when the source
-  // is no template.
+  // is no template, engine_unavailable when the machine can't start a thread for it.
   ChatTemplate(std::string_view source, const std::map<std::string, std::string>& special_tokens);
 
   // `messages_json` is an array of messages as transformers takes them. Throws Error invalid_value when the template
-  // refuses (with its own words, from raise_exception) or can't render, or what it is given is not what it should be.
+  // refuses (with its own words, from raise_exception) or can't render, or what it is given is not what it should be;
+  // engine_unavailable when the machine can't start a thread for it.
   std::string render(std::string_view messages_json, const ChatTemplateOptions& options = {}) const;
 
  private:

@@ -4,8 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <fstream>
+#include <functional>
+
+#include "text/chat_template.h"
 #include "text/tokenizers.h"
 
 namespace cortex {
@@ -111,6 +117,38 @@ TEST(Rust, AnExpressionThatBacktracksEndsInTime) {
   const auto begin = steady_clock::now();
   tokenizer.encode(std::string(200, 'a'));
   EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
+bool is_unavailable(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code() == ErrorCode::engine_unavailable &&
+           error.message().starts_with("chat template: the machine can't start a thread for it: ");
+  }
+  return false;
+}
+
+// Leaves this process less address space than the stack of a thread for templates takes.
+void forbid_deep_stacks() {
+  std::ifstream statm("/proc/self/statm");
+  rlim_t pages = 0;
+  statm >> pages;
+  const rlim_t bytes = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (100u << 20);
+  const rlimit limit{bytes, bytes};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+TEST(Rust, AThreadThatCannotStartIsNotTheClientsFault) {
+  const auto are_unavailable = [] {
+    const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_json(kModel));
+    const ChatTemplate chat_template("a", {});
+    forbid_deep_stacks();
+    return is_unavailable([&] { chat_template.render("[]"); }) &&
+           is_unavailable([&] { encode_chat(tokenizer, chat_template, "[]"); }) &&
+           is_unavailable([&] { ChatTemplate("b", {}); });
+  };
+  EXPECT_EXIT(_exit(are_unavailable() ? 0 : 1), testing::ExitedWithCode(0), "");
 }
 
 TEST(Rust, RefusesDecodersItCannotTakeApart) {

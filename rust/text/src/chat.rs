@@ -15,6 +15,7 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json};
 
 use crate::added_tokens::AddedTokens;
+use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -89,6 +90,10 @@ fn visit_texts(json: &Json, visit: &mut impl FnMut(&str)) {
 }
 
 pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcome<Prompt> {
+    deep_stack::run(|| encode_here(template, tokenizer, chat))
+}
+
+fn encode_here(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcome<Prompt> {
     let text = template.render(chat)?;
     let added = tokenizer.added();
     let mut is_touched = false;
@@ -140,10 +145,7 @@ fn without(text: &str, guard: char) -> String {
 }
 
 fn clean(failure: Failure, guard: char) -> Failure {
-    match failure {
-        Failure::Utf8(reason) => Failure::Utf8(without(&reason, guard)),
-        Failure::Invalid(reason) => Failure::Invalid(without(&reason, guard)),
-    }
+    failure.map(|reason| without(&reason, guard))
 }
 
 /// Characters that neither template nor input hold, noncharacters first: nobody means anything by them.

@@ -13,7 +13,9 @@ const STACK_BYTES: usize = 128 << 20;
 pub fn run<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
-        let running = thread.spawn_scoped(scope, work).map_err(Failure::at("no thread for the chat template"))?;
+        let running = thread.spawn_scoped(scope, work).map_err(|error| {
+            Failure::Unavailable(format!("chat template: the machine can't start a thread for it: {error}"))
+        })?;
         running.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }

@@ -8,11 +8,21 @@ pub enum Failure {
     Utf8(String),
     /// What was given can't be used.
     Invalid(String),
+    /// The machine lacks what it takes; later it may not.
+    Unavailable(String),
 }
 
 pub type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
+    pub fn map(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Failure::Utf8(reason) => Failure::Utf8(change(reason)),
+            Failure::Invalid(reason) => Failure::Invalid(change(reason)),
+            Failure::Unavailable(reason) => Failure::Unavailable(change(reason)),
+        }
+    }
+
     pub fn new(reason: impl Display) -> Self {
         Failure::Invalid(reason.to_string())
     }

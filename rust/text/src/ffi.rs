@@ -6,6 +6,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use crate::chat::{self, Chat};
+use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -38,6 +39,7 @@ pub enum Status {
     InvalidUtf8 = 1,
     Invalid = 2,
     Broken = 3,
+    Unavailable = 4,
 }
 
 #[repr(C)]
@@ -140,6 +142,7 @@ unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status
         Ok(Ok(())) => return Status::Ok,
         Ok(Err(Failure::Utf8(reason))) => (Status::InvalidUtf8, reason),
         Ok(Err(Failure::Invalid(reason))) => (Status::Invalid, reason),
+        Ok(Err(Failure::Unavailable(reason))) => (Status::Unavailable, reason),
         Err(_) => (Status::Broken, last_panic().clone()),
     };
     give_bytes(reason, error);
@@ -288,7 +291,8 @@ pub unsafe extern "C" fn cortex_template_render(
     error: *mut Bytes,
 ) -> Status {
     enter(error, || {
-        give_bytes((*template).render(&read_chat(&*raw)?)?, text);
+        let (template, chat) = (&*template, read_chat(&*raw)?);
+        give_bytes(deep_stack::run(|| template.render(&chat))?, text);
         Ok(())
     })
 }

@@ -63,6 +63,7 @@ impl Template {
         &self.source
     }
 
+    /// On a deep stack.
     pub fn render(&self, chat: &Chat) -> Outcome<String> {
         let mut context = chat.arguments.clone();
         let is_ours = |name: &&String| OURS.contains(&name.as_str()) || self.special_tokens.contains_key(name.as_str());
@@ -74,10 +75,8 @@ impl Template {
         context.insert("tools".into(), chat.tools.clone());
         context.insert("documents".into(), Json::Null);
         context.insert("add_generation_prompt".into(), chat.add_generation_prompt.into());
-        deep_stack::run(|| {
-            let template = self.environment.get_template(NAME).map_err(explain)?;
-            template.render(Value::from(Serde(context))).map_err(explain)
-        })
+        let template = self.environment.get_template(NAME).map_err(explain)?;
+        template.render(Value::from(Serde(context))).map_err(explain)
     }
 }
 
