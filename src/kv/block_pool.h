@@ -1,5 +1,6 @@
 // Which KV blocks are in use and by how many. Pure bookkeeping of ids: the bytes are the backend's. One pool a decoder,
-// owned by its scheduler's owner and used by the engine thread only.
+// owned by its scheduler's owner and used by the engine thread only. A block that is released is free for other
+// sequences; the device keeps its memory, nothing calls DecoderBackend::discard() yet.
 //
 // Invariants:
 //   1. every id in [0, total_blocks()) is free (no references) or used (one or more);
