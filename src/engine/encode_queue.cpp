@@ -8,8 +8,9 @@
 namespace cortex {
 
 EncodeQueue::EncodeQueue(int batch_tokens) : batch_tokens_(static_cast<std::size_t>(batch_tokens)) {
-  if (batch_tokens < 1) {
-    throw Error(ErrorCode::invalid_option, fmt::format("encode_batch_tokens: {} is below 1", batch_tokens));
+  if (batch_tokens < 1 || batch_tokens > kMostBatchTokens) {
+    throw Error(ErrorCode::invalid_option,
+                fmt::format("encode_batch_tokens: {} is not in [1, {}]", batch_tokens, kMostBatchTokens));
   }
 }
 

@@ -22,6 +22,8 @@
 
 namespace cortex {
 
+inline constexpr int kMostBatchTokens = 1 << 20;
+
 struct EncodeEvent {
   RequestId id = 0;
   EncodeReply reply;  // times are left to the engine
@@ -29,6 +31,7 @@ struct EncodeEvent {
 
 class EncodeQueue {
  public:
+  // Throws Error invalid_option when batch_tokens is not in [1, kMostBatchTokens].
   explicit EncodeQueue(int batch_tokens);
 
   // Texts are not empty, ids in range. A job without texts is a bug.

@@ -22,8 +22,13 @@ bool has_content(const GenerateEvent& event) {
 }  // namespace
 
 Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits), pool_(pool) {
-  if (limits.max_sequences < 1) {
-    throw Error(ErrorCode::invalid_option, fmt::format("max_sequences: {} is below 1", limits.max_sequences));
+  if (limits.max_sequences < 1 || limits.max_sequences > kMostSequences) {
+    throw Error(ErrorCode::invalid_option,
+                fmt::format("max_sequences: {} is not in [1, {}]", limits.max_sequences, kMostSequences));
+  }
+  if (limits.rows_per_step > kMostRowsPerStep) {
+    throw Error(ErrorCode::invalid_option,
+                fmt::format("rows_per_step: {} is above {}", limits.rows_per_step, kMostRowsPerStep));
   }
   if (limits.rows_per_step < limits.max_sequences + kBlockTokens) {
     throw Error(ErrorCode::invalid_option,

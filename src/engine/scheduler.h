@@ -28,6 +28,9 @@
 
 namespace cortex {
 
+inline constexpr int kMostSequences = 4096;
+inline constexpr int kMostRowsPerStep = 65536;
+
 struct SchedulerLimits {
   int rows_per_step = 256;
   int max_sequences = 64;  // running at a time; rows_per_step has room for these and one block of prompt
@@ -41,7 +44,7 @@ struct SequenceEvent {
 
 class Scheduler {
  public:
-  // The pool outlives it. Throws Error invalid_option when the limits don't fit each other.
+  // The pool outlives it. Throws Error invalid_option when a limit is out of range or they don't fit each other.
   Scheduler(SchedulerLimits limits, BlockPool* pool);
 
   // Prompts are not empty, ids in range. Throws Error request_cannot_fit when even an empty pool has too few blocks.

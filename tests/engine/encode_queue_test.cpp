@@ -90,6 +90,13 @@ TEST(EncodeQueue, LowerPriorityNumbersGoFirst) {
   EXPECT_THAT(queue.planned(), ElementsAre(2));
 }
 
+TEST(EncodeQueue, CapsItsBatches) {
+  EXPECT_NO_THROW(EncodeQueue{kMostBatchTokens});
+  for (const int batch_tokens : {0, -1, kMostBatchTokens + 1, std::numeric_limits<int>::max()}) {
+    EXPECT_THROW(EncodeQueue{batch_tokens}, Error) << batch_tokens;
+  }
+}
+
 TEST(EncodeQueue, CarriesTokenTypes) {
   EncodeQueue queue(100);
   auto pair = job(1, {3});

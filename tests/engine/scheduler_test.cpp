@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 
 #include "base/error.h"
@@ -171,6 +172,26 @@ TEST(Scheduler, RunsNoMoreThanItMay) {
   EXPECT_EQ(scheduler.waiting(), 1);
   EXPECT_THROW(Scheduler({17, 2}, &pool), Error);
   EXPECT_THROW(Scheduler({17, 0}, &pool), Error);
+}
+
+TEST(Scheduler, CapsItsLimits) {
+  const auto refusal = [](SchedulerLimits limits) -> std::string {
+    BlockPool pool(1);
+    try {
+      Scheduler scheduler(limits, &pool);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_option);
+      return error.message();
+    }
+    return "none";
+  };
+  constexpr int kMost = std::numeric_limits<int>::max();
+  EXPECT_EQ(refusal({kMostRowsPerStep, kMostSequences}), "none");
+  EXPECT_EQ(refusal({kMost, 64}), "rows_per_step: 2147483647 is above 65536");
+  EXPECT_EQ(refusal({256, kMost}), "max_sequences: 2147483647 is not in [1, 4096]");
+  EXPECT_EQ(refusal({kMost, kMost}), "max_sequences: 2147483647 is not in [1, 4096]");
+  EXPECT_EQ(refusal({256, 0}), "max_sequences: 0 is not in [1, 4096]");
+  EXPECT_EQ(refusal({256, -1}), "max_sequences: -1 is not in [1, 4096]");
 }
 
 TEST(Scheduler, CancelFreesBlocksAtOnce) {
