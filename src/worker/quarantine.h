@@ -28,7 +28,7 @@ class Quarantine {
   Verdict verdict(Fingerprint fingerprint, TimePoint now);
   // The worker died with these in flight.
   void died(std::span<const Fingerprint> in_flight, TimePoint now);
-  // The worker has served it whole and lives: no suspect any more.
+  // The worker has served it, whole or until it was told to stop, and lives: no suspect any more.
   void survived(Fingerprint fingerprint) { suspects_.erase(fingerprint); }
 
  private:

@@ -15,6 +15,17 @@ using std::chrono::steady_clock;
 
 // The worker ends what is late; only when it does not is it ended here.
 constexpr auto kDeadlineGrace = 1s;
+constexpr const char* kShuttingDown = "the server is shutting down";
+
+// One part of a thread's work; none may end the process.
+template <typename Work>
+void attempt(Work work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    log_error(fmt::format("the worker's client: {}", error.what()));
+  }
+}
 
 template <typename Sink, typename Event>
 void call(const Sink& sink, Event event) {
@@ -54,8 +65,15 @@ void forget_models(EngineStatus* status) {
 
 }  // namespace
 
+WorkerClient::Connection::Connection(int number, Descriptor descriptor, const EngineOptions& options,
+                                     const std::function<void(FrameSocket*)>& read)
+    : number(number), socket(std::move(descriptor)) {
+  socket.send(HelloFrame{kWireVersion, options});
+  reader = std::thread([read, this] { read(&socket); });
+}
+
 WorkerClient::Connection::~Connection() {
-  socket->shut_down();
+  socket.shut_down();
   reader.join();
 }
 
@@ -80,24 +98,20 @@ WorkerClient::~WorkerClient() {
   supervisor_.reset();
 }
 
-void WorkerClient::generate(GenerateRequest request, GenerateSink sink) {
-  Request wrapped;
-  wrapped.id = request.id;
-  wrapped.deadline = deadline_of(request.timeout);
-  wrapped.fingerprint = fingerprint_of(request);
-  wrapped.request = std::move(request);
-  wrapped.sink = std::move(sink);
-  inbox_.send(std::move(wrapped));
-}
+void WorkerClient::generate(GenerateRequest request, GenerateSink sink) { submit(std::move(request), std::move(sink)); }
 
-void WorkerClient::encode(EncodeRequest request, EncodeSink sink) {
-  Request wrapped;
-  wrapped.id = request.id;
-  wrapped.deadline = deadline_of(request.timeout);
-  wrapped.fingerprint = fingerprint_of(request);
-  wrapped.request = std::move(request);
-  wrapped.sink = std::move(sink);
-  inbox_.send(std::move(wrapped));
+void WorkerClient::encode(EncodeRequest request, EncodeSink sink) { submit(std::move(request), std::move(sink)); }
+
+template <typename Body, typename Sink>
+void WorkerClient::submit(Body body, Sink sink) {
+  Request request;
+  request.id = body.id;
+  request.deadline = deadline_of(body.timeout);
+  request.fingerprint = fingerprint_of(body);
+  request.request = std::move(body);
+  request.sink = std::move(sink);
+  Command command(std::move(request));
+  if (!inbox_.send(std::move(command))) fail(std::get<Request>(command).sink, unavailable(kShuttingDown));
 }
 
 void WorkerClient::cancel(RequestId id) { inbox_.send(Cancel{id}); }
@@ -110,39 +124,43 @@ EngineStatus WorkerClient::status() const {
 pid_t WorkerClient::worker_pid() const { return supervisor_->pid(); }
 
 void WorkerClient::read(int connection, FrameSocket* socket) {
-  try {
+  attempt([&] {
     while (auto frame = socket->receive()) {
       if (std::holds_alternative<HeartbeatFrame>(*frame)) supervisor_->beat();
       inbox_.send(Received{connection, std::move(*frame)});
     }
-  } catch (const Error& error) {
-    log_error(fmt::format("the worker's stream is broken: {}", error.message()));
-    socket->shut_down();
-  }
-  inbox_.send(Closed{connection});
+  });
+  socket->shut_down();
+  attempt([&] { inbox_.send(Closed{connection}); });
 }
 
 void WorkerClient::run() {
-  while (!inbox_.closed()) {
-    auto command = inbox_.receive_for(patience());
-    while (command) {
-      std::visit([this](auto&& value) { handle(std::forward<decltype(value)>(value)); }, std::move(*command));
-      command = inbox_.try_receive();
-    }
-    end_late();
-    dispatch();
-    update([this](EngineStatus* status) { status->waiting = worker_waiting_ + static_cast<int>(queue_.size()); });
-  }
-  if (connection_) {
-    connection_->socket->send(ShutdownFrame{});
-    connection_->socket->flush(100ms);
-  }
+  while (!inbox_.closed()) attempt([this] { turn(); });
+  attempt([this] {
+    if (!connection_) return;
+    connection_->socket.send(ShutdownFrame{});
+    connection_->socket.flush(100ms);
+  });
   connection_.reset();
-  while (auto command = inbox_.try_receive()) {
-    if (auto* request = std::get_if<Request>(&*command))
-      fail(request->sink, unavailable("the server is shutting down"));
+  attempt([this] { end_all(); });
+}
+
+void WorkerClient::turn() {
+  auto command = inbox_.receive_for(patience());
+  while (command) {
+    std::visit([this](auto&& value) { handle(std::forward<decltype(value)>(value)); }, std::move(*command));
+    command = inbox_.try_receive();
   }
-  for (const auto& [id, request] : requests_) fail(request.sink, unavailable("the server is shutting down"));
+  end_late();
+  dispatch();
+  update([this](EngineStatus* status) { status->waiting = worker_waiting_ + static_cast<int>(queue_.size()); });
+}
+
+void WorkerClient::end_all() {
+  while (auto command = inbox_.try_receive()) {
+    if (auto* request = std::get_if<Request>(&*command)) fail(request->sink, unavailable(kShuttingDown));
+  }
+  for (const auto& [id, request] : requests_) fail(request.sink, unavailable(kShuttingDown));
 }
 
 void WorkerClient::handle(Request request) {
@@ -162,17 +180,18 @@ void WorkerClient::handle(Cancel cancel) {
   const auto it = requests_.find(cancel.id);
   if (it == requests_.end()) return;
   if (it->second.connection == 0) return end(cancel.id, Error(ErrorCode::cancelled, "the request was cancelled"));
-  if (connection_ && connection_->number == it->second.connection) connection_->socket->send(CancelFrame{cancel.id});
+  if (connection_ && connection_->number == it->second.connection) connection_->socket.send(CancelFrame{cancel.id});
 }
 
 void WorkerClient::handle(Started started) {
-  auto connection = std::make_unique<Connection>();
-  connection->number = ++connections_;
-  connection->socket = std::make_unique<FrameSocket>(std::move(started.descriptor));
-  connection->socket->send(HelloFrame{kWireVersion, options_.engine});
-  connection->reader =
-      std::thread([this, number = connection->number, socket = connection->socket.get()] { read(number, socket); });
-  connection_ = std::move(connection);
+  const int number = ++connections_;
+  try {
+    connection_ = std::make_unique<Connection>(number, std::move(started.descriptor), options_.engine,
+                                               [this, number](FrameSocket* socket) { read(number, socket); });
+  } catch (const std::exception& error) {
+    log_error(fmt::format("the worker can't be connected: {}", error.what()));
+    handle(Closed{number});
+  }
 }
 
 void WorkerClient::handle(Received received) {
@@ -231,8 +250,13 @@ void WorkerClient::take(GenerateEventFrame frame, int connection) {
   if (it == requests_.end() || it->second.connection != connection) return;
   const auto* sink = std::get_if<GenerateSink>(&it->second.sink);
   if (sink == nullptr) return;
+  Request& request = it->second;
+  request.answered = request.answered || !frame.event.tokens.empty();
   if (!frame.event.last()) return call(*sink, std::move(frame.event));
-  if (!frame.event.error) quarantine_.survived(it->second.fingerprint);
+  // A reply that a stop string ends is cancelled too.
+  const auto& error = frame.event.error;
+  const bool served = !error || (error->code() == ErrorCode::cancelled && request.answered);
+  if (served) quarantine_.survived(request.fingerprint);
   const auto node = requests_.extract(it);
   if (alone_ == frame.id) alone_.reset();
   call(std::get<GenerateSink>(node.mapped().sink), std::move(frame.event));
@@ -261,7 +285,7 @@ void WorkerClient::take(HeartbeatFrame frame, int connection) {
 template <typename Other>
 void WorkerClient::take(Other, int connection) {
   log_error("the worker sent a frame that only the front sends");
-  if (connection_ && connection_->number == connection) connection_->socket->shut_down();
+  if (connection_ && connection_->number == connection) connection_->socket.shut_down();
 }
 
 void WorkerClient::dispatch() {
@@ -294,17 +318,19 @@ void WorkerClient::send(Request* request) {
     bool sent = false;
     if (auto* generate = std::get_if<GenerateRequest>(&request->request)) {
       left(*generate);
-      sent = connection_->socket->send(GenerateFrame{std::move(*generate)});
+      sent = connection_->socket.send(GenerateFrame{std::move(*generate)});
     } else {
       auto& encode = std::get<EncodeRequest>(request->request);
       left(encode);
-      sent = connection_->socket->send(EncodeFrame{std::move(encode)});
+      sent = connection_->socket.send(EncodeFrame{std::move(encode)});
     }
     if (!sent) throw unavailable("its process takes no more requests");
     std::erase(queue_, id);
     request->connection = connection_->number;
   } catch (const Error& error) {
     end(id, error);
+  } catch (const std::exception& error) {
+    end(id, Error(ErrorCode::internal_error, error.what()));
   }
 }
 
@@ -323,7 +349,7 @@ void WorkerClient::end_late() {
     if (now >= *request.deadline + (request.connection == 0 ? 0s : kDeadlineGrace)) late.push_back(id);
   }
   for (const RequestId id : late) {
-    if (connection_ && requests_.at(id).connection == connection_->number) connection_->socket->send(CancelFrame{id});
+    if (connection_ && requests_.at(id).connection == connection_->number) connection_->socket.send(CancelFrame{id});
     end(id, Error(ErrorCode::deadline_exceeded, "the request's deadline has passed"));
   }
 }

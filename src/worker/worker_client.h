@@ -52,10 +52,14 @@ class WorkerClient : public Engine {
 
   // One process's life as seen from here: its socket and the thread that reads it.
   struct Connection {
-    int number = 0;
-    std::unique_ptr<FrameSocket> socket;
-    std::thread reader;
+    // Says hello. Throws Error when the options don't fit a frame, and where no thread can be had.
+    Connection(int number, Descriptor descriptor, const EngineOptions& options,
+               const std::function<void(FrameSocket*)>& read);
     ~Connection();
+
+    const int number;
+    FrameSocket socket;
+    std::thread reader;
   };
   struct Request {
     RequestId id = 0;
@@ -63,7 +67,8 @@ class WorkerClient : public Engine {
     std::variant<GenerateSink, EncodeSink> sink;
     std::optional<TimePoint> deadline;
     Fingerprint fingerprint = 0;
-    int connection = 0;  // 0: it waits
+    int connection = 0;     // 0: it waits
+    bool answered = false;  // a token has come
   };
 
   struct Cancel {
@@ -84,10 +89,14 @@ class WorkerClient : public Engine {
   struct GaveUp {};
   using Command = std::variant<Request, Cancel, Started, Received, Closed, Stalled, Died, GaveUp>;
 
+  template <typename Body, typename Sink>
+  void submit(Body body, Sink sink);
   void read(int connection, FrameSocket* socket);  // the connection's thread
 
   // All that follows: the client's thread.
   void run();
+  void turn();
+  void end_all();
   void handle(Request request);
   void handle(Cancel cancel);
   void handle(Started started);

@@ -123,7 +123,12 @@ class Pulse {
     std::unique_lock lock(mutex_);
     while (!over_) {
       lock.unlock();
-      const auto pause = beat_();
+      auto pause = std::chrono::milliseconds(kIdleHeartbeat);
+      try {
+        pause = beat_();
+      } catch (const std::exception& error) {
+        log_error(fmt::format("no heartbeat: {}", error.what()));
+      }
       lock.lock();
       changed_.wait_for(lock, pause, [&] { return over_; });
     }

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <csignal>
 #include <deque>
+#include <thread>
 
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
@@ -224,6 +226,75 @@ TEST_F(WorkerClientTest, ASuspectRunsAlone) {
   other.wait();
   EXPECT_TRUE(suspect.over());  // the other, far shorter, came after it
   EXPECT_EQ(other.finish(), FinishReason::length);
+}
+
+// As a reply does that a stop string ends.
+TEST_F(WorkerClientTest, ASuspectThatIsCancelledAfterATokenIsCleared) {
+  CollectedEvents lost, suspect, cleared, other;
+  client().generate(ask(1, {5}, 1000), lost.sink());
+  lost.wait_for_tokens(1);
+  kill_worker();
+  lost.wait();
+  client().generate(ask(2, {5}, 1000), suspect.sink());
+  suspect.wait_for_tokens(1);
+  client().cancel(2);
+  suspect.wait();
+  EXPECT_EQ(suspect.error_code(), ErrorCode::cancelled);
+  client().generate(ask(3, {5}, 50), cleared.sink());
+  client().generate(ask(4, {6}, 1), other.sink());
+  cleared.wait_for_tokens(1);
+  other.wait();
+  EXPECT_FALSE(cleared.over());  // the other ran beside it
+  client_.reset();
+}
+
+TEST_F(WorkerClientTest, ASuspectThatIsCancelledBeforeATokenStaysOne) {
+  options_.engine.rows_per_step = 100;
+  CollectedEvents lost, early, suspect, other;
+  client().generate(ask(1, {5}, 1000), lost.sink());
+  lost.wait_for_tokens(1);
+  kill_worker();
+  lost.wait();
+  client().generate(ask(2, {5}, 1000), early.sink());
+  client().cancel(2);
+  early.wait();
+  ASSERT_TRUE(early.tokens().empty());
+  client().generate(ask(3, {5}, 3), suspect.sink());
+  client().generate(ask(4, {6}, 1), other.sink());
+  other.wait();
+  EXPECT_TRUE(suspect.over());
+}
+
+TEST_F(WorkerClientTest, OptionsThatDoNotFitAFrameAreTheEnd) {
+  options_.engine.models[0].path.assign(kMaxFrameBytes, 'x');
+  CollectedEvents waiting;
+  client().generate(ask(1, {5}, 1), waiting.sink());
+  waiting.wait();
+  EXPECT_EQ(waiting.error_code(), ErrorCode::engine_unavailable);
+  EXPECT_EQ(client().status().state, EngineState::dead);
+}
+
+TEST_F(WorkerClientTest, ARequestThatComesTooLateHearsOfIt) {
+  CollectedEvents late;
+  CollectedReply late_reply;
+  std::atomic<bool> over = false;
+  WorkerClient* const engine = &client();
+  engine->generate(ask(1, {5}, 1000), [&](GenerateEvent event) {
+    if (!event.last()) return;
+    // While the client is going.
+    std::thread([&] {
+      engine->generate(ask(2, {5}, 1), late.sink());
+      EncodeRequest encode;
+      encode.id = 3;
+      engine->encode(encode, late_reply.sink());
+    }).join();
+    over = true;
+  });
+  client_.reset();
+  ASSERT_TRUE(over);
+  late.wait(0ms);
+  EXPECT_EQ(late.error_code(), ErrorCode::engine_unavailable);
+  EXPECT_EQ(late_reply.wait(0ms).error->code(), ErrorCode::engine_unavailable);
 }
 
 TEST_F(WorkerClientTest, ShutdownEndsEverything) {
