@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -72,6 +73,20 @@ void handle_request(const HttpHandler& handler, HttpRequest request, const std::
   }
 }
 
+// Whether the peer has closed its sending side at least.
+bool has_closed_its_side(int socket) {
+#ifdef POLLRDHUP
+  pollfd state{socket, POLLRDHUP, 0};
+  return ::poll(&state, 1, 0) == 1 && (state.revents & POLLRDHUP) != 0;
+#else
+  // Not seen behind a request that waits to be read.
+  char byte = 0;
+  return ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+#endif
+}
+
+Error draining() { return Error(ErrorCode::draining, "the server is shutting down and takes no new requests"); }
+
 class Connection;
 
 // What all connections share.
@@ -94,13 +109,11 @@ struct Shared {
 
 // What is known of a request so far.
 struct Exchange {
-  explicit Exchange(Shared& shared) : request(shared.traffic) {}
-
   RequestHead head;
   RouteMatch match;
   std::string id = make_identifier("req_");
   std::string key_id;
-  Traffic::Request request;
+  std::optional<Traffic::Request> request;  // once there is a whole header
   SteadyTime start = now();
 };
 
@@ -124,13 +137,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
     watch();
     while (!gone_) {
       const bool again = co_await serve();
-      if (!again) break;
+      if (!again || *shared_.draining) break;
     }
     if (!gone_) co_await linger();
     abort();
   }
 
   auto executor() { return socket_.get_executor(); }
+
+  // The listener drains: nobody waits for a request that has not come. On the strand.
+  void drain() {
+    if (!awaits_head_) return;
+    error_code ignored;
+    interruption_ = Read::draining;
+    socket_.cancel(ignored);
+  }
 
   // Ends whatever the coroutine waits for. On the strand.
   void abort() {
@@ -142,14 +163,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
  private:
-  enum class Read { data, end, late };
+  enum class Read { data, end, late, draining };
   enum class Sent { keep_alive, close, gone };
 
   // Serves one request. False: nothing more is to be read from this connection.
   asio::awaitable<bool> serve() {
+    awaits_head_ = true;
     const Read first = co_await wait_for_request();
     if (first != Read::data) co_return false;
-    Exchange exchange(shared_);
+    Exchange exchange;
     std::optional<Error> refusal;
     HttpRequest request;
     try {
@@ -157,6 +179,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     } catch (const Error& error) {
       refusal = error;
     }
+    awaits_head_ = false;
     if (gone_) co_return false;
     const std::shared_ptr<PendingReply> reply = open_reply(exchange, refusal.has_value());
     if (refusal) {
@@ -187,6 +210,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     input_.erase(0, head_bytes);
     RequestHead& head = exchange.head;
     head = parse_head(block);
+    exchange.request.emplace(shared_.traffic);
+    awaits_head_ = false;
     if (!head.request_id.empty()) exchange.id = head.request_id;
     exchange.start = now();
     exchange.match = shared_.router.find(head.method, head.path);
@@ -196,7 +221,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     authorize(exchange);
     check_route(exchange.match, head.method, head.path);
     if (*shared_.draining && !(route && route->answers_while_draining)) {
-      throw Error(ErrorCode::draining, "the server is shutting down and takes no new requests");
+      throw draining();
     }
     const std::uint64_t limit_bytes = route ? route->body_limit_bytes : 0;
     // A chunk's size line is framing too, so the first one is judged before the content type, unless the client waits.
@@ -234,6 +259,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         throw Error(ErrorCode::request_timeout, fmt::format("the header took longer than the limit of {} seconds",
                                                             shared_.options.header_deadline.count() / 1000.0));
       }
+      if (read == Read::draining) throw draining();
       if (read == Read::end) throw Error(ErrorCode::invalid_header, "invalid header: it ends too early");
     }
   }
@@ -244,7 +270,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         const std::uint64_t before = reader.body_bytes();
         const std::size_t used = reader.put(input_);
         input_.erase(0, used);
-        exchange.request.reserve(reader.body_bytes() - before);
+        exchange.request->reserve(reader.body_bytes() - before);
         if (used > 0) continue;
       }
       const Read read = co_await read_some(body_deadline(exchange, reader.body_bytes()));
@@ -314,6 +340,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   asio::awaitable<Sent> send(PendingReply& reply) {
+    SteadyTime ping_time = now() + shared_.options.ping_after;
+    SteadyTime probe_time = now() + shared_.options.probe_half_closed_after;
     for (;;) {
       sending_ = &reply;
       if (gone_ || reply.overflowed()) break;
@@ -327,21 +355,30 @@ class Connection : public std::enable_shared_from_this<Connection> {
         sending_ = nullptr;
         co_return output.keep_alive ? Sent::keep_alive : Sent::close;
       }
-      if (!output.bytes.empty()) continue;
-      const bool woken = co_await wait_for_wake();
-      if (!woken) reply.ping();
+      if (!output.bytes.empty()) {
+        ping_time = now() + shared_.options.ping_after;
+        continue;
+      }
+      co_await wait_for_wake(std::min(ping_time, probe_time));
+      if (now() >= ping_time) {
+        reply.ping();
+        ping_time = now() + shared_.options.ping_after;
+      }
+      if (now() >= probe_time) {
+        if (has_closed_its_side(socket_.native_handle())) reply.probe();
+        probe_time = now() + shared_.options.probe_half_closed_after;
+      }
     }
     sending_ = nullptr;
     co_return Sent::gone;
   }
 
-  // False after a silence in which nothing woke this connection.
-  asio::awaitable<bool> wait_for_wake() {
+  asio::awaitable<void> wait_for_wake(SteadyTime deadline) {
     if (!woken_) {
-      signal_.expires_after(shared_.options.ping_after);
+      signal_.expires_at(deadline);
       co_await signal_.async_wait(kAwait);
     }
-    co_return std::exchange(woken_, false);
+    woken_ = false;
   }
 
   void wake() {
@@ -368,12 +405,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   asio::awaitable<Read> read_some(SteadyTime deadline) {
+    interruption_.reset();
     arm(deadline);
     const auto [error, bytes] = co_await socket_.async_read_some(asio::buffer(chunk_), kAwait);
     disarm();
     input_.append(chunk_.data(), bytes);
     if (!error) co_return Read::data;
-    if (late_) co_return Read::late;
+    if (interruption_) co_return *interruption_;
     if (error != asio::error::eof) gone_ = true;
     co_return Read::end;
   }
@@ -394,7 +432,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> linger() {
     error_code ignored;
     socket_.shutdown(tcp::socket::shutdown_send, ignored);
-    late_ = false;
     const SteadyTime deadline = now() + shared_.options.linger;
     for (;;) {
       input_.clear();
@@ -410,7 +447,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     deadline_.async_wait([self = shared_from_this(), number](const error_code& error) {
       if (error || number != self->armed_) return;
       error_code ignored;
-      self->late_ = true;
+      self->interruption_ = Read::late;
       self->socket_.cancel(ignored);
     });
   }
@@ -444,8 +481,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool loopback_ = false;      // reached over a loopback address
   bool peer_is_here_ = false;  // by a peer on this machine
   bool woken_ = false;
-  bool late_ = false;  // a deadline has ended the last operation
-  bool gone_ = false;  // the connection is of no use any more
+  bool awaits_head_ = false;          // nothing, or half a header, has come since the last reply
+  std::optional<Read> interruption_;  // why the last operation was ended: late or draining
+  bool gone_ = false;                 // the connection is of no use any more
 };
 
 }  // namespace
@@ -538,10 +576,19 @@ struct Listener::State {
     stopping = true;
     acceptor.close(ignored);
     pause.cancel();
+    tell_all(&Connection::abort);
+  }
+
+  void drain() {
+    *shared.draining = true;
+    tell_all(&Connection::drain);
+  }
+
+  void tell_all(void (Connection::*what)()) {
     std::lock_guard lock(shared.mutex);
     for (const auto& [key, weak] : shared.connections) {
       if (const auto connection = weak.lock()) {
-        asio::post(connection->executor(), [connection] { connection->abort(); });
+        asio::post(connection->executor(), [connection, what] { (*connection.*what)(); });
       }
     }
   }
@@ -570,7 +617,7 @@ Listener::~Listener() { stop(); }
 
 std::uint16_t Listener::port() const { return state_->port; }
 
-void Listener::drain() { *state_->shared.draining = true; }
+void Listener::drain() { state_->drain(); }
 
 bool Listener::wait_until_idle(std::chrono::milliseconds timeout) {
   return state_->shared.traffic.wait_until_idle(timeout);

@@ -2,8 +2,9 @@
 // route's handler on the caller's threads and sends the reply. Owned by the front. Its own one or two threads do input
 // and output, and call the handlers that answer at once; nothing a client does may block or stop them.
 //
-// A client that closes its sending side is still served. A client that is gone (reset, or not reading for the write
-// deadline, or behind by more than the stream buffer) ends its request through HttpReply::on_disconnect.
+// A client that closes its sending side is still served. Whether it has closed the other one too shows only when
+// something is sent, so it gets interim 102 replies until its own comes. A client that is gone (reset, or not reading
+// for the write deadline, or behind by more than the stream buffer) ends its request through HttpReply::on_disconnect.
 #pragma once
 
 #include <chrono>
@@ -36,12 +37,13 @@ struct ListenerOptions {
   std::uint64_t body_bytes_limit = std::uint64_t{256} << 20;  // of all bodies in flight, as they come; beyond it 503
   std::size_t stream_buffer_limit_bytes = 1 << 20;            // unsent, of one stream
   std::chrono::milliseconds header_deadline{10'000};          // from a request's first byte to its last header
-  std::chrono::milliseconds body_deadline{30'000};   // between two pieces of a body, and for a slow one's start
-  std::uint64_t body_rate_bytes_per_s = 1024;        // a body that comes more slowly than this is given up
-  std::chrono::milliseconds write_deadline{60'000};  // between two pieces a client takes
-  std::chrono::milliseconds idle_deadline{60'000};   // between two requests
-  std::chrono::milliseconds ping_after{15'000};      // of silence in an event stream
-  std::chrono::milliseconds linger{2'000};           // how long what a client still sends is read after the last reply
+  std::chrono::milliseconds body_deadline{30'000};           // between two pieces of a body, and for a slow one's start
+  std::uint64_t body_rate_bytes_per_s = 1024;                // a body that comes more slowly than this is given up
+  std::chrono::milliseconds write_deadline{60'000};          // between two pieces a client takes
+  std::chrono::milliseconds idle_deadline{60'000};           // between two requests
+  std::chrono::milliseconds ping_after{15'000};              // of silence in an event stream
+  std::chrono::milliseconds probe_half_closed_after{1'000};  // without a reply, and between two probes
+  std::chrono::milliseconds linger{2'000};  // how long what a client still sends is read after the last reply
   // Runs handlers: a thread pool's submit. Must not run them before it returns.
   std::function<void(std::function<void()>)> dispatch;
   std::function<void(const RequestRecord&)> observe;  // on the listener's thread; may be empty
@@ -57,10 +59,10 @@ class Listener {
 
   std::uint16_t port() const;
 
-  // From now on only routes that answer while draining do; every other request gets 503 and connections close after
-  // their reply. Requests in flight go on.
+  // From now on only routes that answer while draining do; every other request gets 503. Connections close: those
+  // without a request, or with half a header, at once; the others after their reply. Requests in flight go on.
   void drain();
-  // False if requests are still in flight after that time.
+  // False if requests (whole headers at least) are still in flight after that time.
   bool wait_until_idle(std::chrono::milliseconds timeout);
   // Cuts every connection and ends the threads. Handlers still running find their replies disconnected.
   void stop();

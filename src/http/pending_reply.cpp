@@ -12,6 +12,8 @@
 namespace cortex {
 namespace {
 
+constexpr std::string_view kProcessing = "HTTP/1.1 102 Processing\r\n\r\n";
+
 std::string_view reason_of(int status) {
   switch (status) {
     case 200:
@@ -97,9 +99,10 @@ bool PendingReply::respond(int status, HttpHeaders headers, std::string body) {
   if (disconnected_) return true;
   if (phase_ == Phase::streaming || phase_ == Phase::finished) return false;
   const bool has_body = status != 204;
+  const std::size_t before = output_.size();
   put_head(status, headers, has_body ? fmt::format("content-length: {}\r\n", body.size()) : std::string());
   if (has_body && !terms_.head_only) output_ += body;
-  unsent_bytes_ = output_.size();
+  unsent_bytes_ += output_.size() - before;
   phase_ = Phase::finished;
   wake();
   return true;
@@ -193,6 +196,13 @@ void PendingReply::ping() {
   if (is_event_stream_ && (phase_ == Phase::announced || phase_ == Phase::streaming)) put_chunk(sse_ping());
 }
 
+void PendingReply::probe() {
+  std::lock_guard lock(mutex_);
+  if (terms_.is_http_1_0 || (phase_ != Phase::waiting && phase_ != Phase::announced)) return;
+  output_ += kProcessing;
+  unsent_bytes_ += kProcessing.size();
+}
+
 void PendingReply::disconnect() {
   std::function<void()> callback;
   {
@@ -246,8 +256,9 @@ void PendingReply::put_head(int status, const HttpHeaders& headers, std::string_
 
 void PendingReply::put_stream_head() {
   if (terms_.is_http_1_0) keep_alive_ = false;
+  const std::size_t before = output_.size();
   put_head(stream_status_, stream_headers_, terms_.is_http_1_0 ? "" : "transfer-encoding: chunked\r\n");
-  unsent_bytes_ += output_.size();
+  unsent_bytes_ += output_.size() - before;
   phase_ = Phase::streaming;
 }
 

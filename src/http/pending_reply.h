@@ -59,6 +59,9 @@ class PendingReply {
   bool overflowed() const;
   // A comment into a silent event stream.
   void ping();
+  // An interim 102 as long as nothing of the reply has left: a peer that has closed both sides answers with a reset.
+  // HTTP/1.0 knows no interim replies.
+  void probe();
   // The peer is gone. Calls the handler's callback unless its answer is complete; nothing is called or woken after it.
   void disconnect();
 

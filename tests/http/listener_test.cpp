@@ -455,6 +455,56 @@ TEST(Listener, ServesAClientThatHasClosedItsSide) {
   EXPECT_FALSE(left);
 }
 
+ListenerOptions probing_soon() {
+  ListenerOptions options;
+  options.probe_half_closed_after = milliseconds(100);
+  return options;
+}
+
+TEST(Listener, NoticesAnOrderlyCloseWhileAReplyIsComputed) {
+  Server server(probing_soon());
+  auto client = std::make_unique<RawClient>(server.port());
+  client->send(get("/hold"));
+  const auto held = server.next();
+  std::promise<void> left;
+  held.reply->on_disconnect([&] { left.set_value(); });
+  client.reset();  // sends no reset: nothing is unread
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(2)), std::future_status::ready);
+  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(5))->status, 499);
+}
+
+TEST(Listener, ProbesAClientThatHasClosedItsSideUntilItIsServed) {
+  Server server(probing_soon());
+  RawClient client(server.port());
+  client.send(get("/hold") + get("/echo/1"));
+  client.finish_sending();
+  const auto held = server.next();
+  EXPECT_EQ(client.read_reply().status, 102);
+  EXPECT_EQ(client.read_reply().status, 102);
+  EXPECT_FALSE(held.reply->disconnected());
+  held.reply->respond(200, {}, "done");
+  RawReply reply = client.read_reply();
+  while (reply.status == 102) reply = client.read_reply();
+  EXPECT_EQ(reply.body, "done");
+  EXPECT_EQ(client.read_reply().body, "\"1\"");
+}
+
+TEST(Listener, ProbesNobodyElse) {
+  Server server(probing_soon());
+  RawClient open(server.port());
+  RawClient old(server.port());
+  open.send(get("/hold"));
+  const auto open_held = server.next();
+  old.send("GET /hold HTTP/1.0\r\n" + kHost + "\r\n");
+  old.finish_sending();
+  const auto old_held = server.next();
+  std::this_thread::sleep_for(milliseconds(350));
+  open_held.reply->respond(200, {}, "one");
+  old_held.reply->respond(200, {}, "two");
+  EXPECT_EQ(open.read_reply().body, "one");
+  EXPECT_EQ(old.read_reply().body, "two");
+}
+
 TEST(Listener, NoticesAResetWhileAReplyIsComputed) {
   Server server;
   RawClient client(server.port());
@@ -751,17 +801,39 @@ TEST(Listener, Drains) {
   const auto held = server.next();
   server.listener().drain();
   EXPECT_FALSE(server.listener().wait_until_idle(milliseconds(10)));
-  const RawReply refused = kept.exchange(get("/echo/1"));
+  EXPECT_TRUE(kept.at_end());
+  const RawReply refused = RawClient(server.port()).exchange(get("/echo/1"));
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.headers.at("connection"), "close");
   EXPECT_EQ(refused.headers.at("retry-after"), "1");
   EXPECT_THAT(refused.body, HasSubstr("\"draining\""));
-  const RawReply probe = RawClient(server.port()).exchange(kHealth);
+  RawClient probing(server.port());
+  const RawReply probe = probing.exchange(kHealth);
   EXPECT_EQ(probe.status, 200);
   EXPECT_EQ(probe.headers.at("connection"), "close");
+  EXPECT_TRUE(probing.at_end());
   held.reply->respond(200, {}, "done");
   EXPECT_EQ(busy.read_reply().body, "done");
+  EXPECT_TRUE(busy.at_end());
   EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(5)));
+}
+
+TEST(Listener, DrainingWaitsForNoHalfHeader) {
+  Server server;
+  RawClient before(server.port());
+  EXPECT_EQ(before.exchange(kHealth).status, 200);
+  before.send("G");
+  RawClient first(server.port());
+  first.send("GET /healthz HTTP/1.1\r\n");
+  EXPECT_EQ(RawClient(server.port()).exchange(kHealth).status, 200);  // both have been read by now
+  EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(5)));
+  server.listener().drain();
+  EXPECT_EQ(before.read_reply().status, 503);
+  EXPECT_EQ(first.read_reply().status, 503);
+  EXPECT_TRUE(first.at_end());
+  RawClient after(server.port());
+  after.send("G");
+  EXPECT_TRUE(server.listener().wait_until_idle(milliseconds(0)));
 }
 
 TEST(Listener, WaitsForRoomBeyondTheConnectionLimit) {

@@ -129,6 +129,40 @@ TEST(PendingReply, PingsEventStreamsOnly) {
   EXPECT_EQ(lines.take(), "");
 }
 
+TEST(PendingReply, ProbesUntilSomethingHasLeft) {
+  const std::string processing = "HTTP/1.1 102 Processing\r\n\r\n";
+  Opened opened;
+  opened.reply->probe();
+  EXPECT_EQ(opened.take(), processing);
+  EXPECT_EQ(opened.reply->status(), 0);
+  opened.reply->start_stream(200, {});
+  opened.reply->probe();
+  EXPECT_TRUE(opened.reply->respond(429, {}, "{}"));
+  EXPECT_TRUE(opened.take().starts_with(processing + "HTTP/1.1 429 Too Many Requests\r\n"));
+  opened.reply->probe();
+  EXPECT_EQ(opened.take(), "");
+  ReplyTerms old = terms();
+  old.is_http_1_0 = true;
+  Opened none(old);
+  none.reply->probe();
+  EXPECT_EQ(none.take(), "");
+}
+
+TEST(PendingReply, AProbeUnderWayIsNoPartOfTheStream) {
+  ReplyTerms small = terms();
+  small.stream_buffer_limit_bytes = 1000;
+  Opened opened(small);
+  opened.reply->probe();
+  const auto probe = opened.reply->take();
+  opened.reply->start_stream(200, {});
+  opened.reply->write("x");
+  opened.reply->sent(probe.bytes.size());
+  opened.take();
+  opened.reply->write("y");
+  opened.reply->write("z");
+  EXPECT_FALSE(opened.reply->overflowed());
+}
+
 TEST(PendingReply, Http10StreamsEndWithTheConnection) {
   ReplyTerms old = terms();
   old.is_http_1_0 = true;
