@@ -149,7 +149,7 @@ int chat_command(int argc, char** argv) {
     const Models models(real_file_system(), options.models);
     flags.model = models.find(std::nullopt, Task::chat).name;
     LocalEngine engine(std::move(options));
-    const Admission admission(engine, 1);
+    Admission admission(engine, 1);
     Conversations conversations(":memory:", {}, system_clock());
     ThreadPool text_threads(1);
     ChatService chat(models, admission, conversations, text_threads, system_clock());

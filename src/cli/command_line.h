@@ -35,6 +35,7 @@ class LogFlags {
  public:
   LogFlags(CLI::App& app, LogLevel least);
   LogLevel least() const;
+  const std::string& name() const { return name_; }  // as the option takes it
 
  private:
   std::string name_;

@@ -30,9 +30,8 @@ std::string read_file(const std::string& path) {
 std::vector<TokenId> read_ids(const std::string& path) {
   std::vector<TokenId> ids;
   try {
-    // The parser wants an object around the array.
-    const JsonBody body = JsonBody::parse("{\"ids\":" + read_file(path) + "}");
-    for (const JsonValue& id : body.root().require("ids").items()) {
+    const JsonBody body = JsonBody::parse(read_file(path), JsonKind::array);
+    for (const JsonValue& id : body.root().items()) {
       ids.push_back(static_cast<TokenId>(id.integer_in(0, std::numeric_limits<TokenId>::max())));
     }
   } catch (const Error& error) {

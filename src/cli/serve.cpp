@@ -1,14 +1,18 @@
+#include <arpa/inet.h>
 #include <fmt/core.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <sstream>
 #include <system_error>
+#include <thread>
 
+#include "base/channel.h"
 #include "base/error.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
@@ -46,10 +50,11 @@ struct ServeFlags {
   std::int64_t restart_delay_ms = 1'000;
 };
 
+// Empty where the environment does not say whose it would be.
 std::string default_state_dir() {
   if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/cortex";
   const char* home = std::getenv("HOME");
-  return std::string(home && *home ? home : "/tmp") + "/.local/state/cortex";
+  return home && *home ? std::string(home) + "/.local/state/cortex" : std::string();
 }
 
 void add_flags(CLI::App& app, ServeFlags* flags) {
@@ -70,16 +75,17 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
   add("max-conversations", &flags->most_conversations, "Conversations that are kept")->check(CLI::PositiveNumber);
   add("keep-conversations-s", &flags->keep_conversations_s, "Seconds a conversation is kept after its last use")
       ->check(CLI::PositiveNumber);
-  const auto add_time = [&](const std::string& name, std::int64_t* value, const std::string& help) {
-    add(name, value, help)->check(CLI::Range(std::int64_t{0}, std::int64_t{86'400'000}));
+  const auto add_time = [&](const std::string& name, std::int64_t* value, const std::string& help,
+                            std::int64_t least = 1) {
+    add(name, value, help)->check(CLI::Range(least, std::int64_t{86'400'000}));
   };
   add_time("header-timeout-ms", &flags->header_timeout_ms, "For a request's header block");
   add_time("body-timeout-ms", &flags->body_timeout_ms, "Between two pieces of a request's body");
   add_time("write-timeout-ms", &flags->write_timeout_ms, "For a client that does not read");
   add_time("idle-timeout-ms", &flags->idle_timeout_ms, "Between two requests of a connection");
   add_time("ping-interval-ms", &flags->ping_interval_ms, "Silence in a stream before a ping");
-  add_time("drain-delay-ms", &flags->drain_delay_ms, "After SIGTERM, before new requests are refused");
-  add_time("drain-timeout-ms", &flags->drain_timeout_ms, "For requests that run when it drains");
+  add_time("drain-delay-ms", &flags->drain_delay_ms, "After SIGTERM, before new requests are refused", 0);
+  add_time("drain-timeout-ms", &flags->drain_timeout_ms, "For requests that run when it drains", 0);
   add_time("stall-after-ms", &flags->stall_after_ms, "Without a sign of life the engine's process is replaced");
   add_time("restart-delay-ms", &flags->restart_delay_ms,
            "Before the engine's process is started again at its second death, doubled at each further one");
@@ -112,17 +118,30 @@ std::vector<std::string> read_api_keys(const std::string& path) {
   return keys;
 }
 
-bool is_loopback(const std::string& host) { return host.starts_with("127.") || host == "::1" || host == "localhost"; }
+bool is_loopback(const std::string& address) { return address.starts_with("127.") || address == "::1"; }
 
-FrontOptions front_options(const ServeFlags& flags, std::vector<ModelConfig> models) {
+// Throws Error invalid_option for what is no numeric address.
+std::string address_of(const std::string& host) {
+  if (host == "localhost") return "127.0.0.1";
+  in6_addr ignored{};
+  if (inet_pton(AF_INET, host.c_str(), &ignored) == 1 || inet_pton(AF_INET6, host.c_str(), &ignored) == 1) return host;
+  throw Error(ErrorCode::invalid_option,
+              fmt::format("--host {}: a numeric address is wanted, such as 127.0.0.1, 0.0.0.0 or ::1", host));
+}
+
+std::string url_of(const std::string& address, int port) {
+  return address.find(':') == std::string::npos ? fmt::format("http://{}:{}", address, port)
+                                                : fmt::format("http://[{}]:{}", address, port);
+}
+
+FrontOptions front_options(const ServeFlags& flags, const EngineOptions& engine) {
   FrontOptions options;
-  options.models = std::move(models);
   ListenerOptions& listener = options.listener;
-  listener.address = flags.host == "localhost" ? "127.0.0.1" : flags.host;
+  listener.address = address_of(flags.host);
   listener.port = flags.port;
   listener.host_names = flags.host_names;
   listener.api_keys = read_api_keys(flags.api_key_file);
-  if (!is_loopback(flags.host) && listener.api_keys.empty() && !flags.insecure_no_auth) {
+  if (!is_loopback(listener.address) && listener.api_keys.empty() && !flags.insecure_no_auth) {
     throw Error(ErrorCode::invalid_option,
                 fmt::format("--host {}: others could use this server; give --api-key-file, or --insecure-no-auth if "
                             "that is meant",
@@ -133,14 +152,17 @@ FrontOptions front_options(const ServeFlags& flags, std::vector<ModelConfig> mod
   listener.write_deadline = Milliseconds(flags.write_timeout_ms);
   listener.idle_deadline = Milliseconds(flags.idle_timeout_ms);
   listener.ping_after = Milliseconds(flags.ping_interval_ms);
+  if (flags.state_dir.empty()) {
+    throw Error(ErrorCode::invalid_option, "--state-dir: is needed where neither XDG_STATE_HOME nor HOME is set");
+  }
   options.conversations = std::filesystem::path(flags.state_dir) / "conversations.db";
   options.conversation_limits = {flags.most_conversations, std::chrono::seconds(flags.keep_conversations_s)};
   options.health.stall_after = Milliseconds(flags.stall_after_ms);
-  options.most_waiting = flags.most_waiting;
+  options.most_under_way = flags.most_waiting + engine.max_sequences;
   return options;
 }
 
-std::unique_ptr<Engine> make_engine(const ServeFlags& flags, EngineOptions options) {
+std::unique_ptr<Engine> make_engine(const ServeFlags& flags, const LogFlags& log, EngineOptions options) {
   if (flags.in_process) {
     LocalEngineOptions local;
     static_cast<EngineOptions&>(local) = std::move(options);
@@ -148,44 +170,54 @@ std::unique_ptr<Engine> make_engine(const ServeFlags& flags, EngineOptions optio
   }
   WorkerClientOptions client;
   client.engine = std::move(options);
-  client.supervisor.arguments = {"worker"};
+  client.supervisor.arguments = {"worker", "--log-level", log.name()};
   client.supervisor.stall_after = Milliseconds(flags.stall_after_ms);
   client.supervisor.restart_delay = Milliseconds(flags.restart_delay_ms);
   return std::make_unique<WorkerClient>(std::move(client));
 }
 
-// The signals that end the server, blocked in every thread so that only await() meets them. Children inherit that: a
-// Ctrl-C in the terminal leaves the worker alone until its front has drained.
+// The signals that end the server. They are blocked in every thread that is made later and met by a thread of their
+// own.
 class EndSignals {
  public:
   EndSignals() {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
     sigemptyset(&signals_);
     sigaddset(&signals_, SIGTERM);
     sigaddset(&signals_, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGHUP, SIG_IGN);
+    thread_ = std::thread([this] { run(); });
   }
 
-  int await() const {
-    int signal = 0;
-    while (sigwait(&signals_, &signal) != 0) {
-    }
-    return signal;
+  ~EndSignals() {
+    ending_ = true;
+    pthread_kill(thread_.native_handle(), SIGTERM);
+    thread_.join();
   }
 
-  // True when one came within the time.
-  bool await_for(Milliseconds timeout) const {
-    const timespec wait{timeout.count() / 1000, (timeout.count() % 1000) * 1'000'000};
-    return sigtimedwait(&signals_, nullptr, &wait) > 0;
-  }
+  // The next signal, within the time; each is given once.
+  std::optional<int> await_for(Milliseconds timeout) { return arrived_.receive_for(timeout); }
+  std::optional<int> await() { return arrived_.receive(); }
 
  private:
-  sigset_t signals_;
+  void run() {
+    for (;;) {
+      int signal = 0;
+      if (sigwait(&signals_, &signal) != 0) continue;
+      if (ending_) return;
+      arrived_.send(int{signal});
+    }
+  }
+
+  sigset_t signals_{};
+  Channel<int> arrived_;
+  std::atomic<bool> ending_ = false;
+  std::thread thread_;
 };
 
 // A second signal cuts every wait short.
-void go_down(Front& front, const ServeFlags& flags, const EndSignals& signals) {
+void go_down(Front& front, const ServeFlags& flags, EndSignals& signals) {
   constexpr Milliseconds kLook{50};
   front.announce_drain();
   if (signals.await_for(Milliseconds(flags.drain_delay_ms))) return;
@@ -197,22 +229,24 @@ void go_down(Front& front, const ServeFlags& flags, const EndSignals& signals) {
   log_warning(fmt::format("requests still run after {} ms; they are cut off", flags.drain_timeout_ms));
 }
 
-int serve(const ServeFlags& flags, EngineOptions engine_options) {
-  const EndSignals signals;
-  FrontOptions options = front_options(flags, engine_options.models);
-  std::unique_ptr<Engine> engine = make_engine(flags, std::move(engine_options));
+int serve(const ServeFlags& flags, const LogFlags& log, const EngineOptions& engine_options) {
+  EndSignals signals;
+  // What can be wrong with the options and the files shows before anything is started.
+  FrontOptions options = front_options(flags, engine_options);
+  const std::string address = options.listener.address;
+  const Models models(real_file_system(), engine_options.models);
+  std::unique_ptr<Engine> engine = make_engine(flags, log, engine_options);
   std::unique_ptr<Front> front;
   try {
-    front = std::make_unique<Front>(std::move(options), *engine, real_file_system(), system_clock());
+    front = std::make_unique<Front>(std::move(options), models, *engine, system_clock());
   } catch (const std::system_error& error) {
-    log_error(fmt::format("{}:{} can't be listened on: {}", flags.host, flags.port, error.code().message()));
+    log_error(fmt::format("{} can't be listened on: {}", url_of(address, flags.port), error.code().message()));
     return kExitUnavailable;
   }
-  fmt::print("cortex " CORTEX_VERSION " listens on http://{}:{}\n", flags.host, front->port());
+  fmt::print("cortex " CORTEX_VERSION " listens on {}\n", url_of(address, front->port()));
   std::fflush(stdout);
 
-  const int signal = signals.await();
-  log_info(fmt::format("signal {}: going down", signal));
+  log_info(fmt::format("signal {}: going down", signals.await().value_or(0)));
   go_down(*front, flags, signals);
   front->stop();
   // What still runs ends with the engine, while the services that hear of it are there.
@@ -230,7 +264,7 @@ int serve_command(int argc, char** argv) {
   add_flags(app, &flags);
   if (const auto status = parse_command_line(app, argc, argv)) return *status;
   start_log(log_flags.least(), "serve");
-  return run_command([&] { return serve(flags, engine_flags.options()); });
+  return run_command([&] { return serve(flags, log_flags, engine_flags.options()); });
 }
 
 }  // namespace cortex

@@ -10,22 +10,20 @@
 #include "service/admission.h"
 #include "service/chat.h"
 #include "service/embed.h"
-#include "service/models.h"
 #include "service/rerank.h"
 
 namespace cortex {
 
 // In the order in which they need each other; the listener is the last to come and the first to go.
 struct Front::Parts {
-  Parts(FrontOptions options, Engine& engine, const FileSystem& files, const Clock& clock)
+  Parts(FrontOptions options, const Models& models, Engine& engine, const Clock& clock)
       : keys_required(!options.listener.api_keys.empty()),
-        models(files, options.models),
-        admission(engine, options.most_waiting),
+        admission(engine, options.most_under_way),
         conversations(options.conversations, options.conversation_limits, clock),
         text_threads(static_cast<std::size_t>(options.text_threads)),
         chat(models, admission, conversations, text_threads, clock),
-        embed(models, admission, clock),
-        rerank(models, admission, clock),
+        embed(models, admission, text_threads, clock),
+        rerank(models, admission, text_threads, clock),
         probes(models, engine, options.health, clock),
         services{chat, conversations, embed, rerank, engine, metrics},
         metrics_page(metrics, engine, conversations, clock),
@@ -37,7 +35,6 @@ struct Front::Parts {
 
   const bool keys_required;
   Metrics metrics;
-  Models models;
   Admission admission;
   Conversations conversations;
   ThreadPool text_threads;
@@ -56,53 +53,63 @@ ListenerOptions Front::Parts::listener_options(ListenerOptions options) {
   return options;
 }
 
+// They answer at once whatever waits, also while draining, and need no key.
 void Front::Parts::add_probes(std::vector<Route>* routes) {
-  const auto add = [&](const char* path, void (Probes::*answer)(HttpReply&)) {
-    HttpHandler handler = [this, answer](const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
-      (probes.*answer)(*reply);
-    };
-    routes->push_back({"GET", path, std::move(handler), Dialect::native, true, true, true});
+  const auto add = [&](const char* path, HttpHandler handler) {
+    routes->push_back({.method = "GET",
+                       .pattern = path,
+                       .handler = std::move(handler),
+                       .open = true,
+                       .answers_while_draining = true,
+                       .at_once = true});
   };
-  add("/livez", &Probes::livez);
-  add("/readyz", &Probes::readyz);
-  add("/startupz", &Probes::startupz);
-  for (const char* path : {"/health", "/v1/health", "/ping"}) add(path, &Probes::health);
+  const auto probe = [this](void (Probes::*answer)(HttpReply&)) {
+    return [this, answer](const HttpRequest&, const std::shared_ptr<HttpReply>& reply) { (probes.*answer)(*reply); };
+  };
+  add("/healthz", [this](const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
+    probes.healthz(*reply, keys_required && request.key_id.empty());
+  });
+  add("/livez", probe(&Probes::livez));
+  add("/readyz", probe(&Probes::readyz));
+  add("/startupz", probe(&Probes::startupz));
+  for (const char* path : {"/health", "/v1/health", "/ping"}) add(path, probe(&Probes::health));
+  // Clients ask HEAD / to see whether anybody is there.
+  add("/", [](const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
+    reply->respond(200, {{"content-type", "text/plain; charset=utf-8"}}, "cortex is running\n");
+  });
 }
 
 std::vector<Route> Front::Parts::routes() {
   using Reply = std::shared_ptr<HttpReply>;
   std::vector<Route> routes;
   add_probes(&routes);
-  routes.push_back({"GET", "/healthz",
-                    [this](const HttpRequest& request, const Reply& reply) {
-                      probes.healthz(*reply, keys_required && request.key_id.empty());
-                    },
-                    Dialect::native, true, true, true});
-  routes.push_back({"GET", "/metrics", [this](const HttpRequest&, const Reply& reply) { metrics_page.answer(*reply); },
-                    Dialect::native, false, true, true});
-  routes.push_back({"POST", "/chat", [this](HttpRequest request, Reply reply) {
-                      native_chat(services, std::move(request), std::move(reply));
-                    }});
-  routes.push_back({"GET", "/chat/{id}", [this](const HttpRequest& request, const Reply& reply) {
-                      native_get_conversation(services, request, *reply);
-                    }});
-  routes.push_back({"DELETE", "/chat/{id}", [this](const HttpRequest& request, const Reply& reply) {
-                      native_delete_conversation(services, request, *reply);
-                    }});
-  routes.push_back({"DELETE", "/requests/{id}", [this](const HttpRequest& request, const Reply& reply) {
-                      native_cancel(services, request, *reply);
-                    }});
-  routes.push_back({"POST", "/embed", [this](HttpRequest request, Reply reply) {
-                      native_embed(services, std::move(request), std::move(reply));
-                    }});
-  routes.push_back({"POST", "/rerank", [this](HttpRequest request, Reply reply) {
-                      native_rerank(services, std::move(request), std::move(reply));
-                    }});
+  const auto add = [&](const char* method, const char* pattern, HttpHandler handler) -> Route& {
+    routes.push_back({.method = method, .pattern = pattern, .handler = std::move(handler)});
+    return routes.back();
+  };
+  Route& metrics_route =
+      add("GET", "/metrics", [this](const HttpRequest&, const Reply& reply) { metrics_page.answer(*reply); });
+  metrics_route.open_on_loopback = metrics_route.answers_while_draining = true;
+  add("POST", "/chat",
+      [this](HttpRequest request, Reply reply) { native_chat(services, std::move(request), std::move(reply)); });
+  add("GET", "/chat/{id}",
+      [this](const HttpRequest& request, const Reply& reply) { native_get_conversation(services, request, *reply); });
+  add("DELETE", "/chat/{id}", [this](const HttpRequest& request, const Reply& reply) {
+    native_delete_conversation(services, request, *reply);
+  });
+  // A cancel overtakes what it cancels.
+  add("DELETE", "/requests/{id}", [this](const HttpRequest& request, const Reply& reply) {
+    native_cancel(services, request, *reply);
+  }).at_once = true;
+  add("POST", "/embed",
+      [this](HttpRequest request, Reply reply) { native_embed(services, std::move(request), std::move(reply)); });
+  add("POST", "/rerank",
+      [this](HttpRequest request, Reply reply) { native_rerank(services, std::move(request), std::move(reply)); });
   return routes;
 }
 
-Front::Front(FrontOptions options, Engine& engine, const FileSystem& files, const Clock& clock)
-    : parts_(std::make_unique<Parts>(std::move(options), engine, files, clock)) {}
+Front::Front(FrontOptions options, const Models& models, Engine& engine, const Clock& clock)
+    : parts_(std::make_unique<Parts>(std::move(options), models, engine, clock)) {}
 
 Front::~Front() = default;
 
@@ -114,6 +121,9 @@ void Front::drain() { parts_->listener.drain(); }
 
 bool Front::wait_until_idle(std::chrono::milliseconds timeout) { return parts_->listener.wait_until_idle(timeout); }
 
-void Front::stop() { parts_->listener.stop(); }
+void Front::stop() {
+  parts_->listener.stop();
+  parts_->text_threads.stop();
+}
 
 }  // namespace cortex

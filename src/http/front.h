@@ -1,45 +1,41 @@
-// The front: everything of `cortex serve` but the engine. It owns the text side of the models, the services, the text
-// threads and the listener, and puts them together. Made and ended by main's thread.
+// The front: everything of `cortex serve` but the engine and the models. It owns the services, the text threads and the
+// listener, and puts them together. Made and ended by main's thread.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "base/clock.h"
-#include "base/file_system.h"
 #include "engine/engine.h"
 #include "http/listener.h"
 #include "service/conversations.h"
 #include "service/health.h"
+#include "service/models.h"
 
 namespace cortex {
 
 struct FrontOptions {
-  std::vector<ModelConfig> models;
   ListenerOptions listener;  // dispatch and observe are the front's own
   std::filesystem::path conversations = ":memory:";
   ConversationLimits conversation_limits;
   HealthRules health;
-  int most_waiting = 512;  // requests
+  int most_under_way = 576;  // requests that run or wait
   int text_threads = 2;
 };
 
 class Front {
  public:
-  // Reads the models' text side, then binds and serves. Throws Error as Models and Conversations do, std::system_error
-  // when the address can't be had.
-  Front(FrontOptions options, Engine& engine, const FileSystem& files, const Clock& clock);
+  // Binds and serves. Throws Error as Conversations does, std::system_error when the address can't be had.
+  Front(FrontOptions options, const Models& models, Engine& engine, const Clock& clock);
   // The engine must have ended its requests, or be destroyed, before.
   ~Front();
 
   std::uint16_t port() const;
 
   // The steps of going down, in order: the probes say so; new work is refused; what runs is waited for (false when it
-  // is not over in time); every connection is cut.
+  // is not over in time); every connection is cut and no thread of the front calls the engine any more.
   void announce_drain();
   void drain();
   bool wait_until_idle(std::chrono::milliseconds timeout);

@@ -42,7 +42,7 @@ void MetricsPage::read_gauges() {
 
 void MetricsPage::answer(HttpReply& reply) {
   read_gauges();
-  reply.respond(200, {{"Content-Type", "text/plain; version=0.0.4"}}, metrics_.text());
+  reply.respond(200, {{"content-type", "text/plain; version=0.0.4"}}, metrics_.text());
 }
 
 }  // namespace cortex

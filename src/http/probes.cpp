@@ -16,7 +16,7 @@ namespace {
 HttpHeaders unready_headers(const Health& health) {
   if (health.ready()) return {};
   const double seconds = retry_after_s(health);
-  return {{"Retry-After", fmt::format("{:.0f}", std::ceil(seconds))},
+  return {{"retry-after", fmt::format("{:.0f}", std::ceil(seconds))},
           {"retry-after-ms", fmt::format("{:.0f}", seconds * 1000)}};
 }
 

@@ -1,7 +1,9 @@
-// The door to the engine: new work is refused here, from what the engine last reported, before anything is queued.
-// Owned by the front; any thread.
+// The door to the engine: new work is refused here, before anything is queued, when the engine is away or enough of it
+// is under way. Owned by the front; any thread.
 #pragma once
 
+#include <atomic>
+#include <memory>
 #include <string>
 
 #include "engine/engine.h"
@@ -10,15 +12,27 @@ namespace cortex {
 
 class Admission {
  public:
-  Admission(Engine& engine, int most_waiting) : engine_(engine), most_waiting_(most_waiting) {}
+  // Requests under way are those that run and those that wait.
+  Admission(Engine& engine, int most_under_way) : engine_(engine), most_under_way_(most_under_way) {}
 
-  // The engine, when it can take work for this model now. Throws Error engine_unavailable, model_failed, model_loading
-  // or queue_full.
-  Engine& enter(const std::string& model) const;
+  // A request's stay; it is under way as long as a copy of this lives.
+  class Ticket {
+   public:
+    Engine& engine() const { return *engine_; }
+
+   private:
+    friend class Admission;
+    Engine* engine_ = nullptr;
+    std::shared_ptr<void> stay_;
+  };
+
+  // Throws Error engine_unavailable, model_failed, model_loading or queue_full.
+  Ticket enter(const std::string& model);
 
  private:
   Engine& engine_;
-  int most_waiting_;  // requests
+  const int most_under_way_;
+  std::shared_ptr<std::atomic<int>> under_way_ = std::make_shared<std::atomic<int>>(0);
 };
 
 }  // namespace cortex

@@ -75,6 +75,15 @@ int room_for_output(const ServedModel& model, std::size_t prompt, const std::opt
       "messages");
 }
 
+void require_few_bytes(const ServedModel& model, const std::vector<Message>& messages) {
+  std::size_t bytes = 0;
+  for (const auto& message : messages) bytes += message.content.size();
+  if (bytes <= model.text_limit_bytes()) return;
+  throw Error(ErrorCode::request_too_large,
+              fmt::format("messages: have {} bytes; the limit of this model is {}", bytes, model.text_limit_bytes()),
+              "messages");
+}
+
 void require_new_system_message_first(const Conversations::Turn& turn, const std::vector<Message>& messages) {
   if (turn.is_first()) return;
   for (std::size_t i = 0; i < messages.size(); ++i) {
@@ -87,7 +96,7 @@ void require_new_system_message_first(const Conversations::Turn& turn, const std
 
 }  // namespace
 
-ChatService::ChatService(const Models& models, const Admission& admission, Conversations& conversations,
+ChatService::ChatService(const Models& models, Admission& admission, Conversations& conversations,
                          ThreadPool& text_threads, const Clock& clock)
     : models_(models),
       admission_(admission),
@@ -113,13 +122,14 @@ ChatCall ChatService::prepare(ChatRequest request) {
     name = call.turn->model();
   }
   const ServedModel& model = models_.find(name, Task::chat);
-  call.engine = &admission_.enter(model.name);
+  call.ticket = admission_.enter(model.name);
   if (!call.turn && request.store) call.turn = conversations_.create(model.name, request.owner);
   if (call.turn) {
     require_new_system_message_first(*call.turn, request.messages);
     if (request.store) call.conversation_id = call.turn->id();
   }
 
+  require_few_bytes(model, request.messages);
   static const std::vector<Message> kNoHistory;
   const auto& history = call.turn ? call.turn->history() : kNoHistory;
   ChatTemplateOptions options;
@@ -153,7 +163,7 @@ ChatCall ChatService::prepare(ChatRequest request) {
 void ChatService::run(ChatCall call, ChatSink sink) {
   {
     std::lock_guard lock(mutex_);
-    running_[call.id] = {call.engine, call.generate.id, call.owner};
+    running_[call.id] = {&call.ticket->engine(), call.generate.id, call.owner};
   }
   std::make_shared<ChatRun>(*this, std::move(call), std::move(sink))->start();
 }

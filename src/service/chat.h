@@ -96,7 +96,7 @@ struct ChatCall {
 
   // The rest is ChatService's.
   const ServedModel* served = nullptr;
-  Engine* engine = nullptr;
+  std::optional<Admission::Ticket> ticket;
   std::unique_ptr<Conversations::Turn> turn;
   std::vector<Message> messages;
   std::vector<std::string> stop;
@@ -107,7 +107,7 @@ struct ChatCall {
 
 class ChatService {
  public:
-  ChatService(const Models& models, const Admission& admission, Conversations& conversations, ThreadPool& text_threads,
+  ChatService(const Models& models, Admission& admission, Conversations& conversations, ThreadPool& text_threads,
               const Clock& clock);
 
   // Throws Error for whatever is wrong with the request.
@@ -122,7 +122,7 @@ class ChatService {
   void forget(const std::string& id);
 
   const Models& models_;
-  const Admission& admission_;
+  Admission& admission_;
   Conversations& conversations_;
   ThreadPool& text_threads_;
   const Clock& clock_;

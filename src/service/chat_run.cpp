@@ -12,6 +12,7 @@ ChatRun::ChatRun(ChatService& service, ChatCall call, ChatSink sink)
       call_(std::move(call)),
       sink_(std::move(sink)),
       request_(call_.generate.id),
+      trace_(call_.generate.trace),
       wants_logprobs_(call_.generate.logprobs),
       detokenizer_(call_.served->tokenizer),
       stops_(std::move(call_.stop)) {
@@ -19,8 +20,8 @@ ChatRun::ChatRun(ChatService& service, ChatCall call, ChatSink sink)
 }
 
 void ChatRun::start() {
-  call_.engine->generate(std::move(call_.generate),
-                         [self = shared_from_this()](GenerateEvent event) { self->take(std::move(event)); });
+  call_.ticket->engine().generate(std::move(call_.generate),
+                                  [self = shared_from_this()](GenerateEvent event) { self->take(std::move(event)); });
 }
 
 void ChatRun::take(GenerateEvent event) {
@@ -39,7 +40,7 @@ void ChatRun::take(GenerateEvent event) {
     if (stops_.matched()) {
       // The engine would have told with its end, which nobody waits for.
       timings_.engine.decode_ms = milliseconds_between(first_token_, service_.clock_.steady_now());
-      call_.engine->cancel(request_);
+      call_.ticket->engine().cancel(request_);
       return end(FinishReason::stop);
     }
   }
@@ -84,8 +85,10 @@ void ChatRun::end(FinishReason reason) {
   show(std::move(rest), true);
   usage_.cached_tokens = timings_.engine.cached_tokens;
   ChatEnd end{text_, std::move(tokens_), stops_.matched() ? FinishReason::stop : reason, usage_, timings_};
-  service_.text_threads_.submit(
+  service_.forget(call_.id);
+  const bool accepted = service_.text_threads_.submit(
       [self = shared_from_this(), end = std::move(end)]() mutable { self->finish_on_text_thread(std::move(end)); });
+  if (!accepted) fail(Error(ErrorCode::draining, "the server is shutting down"));
 }
 
 void ChatRun::finish_on_text_thread(ChatEnd end) {
@@ -94,14 +97,18 @@ void ChatRun::finish_on_text_thread(ChatEnd end) {
     if (call_.turn) {
       call_.messages.push_back({"assistant", end.text});
       call_.turn->commit(call_.messages);
-      call_.turn.reset();
     }
     end.timings.total_ms = milliseconds_between(call_.begun, service_.clock_.steady_now());
     last.end = std::move(end);
   } catch (const Error& error) {
     last.error = error;
+  } catch (const std::exception& error) {
+    log_error(error.what(), trace_);
+    last.error = Error(ErrorCode::internal_error, "the reply could not be finished");
   }
-  service_.forget(call_.id);
+  // The client may take the next turn as soon as it hears of the end.
+  call_.turn.reset();
+  call_.ticket.reset();
   sink_(std::move(last));
 }
 
@@ -109,6 +116,7 @@ void ChatRun::fail(Error error) {
   over_ = true;
   service_.forget(call_.id);
   call_.turn.reset();
+  call_.ticket.reset();
   ChatEvent last;
   last.error = std::move(error);
   sink_(std::move(last));

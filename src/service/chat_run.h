@@ -37,6 +37,7 @@ class ChatRun : public std::enable_shared_from_this<ChatRun> {
   ChatCall call_;
   ChatSink sink_;
   RequestId request_;
+  std::string trace_;
   bool wants_logprobs_;
   Detokenizer detokenizer_;
   StopStrings stops_;

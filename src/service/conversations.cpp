@@ -1,11 +1,16 @@
 #include "service/conversations.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include <stdexcept>
+#include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
+#include "base/excerpt.h"
 #include "base/identifier.h"
 #include "base/log.h"
 
@@ -45,9 +50,35 @@ std::unique_ptr<Database> open_database(const std::filesystem::path& file) {
   return database;
 }
 
+// An empty file and its directory that nobody else may read; SQLite gives its other files the same mode.
+void make_private(const std::filesystem::path& file) {
+  const auto directory = file.parent_path();
+  if (!directory.empty() && std::filesystem::create_directories(directory)) {
+    std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
+  }
+  const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  if (descriptor < 0) throw std::system_error(errno, std::generic_category(), file.string());
+  ::close(descriptor);
+}
+
+// With the journal beside it, which belongs to no other database.
+std::filesystem::path move_aside(const std::filesystem::path& file, std::int64_t now_ms) {
+  const std::string suffix = fmt::format(".damaged-{}", now_ms);
+  for (const char* part : {"-wal", "-shm", ""}) {
+    const std::filesystem::path from = file.string() + part;
+    if (std::filesystem::exists(from)) std::filesystem::rename(from, file.string() + suffix + part);
+  }
+  return file.string() + suffix;
+}
+
 Error not_found(const std::string& id) {
   return Error(ErrorCode::conversation_not_found,
-               fmt::format("conversation_id: there is no conversation {:?}", id.substr(0, 64)), "conversation_id");
+               fmt::format("conversation_id: there is no conversation {}", excerpt(id)), "conversation_id");
+}
+
+Error busy(const std::string& id) {
+  return Error(ErrorCode::conversation_busy,
+               fmt::format("conversation_id: {} is still answering its last turn", excerpt(id)), "conversation_id");
 }
 
 }  // namespace
@@ -56,15 +87,15 @@ Conversations::Conversations(const std::filesystem::path& file, ConversationLimi
     : limits_(limits), clock_(clock) {
   const bool in_memory = file == ":memory:";
   try {
-    if (!in_memory && file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
+    if (!in_memory) make_private(file);
     try {
       database_ = open_database(file);
-    } catch (const std::runtime_error& error) {
-      if (in_memory || !std::filesystem::exists(file)) throw;
-      const std::filesystem::path aside = file.string() + ".damaged";
+    } catch (const DatabaseError& error) {
+      if (!error.is_damage()) throw;
+      const std::filesystem::path aside = move_aside(file, now_ms());
       log_error(fmt::format("{}: {}; moved to {}, starting without earlier conversations", file.string(), error.what(),
                             aside.string()));
-      std::filesystem::rename(file, aside);
+      make_private(file);
       database_ = open_database(file);
     }
   } catch (const Error&) {
@@ -81,7 +112,19 @@ std::int64_t Conversations::now_ms() const {
 
 void Conversations::drop_expired() {
   const auto keep_ms = std::chrono::duration_cast<std::chrono::milliseconds>(limits_.keep).count();
-  Statement(*database_, "DELETE FROM conversation WHERE used_ms < ?").bind(now_ms() - keep_ms).step();
+  Statement expired(*database_, "SELECT id FROM conversation WHERE used_ms < ?");
+  expired.bind(now_ms() - keep_ms);
+  std::vector<std::string> ids;
+  while (expired.step()) {
+    if (!busy_.contains(expired.text(0))) ids.push_back(expired.text(0));
+  }
+  drop(ids);
+}
+
+void Conversations::drop(const std::vector<std::string>& ids) {
+  for (const auto& id : ids) {
+    Statement(*database_, "DELETE FROM conversation WHERE id = ?").bind(id).step();
+  }
 }
 
 Conversation Conversations::load(const std::string& id, const std::string& owner) {
@@ -125,10 +168,7 @@ std::unique_ptr<Conversations::Turn> Conversations::create(const std::string& mo
 std::unique_ptr<Conversations::Turn> Conversations::resume(const std::string& id, const std::string& owner) {
   std::lock_guard lock(mutex_);
   Conversation conversation = load(id, owner);
-  if (!busy_.insert(id).second) {
-    throw Error(ErrorCode::conversation_busy, fmt::format("conversation_id: {:?} is still answering its last turn", id),
-                "conversation_id");
-  }
+  if (!busy_.insert(id).second) throw busy(id);
   return std::unique_ptr<Turn>(new Turn(*this, std::move(conversation), owner, false));
 }
 
@@ -177,9 +217,7 @@ void Conversations::drop_above_the_limit() {
     victims.push_back(oldest.text(0));
     --excess;
   }
-  for (const auto& id : victims) {
-    Statement(*database_, "DELETE FROM conversation WHERE id = ?").bind(id).step();
-  }
+  drop(victims);
 }
 
 Conversations::Turn::Turn(Conversations& conversations, Conversation conversation, std::string owner, bool first)
@@ -192,11 +230,14 @@ void Conversations::Turn::commit(const std::vector<Message>& messages) {
   try {
     Transaction transaction(*conversations_.database_);
     conversations_.insert(*this, messages);
+    conversations_.drop_expired();
     conversations_.drop_above_the_limit();
     transaction.commit();
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
+    const auto* database_error = dynamic_cast<const DatabaseError*>(&error);
+    if (database_error && database_error->is_conflict()) throw busy(id());
     log_error(fmt::format("conversation {} could not be stored: {}", id(), error.what()));
     throw Error(ErrorCode::internal_error, "the conversation could not be stored");
   }

@@ -1,9 +1,9 @@
 // Dialogues that outlive calls and restarts: one SQLite file in WAL mode. A turn is taken, its messages and the reply
 // are committed together or not at all. Owned by the front; any thread (one mutex around the file).
 //
-// Invariants: (1) a conversation has at most one open turn; (2) what a turn does not commit leaves no trace; (3)
-// another owner's conversation is indistinguishable from none; (4) above the limit those with a single turn go first,
-// least recently used before others, never one with an open turn.
+// Invariants: (1) a conversation has at most one open turn in a server; (2) what a turn does not commit leaves no
+// trace; (3) another owner's conversation is indistinguishable from none; (4) above the limit those with a single turn
+// go first, then the least recently used; (5) one with an open turn is neither dropped nor does it expire.
 #pragma once
 
 #include <chrono>
@@ -41,8 +41,8 @@ struct ConversationLimits {
 
 class Conversations {
  public:
-  // Creates the file and its directory. A file that is no SQLite database is moved aside (".damaged") with an error in
-  // the log. Throws Error invalid_path when nothing can be stored there.
+  // Creates the file and its directory, for this user alone. A file that is no SQLite database is moved aside
+  // (".damaged-...") with an error in the log. Throws Error invalid_path when nothing can be stored there now.
   Conversations(const std::filesystem::path& file, ConversationLimits limits, const Clock& clock);
 
   // Throws Error conversation_not_found (unknown, expired or another owner's).
@@ -62,13 +62,14 @@ class Conversations {
     bool is_first() const { return first_; }
     const std::vector<Message>& history() const { return conversation_.messages; }
 
-    // Adds the messages in one transaction. Throws Error conversation_not_found when it was removed meanwhile, or
-    // internal_error when the disk won't take it. At most once.
+    // Adds the messages in one transaction. Throws Error conversation_not_found when it was removed meanwhile,
+    // conversation_busy when another server on the same file has added a turn, internal_error when the disk won't take
+    // it. At most once.
     void commit(const std::vector<Message>& messages);
 
    private:
     friend class Conversations;
-    Turn(Conversations& owner, Conversation conversation, std::string key, bool first);
+    Turn(Conversations& conversations, Conversation conversation, std::string owner, bool first);
 
     Conversations& conversations_;
     Conversation conversation_;
@@ -84,6 +85,7 @@ class Conversations {
  private:
   std::int64_t now_ms() const;
   Conversation load(const std::string& id, const std::string& owner);
+  void drop(const std::vector<std::string>& ids);
   void drop_expired();
   void drop_above_the_limit();
   void insert(const Turn& turn, const std::vector<Message>& messages);
@@ -93,7 +95,7 @@ class Conversations {
   const Clock& clock_;
   std::mutex mutex_;
   std::unique_ptr<Database> database_;
-  std::unordered_set<std::string> busy_;  // ids with an open turn
+  std::unordered_set<std::string> busy_;  // ids with an open turn here
 };
 
 }  // namespace cortex

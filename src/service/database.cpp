@@ -2,7 +2,7 @@
 
 #include <sqlite3.h>
 
-#include <stdexcept>
+#include <string>
 
 namespace cortex {
 namespace {
@@ -10,10 +10,17 @@ namespace {
 constexpr int kBusyTimeoutMs = 5000;
 
 void require(int result, sqlite3* connection) {
-  if (result != SQLITE_OK) throw std::runtime_error(std::string("SQLite: ") + sqlite3_errmsg(connection));
+  if (result != SQLITE_OK) throw DatabaseError(connection);
 }
 
 }  // namespace
+
+DatabaseError::DatabaseError(sqlite3* connection)
+    : std::runtime_error(std::string("SQLite: ") + sqlite3_errmsg(connection)),
+      code_(sqlite3_errcode(connection) & 0xff) {}
+
+bool DatabaseError::is_damage() const { return code_ == SQLITE_NOTADB || code_ == SQLITE_CORRUPT; }
+bool DatabaseError::is_conflict() const { return code_ == SQLITE_CONSTRAINT; }
 
 void Database::Close::operator()(sqlite3* connection) const { sqlite3_close(connection); }
 void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
@@ -52,7 +59,7 @@ bool Statement::step() {
   const int result = sqlite3_step(statement_.get());
   if (result == SQLITE_ROW) return true;
   if (result == SQLITE_DONE) return false;
-  throw std::runtime_error(std::string("SQLite: ") + sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+  throw DatabaseError(sqlite3_db_handle(statement_.get()));
 }
 
 std::string Statement::text(int column) const {

@@ -1,10 +1,11 @@
-// SQLite with exceptions: a connection and prepared statements, no more than conversations need. Errors are
-// std::runtime_error with SQLite's text. One thread at a time.
+// SQLite with exceptions: a connection and prepared statements, no more than conversations need. Everything here throws
+// DatabaseError. One thread at a time.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,17 @@ struct sqlite3;
 struct sqlite3_stmt;
 
 namespace cortex {
+
+class DatabaseError : public std::runtime_error {
+ public:
+  explicit DatabaseError(sqlite3* connection);
+
+  bool is_damage() const;    // the file is no database, or not any more
+  bool is_conflict() const;  // what was inserted is there already
+
+ private:
+  int code_;  // SQLite's primary result code
+};
 
 class Database {
  public:

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "base/excerpt.h"
+
 namespace cortex {
 namespace {
 
@@ -19,8 +21,7 @@ void require_dimensions(const ServedModel& model, const std::optional<std::int64
 void require_no_prompt(const ServedModel& model, const std::optional<std::string>& prompt_name) {
   if (!prompt_name) return;
   throw Error(ErrorCode::invalid_value,
-              fmt::format("prompt_name: \"{}\" has no prompt \"{}\"", model.name, prompt_name->substr(0, 64)),
-              "prompt_name");
+              fmt::format("prompt_name: \"{}\" has no prompt {}", model.name, excerpt(*prompt_name)), "prompt_name");
 }
 
 }  // namespace
@@ -32,7 +33,7 @@ RequestId EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
   if (request.inputs.empty()) {
     throw Error(ErrorCode::empty_input, fmt::format("{}: is empty", request.param), request.param);
   }
-  Engine& engine = admission_.enter(model.name);
+  Admission::Ticket ticket = admission_.enter(model.name);
   EncodeBatch batch(model, request.truncation, clock_);
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     const std::string param = request.single ? request.param : fmt::format("{}[{}]", request.param, i);
@@ -43,7 +44,7 @@ RequestId EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
     }
   }
   return std::move(batch).send(
-      engine, request.salt, request.trace,
+      std::move(ticket), text_threads_, request.salt, request.trace,
       [name = model.name, normalize = request.normalize, sink = std::move(sink)](EncodedBatch encoded) {
         if (normalize) {
           for (auto& vector : encoded.vectors) normalise(vector);

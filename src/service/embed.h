@@ -1,4 +1,4 @@
-// Texts to vectors. Owned by the front; calls come on text threads, replies on the engine's.
+// Texts to vectors. Owned by the front; calls and replies come on text threads.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "service/admission.h"
 #include "service/encode_batch.h"
 
@@ -39,15 +40,16 @@ using EmbedSink = std::function<void(EmbedReply)>;
 
 class EmbedService {
  public:
-  EmbedService(const Models& models, const Admission& admission, const Clock& clock)
-      : models_(models), admission_(admission), clock_(clock) {}
+  EmbedService(const Models& models, Admission& admission, ThreadPool& text_threads, const Clock& clock)
+      : models_(models), admission_(admission), text_threads_(text_threads), clock_(clock) {}
 
   // Throws Error for a bad request; later failures come to the sink. Returns the id for Engine::cancel.
   RequestId embed(const EmbedRequest& request, EmbedSink sink);
 
  private:
   const Models& models_;
-  const Admission& admission_;
+  Admission& admission_;
+  ThreadPool& text_threads_;
   const Clock& clock_;
 };
 

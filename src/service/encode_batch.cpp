@@ -33,13 +33,34 @@ EncodeBatch::EncodeBatch(const ServedModel& model, Truncation truncation, const 
 
 void EncodeBatch::add_text(std::string_view text, const std::string& param) {
   if (text.empty()) throw empty(param);
+  cost_.characters += count_characters(text);
+  const std::size_t bytes = text.size();
+  text = within_limit(text);
+  if (text.size() < bytes && !truncation_.allowed) {
+    throw Error(ErrorCode::request_too_large,
+                fmt::format("{}: has {} bytes; the limit of this model is {}", param, bytes, model_.text_limit_bytes()),
+                param);
+  }
   std::vector<TokenId> ids = model_.tokenizer->encode(text, kWithSpecialTokens);
   // The special tokens around a text are those around no text: what is cut lies between them.
   const std::vector<TokenId> frame = model_.tokenizer->encode("", kWithSpecialTokens);
   const auto lead =
       static_cast<std::size_t>(std::mismatch(frame.begin(), frame.end(), ids.begin(), ids.end()).first - frame.begin());
   add(std::move(ids), lead, frame.size() - lead, param);
-  cost_.characters += count_characters(text);
+}
+
+std::string_view EncodeBatch::within_limit(std::string_view text) const {
+  const std::size_t limit = model_.text_limit_bytes();
+  if (text.size() <= limit) return text;
+  const auto continues = [&](std::size_t i) { return (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80; };
+  if (truncation_.side == TruncateSide::left) {
+    std::size_t begin = text.size() - limit;
+    while (begin < text.size() && continues(begin)) ++begin;
+    return text.substr(begin);
+  }
+  std::size_t end = limit;
+  while (end > 0 && continues(end)) --end;
+  return text.substr(0, end);
 }
 
 void EncodeBatch::add_ids(std::span<const std::int64_t> ids, const std::string& param) {
@@ -74,25 +95,29 @@ void EncodeBatch::add(std::vector<TokenId> ids, std::size_t lead, std::size_t tr
   request_.texts.push_back(std::move(ids));
 }
 
-RequestId EncodeBatch::send(Engine& engine, std::string salt, std::string trace, EncodedBatchSink sink) && {
+RequestId EncodeBatch::send(Admission::Ticket ticket, ThreadPool& threads, std::string salt, std::string trace,
+                            EncodedBatchSink sink) && {
   request_.salt = std::move(salt);
   request_.trace = std::move(trace);
   cost_.tokenization_ms = milliseconds_between(begun_, clock_.steady_now());
   const RequestId id = request_.id;
-  engine.encode(std::move(request_),
-                [cost = cost_, begun = begun_, &clock = clock_, sink = std::move(sink)](EncodeReply reply) mutable {
-                  EncodedBatch batch;
-                  cost.queue_ms = reply.queue_ms;
-                  cost.inference_ms = reply.compute_ms;
-                  cost.total_ms = milliseconds_between(begun, clock.steady_now());
-                  batch.cost = cost;
-                  batch.error = std::move(reply.error);
-                  const auto size = static_cast<std::ptrdiff_t>(reply.dimensions);
-                  for (auto row = reply.vectors.begin(); row != reply.vectors.end(); row += size) {
-                    batch.vectors.emplace_back(row, row + size);
-                  }
-                  sink(std::move(batch));
-                });
+  Engine& engine = ticket.engine();
+  auto finish = [ticket = std::move(ticket), cost = cost_, begun = begun_, &clock = clock_,
+                 sink = std::move(sink)](EncodeReply reply) mutable {
+    cost.queue_ms = reply.queue_ms;
+    cost.inference_ms = reply.compute_ms;
+    cost.total_ms = milliseconds_between(begun, clock.steady_now());
+    EncodedBatch batch{{}, cost, std::move(reply.error)};
+    const auto size = static_cast<std::ptrdiff_t>(reply.dimensions);
+    for (auto row = reply.vectors.begin(); row != reply.vectors.end(); row += size) {
+      batch.vectors.emplace_back(row, row + size);
+    }
+    sink(std::move(batch));
+  };
+  // The engine's thread has better things to do than to write numbers as text.
+  engine.encode(std::move(request_), [&threads, finish = std::move(finish)](EncodeReply reply) {
+    threads.submit([finish, reply = std::move(reply)]() mutable { finish(std::move(reply)); });
+  });
   return id;
 }
 

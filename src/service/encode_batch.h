@@ -1,5 +1,5 @@
 // The texts of one /embed or /rerank call on their way to the engine: tokenized, checked, cut where that is allowed,
-// and what all of it cost. One per call; made on a text thread, its sink is called on the engine's.
+// and what all of it cost. One per call; used on text threads.
 #pragma once
 
 #include <chrono>
@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/thread_pool.h"
 #include "engine/engine.h"
+#include "service/admission.h"
 #include "service/models.h"
 
 namespace cortex {
@@ -47,15 +49,19 @@ class EncodeBatch {
  public:
   EncodeBatch(const ServedModel& model, Truncation truncation, const Clock& clock);
 
-  // Both throw Error empty_input or context_length_exceeded about `param`; ids outside the vocabulary are
-  // invalid_token_id. Ids are taken as they are: no special tokens are added.
+  // Both throw Error empty_input or context_length_exceeded about `param`. A text of more bytes than the model can have
+  // a use for is request_too_large before it is tokenized, or cut to that where cutting is allowed. Ids are taken as
+  // they are, without special tokens; outside the vocabulary they are invalid_token_id.
   void add_text(std::string_view text, const std::string& param);
   void add_ids(std::span<const std::int64_t> ids, const std::string& param);
 
-  // Hands everything to the engine. Returns the id for Engine::cancel.
-  RequestId send(Engine& engine, std::string salt, std::string trace, EncodedBatchSink sink) &&;
+  // Hands everything to the ticket's engine; the sink is called on one of `threads`. Returns the id for Engine::cancel.
+  RequestId send(Admission::Ticket ticket, ThreadPool& threads, std::string salt, std::string trace,
+                 EncodedBatchSink sink) &&;
 
  private:
+  // The part of a text that is worth a look, whole characters from the end that is kept.
+  std::string_view within_limit(std::string_view text) const;
   void add(std::vector<TokenId> ids, std::size_t lead, std::size_t trail, const std::string& param);
 
   const ServedModel& model_;

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/excerpt.h"
+
 namespace cortex {
 namespace {
 
 constexpr std::size_t kLongestName = 96;
+constexpr std::size_t kTextBytesPerToken = 64;
+constexpr std::size_t kLeastTextLimitBytes = 64 << 10;
 
 std::string_view name_of(Task task) {
   switch (task) {
@@ -52,6 +56,11 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
   served.vocabulary = model.vocabulary();
   if (!model.is_decoder()) served.dimensions = std::get<EncoderModel>(model.network).spec.hidden;
   served.tokenizer = std::make_shared<const Tokenizer>(make_tokenizer(std::move(model.tokenizer)));
+  if (served.tokenizer->vocabulary_size() > served.vocabulary) {
+    throw Error(ErrorCode::invalid_tokenizer,
+                fmt::format("{}: the tokenizer has {} tokens, the model {} rows", config.path,
+                            served.tokenizer->vocabulary_size(), served.vocabulary));
+  }
   if (model.chat_template) served.chat_template.emplace(*model.chat_template, model.special_tokens);
   served.stop_ids = std::move(model.stop_ids);
   served.generation = model.generation;
@@ -63,6 +72,10 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
 bool ServedModel::can(Task task) const {
   if (task == Task::chat) return kind == ModelKind::chat && chat_template.has_value();
   return kind == ModelKind::embed;
+}
+
+std::size_t ServedModel::text_limit_bytes() const {
+  return std::max(kLeastTextLimitBytes, static_cast<std::size_t>(context_tokens) * kTextBytesPerToken);
 }
 
 std::string ServedModel::capabilities() const {
@@ -102,8 +115,7 @@ const ServedModel& Models::find(const std::optional<std::string>& name, Task tas
   const auto same = [&](const ServedModel& model) { return model.name == *name; };
   const auto found = std::find_if(models_.begin(), models_.end(), same);
   if (found == models_.end()) {
-    throw Error(ErrorCode::model_not_found, fmt::format("model: there is no model \"{}\"", name->substr(0, 64)),
-                "model");
+    throw Error(ErrorCode::model_not_found, fmt::format("model: there is no model {}", excerpt(*name)), "model");
   }
   if (!found->can(task)) {
     throw Error(ErrorCode::model_not_capable,

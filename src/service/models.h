@@ -30,6 +30,8 @@ struct ServedModel {
   GenerationDefaults generation;
 
   bool can(Task task) const;
+  // Texts beyond it are not even tokenized: more than any real text of a context's tokens has.
+  std::size_t text_limit_bytes() const;
   // "chat", "embed and rerank", ...
   std::string capabilities() const;
 };

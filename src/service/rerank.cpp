@@ -29,14 +29,14 @@ std::vector<RerankResult> rank_by_cosine(std::vector<std::vector<float>> vectors
 RequestId RerankService::rerank(const RerankRequest& request, RerankSink sink) {
   const ServedModel& model = models_.find(request.model, Task::rerank);
   if (request.texts.empty()) throw Error(ErrorCode::empty_input, "texts: is empty", "texts");
-  Engine& engine = admission_.enter(model.name);
+  Admission::Ticket ticket = admission_.enter(model.name);
   EncodeBatch batch(model, request.truncation, clock_);
   batch.add_text(request.query, "query");
   for (std::size_t i = 0; i < request.texts.size(); ++i) {
     batch.add_text(request.texts[i], fmt::format("texts[{}]", i));
   }
   const auto top_n = static_cast<std::size_t>(request.top_n.value_or(0));
-  return std::move(batch).send(engine, request.salt, request.trace,
+  return std::move(batch).send(std::move(ticket), text_threads_, request.salt, request.trace,
                                [name = model.name, most = top_n > 0 ? top_n : request.texts.size(),
                                 sink = std::move(sink)](EncodedBatch encoded) {
                                  RerankReply reply{name, {}, encoded.cost, std::move(encoded.error)};

@@ -1,5 +1,5 @@
 // Texts in the order of their relevance to a query. With an embedder the score is the cosine of the two embeddings.
-// Owned by the front; calls come on text threads, replies on the engine's.
+// Owned by the front; calls and replies come on text threads.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "service/admission.h"
 #include "service/encode_batch.h"
 
@@ -38,15 +39,16 @@ using RerankSink = std::function<void(RerankReply)>;
 
 class RerankService {
  public:
-  RerankService(const Models& models, const Admission& admission, const Clock& clock)
-      : models_(models), admission_(admission), clock_(clock) {}
+  RerankService(const Models& models, Admission& admission, ThreadPool& text_threads, const Clock& clock)
+      : models_(models), admission_(admission), text_threads_(text_threads), clock_(clock) {}
 
   // Throws Error for a bad request; later failures come to the sink. Returns the id for Engine::cancel.
   RequestId rerank(const RerankRequest& request, RerankSink sink);
 
  private:
   const Models& models_;
-  const Admission& admission_;
+  Admission& admission_;
+  ThreadPool& text_threads_;
   const Clock& clock_;
 };
 

@@ -23,10 +23,15 @@ class FrontTest : public testing::Test {
  protected:
   std::unique_ptr<Front> make(Engine& engine, std::vector<std::string> keys = {}) {
     FrontOptions options;
-    options.models = {{"chat", test_data("models/llama").string()}, {"embed", test_data("models/bert-mean").string()}};
     options.listener.api_keys = std::move(keys);
-    options.most_waiting = 8;
-    return std::make_unique<Front>(std::move(options), engine, real_file_system(), system_clock());
+    options.most_under_way = 1;
+    return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
+  }
+
+  static const Models& models() {
+    static const Models models(real_file_system(), {{"chat", test_data("models/llama").string()},
+                                                    {"embed", test_data("models/bert-mean").string()}});
+    return models;
   }
 
   static EngineStatus ready_status() {
@@ -171,14 +176,35 @@ TEST_F(FrontTest, StartupIsOverWithTheFirstReadiness) {
 }
 
 TEST_F(FrontTest, AFullQueueIsTooManyRequests) {
-  front_ = make(engine_);
-  EngineStatus status = ready_status();
-  status.waiting = 8;
-  engine_.set_status(status);
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  slow.set_status(ready_status());
+  front_ = make(slow);
+  RawClient first(front_->port());
+  first.send(request("/chat", R"({"messages":[{"role":"user","content":"hi"}],"stream":true})"));
+  first.read_until("\"content\":\"\"");
   const RawReply reply = post("/embed", R"({"inputs":"a"})");
   EXPECT_EQ(reply.status, 429);
   EXPECT_THAT(reply.body, HasSubstr(R"("error_type":"Overloaded","code":"queue_full")"));
   EXPECT_TRUE(reply.headers.contains("retry-after"));
+  front_->stop();
+}
+
+TEST_F(FrontTest, ProbesWaitForNobody) {
+  engine_.set_status(ready_status());
+  front_ = make(engine_);
+  const std::string text(60'000, 'x');
+  std::string body = R"({"truncate":true,"inputs":[)";
+  for (int i = 0; i < 32; ++i) body += (i ? ",\"" : "\"") + text + "\"";
+  std::vector<std::unique_ptr<RawClient>> busy;  // more than there are text threads
+  for (int i = 0; i < 6; ++i) {
+    busy.push_back(std::make_unique<RawClient>(front_->port()));
+    busy.back()->send(request("/embed", body + "]}"));
+  }
+  for (const char* path : {"/livez", "/readyz", "/healthz", "/startupz", "/health"}) {
+    EXPECT_EQ(get(path).status, 200) << path;
+  }
+  EXPECT_EQ(engine_.encode_requests().size(), 0u);  // all of them are still being tokenized
+  front_->stop();
 }
 
 TEST_F(FrontTest, DrainingIsSaidAtOnceAndRefusesNewWorkLater) {

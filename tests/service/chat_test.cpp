@@ -166,7 +166,7 @@ TEST_F(ChatServiceTest, AFailedTurnLeavesTheConversationAsItWas) {
   EchoEngine broken({.models = {"chat"}, .fail_generate = [](const GenerateRequest&) {
                        return std::optional(Error(ErrorCode::engine_unavailable, "gone"));
                      }});
-  const Admission admission(broken, 1);
+  Admission admission(broken, 1);
   ChatService chat(tiny_models(), admission, conversations_, text_threads_, clock_);
   std::promise<Error> error;
   ChatRequest next = ask("more");
@@ -179,7 +179,7 @@ TEST_F(ChatServiceTest, AFailedTurnLeavesTheConversationAsItWas) {
 
 TEST_F(ChatServiceTest, ARunningCallIsCancelledByItsOwnerOnly) {
   EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
-  const Admission admission(slow, 1);
+  Admission admission(slow, 1);
   ChatService chat(tiny_models(), admission, conversations_, text_threads_, clock_);
   ChatRequest request = ask("hi");
   request.owner = "alice";
@@ -264,6 +264,12 @@ TEST_F(ChatServiceTest, RefusesWhatAConversationDoesNotAllow) {
   request.messages.insert(request.messages.begin(), {"system", "be brief"});
   EXPECT_EQ(error_of_prepare(request).param(), "messages[0].role");
   EXPECT_TRUE(conversations_.resume(id, ""));  // refusals leave no turn open
+}
+
+TEST_F(ChatServiceTest, MessagesOfTooManyBytesAreNotTokenized) {
+  const Error error = error_of_prepare(ask(std::string(10 << 20, 'a')));
+  EXPECT_EQ(error.code(), ErrorCode::request_too_large);
+  EXPECT_THAT(error.message(), HasSubstr("limit"));
 }
 
 TEST_F(ChatServiceTest, ABiasOutsideTheVocabularyIsRefused) {

@@ -167,7 +167,74 @@ TEST_F(ConversationsTest, AFileThatIsNoDatabaseIsMovedAside) {
   std::ofstream(directory_ / "state" / "conversations.db") << std::string(5000, 'x');
   auto conversations = open();
   EXPECT_EQ(conversations->count(), 0);
-  EXPECT_TRUE(std::filesystem::exists(directory_ / "state" / "conversations.db.damaged"));
+  int aside = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "state")) {
+    if (entry.path().filename().string().starts_with("conversations.db.damaged-")) ++aside;
+  }
+  EXPECT_EQ(aside, 1);
+}
+
+TEST_F(ConversationsTest, ADatabaseThatIsOnlyLockedStaysWhereItIs) {
+  const std::string id = talk(*open(), 1);
+  const auto file = directory_ / "state" / "conversations.db";
+  Database other(file);
+  other.execute("PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE");
+  try {
+    open();
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_path);
+    EXPECT_NE(error.message().find("locked"), std::string::npos) << error.message();
+  }
+  other.execute("ROLLBACK");
+  EXPECT_EQ(open()->get(id, "").messages.size(), 2u);
+}
+
+TEST_F(ConversationsTest, AreForTheirUserAlone) {
+  talk(*open(), 1);
+  using std::filesystem::perms;
+  EXPECT_EQ(std::filesystem::status(directory_ / "state").permissions(), perms::owner_all);
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "state")) {
+    EXPECT_EQ(entry.status().permissions() & (perms::group_all | perms::others_all), perms::none) << entry.path();
+  }
+}
+
+TEST_F(ConversationsTest, ExpiredOnesGoBeforeFreshOnesAboveTheLimit) {
+  auto conversations = open({.most = 2, .keep = 100s});
+  const std::string old = talk(*conversations, 2);
+  talk(*conversations, 2);
+  clock_.advance(101s);
+  const std::string fresh = talk(*conversations, 1);
+  const std::string other = talk(*conversations, 1);
+  EXPECT_EQ(conversations->get(fresh, "").messages.size(), 2u);
+  EXPECT_EQ(conversations->get(other, "").messages.size(), 2u);
+  EXPECT_EQ(code_of_get(*conversations, old), ErrorCode::conversation_not_found);
+}
+
+TEST_F(ConversationsTest, OneWithAnOpenTurnDoesNotExpire) {
+  auto conversations = open({.most = 10, .keep = 100s});
+  const std::string id = talk(*conversations, 1);
+  auto turn = conversations->resume(id, "");
+  clock_.advance(200s);
+  EXPECT_EQ(conversations->count(), 1);
+  turn->commit({kHello, kHi});
+  EXPECT_EQ(conversations->get(id, "").messages.size(), 4u);
+}
+
+TEST_F(ConversationsTest, TwoServersOnOneFileDoNotMixTheirTurns) {
+  auto here = open();
+  auto there = open();
+  const std::string id = talk(*here, 1);
+  auto first = here->resume(id, "");
+  auto second = there->resume(id, "");
+  first->commit({kHello, kHi});
+  try {
+    second->commit({kHello, kHi});
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::conversation_busy);
+  }
+  EXPECT_EQ(here->get(id, "").messages.size(), 4u);
 }
 
 TEST_F(ConversationsTest, APlaceThatTakesNothingIsAnInvalidPath) {

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <future>
+#include <thread>
 
 #include "fakes/echo_engine.h"
 #include "fakes/fake_clock.h"
@@ -45,8 +47,9 @@ class EncodeServicesTest : public testing::Test {
   FakeClock clock_;
   EchoEngine engine_{{.models = {"chat", "embed"}}};
   Admission admission_{engine_, 4};
-  EmbedService embedder_{tiny_models(), admission_, clock_};
-  RerankService reranker_{tiny_models(), admission_, clock_};
+  ThreadPool text_threads_{2};
+  EmbedService embedder_{tiny_models(), admission_, text_threads_, clock_};
+  RerankService reranker_{tiny_models(), admission_, text_threads_, clock_};
 };
 
 EmbedRequest texts(std::vector<EmbedInput> inputs) {
@@ -133,8 +136,8 @@ TEST_F(EncodeServicesTest, WhatTheEngineSaysReachesTheCaller) {
   EchoEngine engine({.models = {"embed"}, .fail_encode = [](const EncodeRequest&) {
                        return std::optional(Error(ErrorCode::numerical_error, "non-finite"));
                      }});
-  const Admission admission(engine, 4);
-  EmbedService embedder(tiny_models(), admission, clock_);
+  Admission admission(engine, 4);
+  EmbedService embedder(tiny_models(), admission, text_threads_, clock_);
   std::promise<EmbedReply> reply;
   embedder.embed(texts({std::string("a")}), [&](EmbedReply done) { reply.set_value(std::move(done)); });
   EXPECT_EQ(reply.get_future().get().error->code(), ErrorCode::numerical_error);
@@ -183,11 +186,38 @@ TEST_F(EncodeServicesTest, AnEngineThatIsAwayTakesNothing) {
   EXPECT_EQ(error_of([&] { embed(texts({std::string("a")})); }).code(), ErrorCode::engine_unavailable);
 }
 
-TEST_F(EncodeServicesTest, AFullQueueTakesNothing) {
-  EngineStatus status = engine_.status();
-  status.waiting = 4;
-  engine_.set_status(status);
-  EXPECT_EQ(error_of([&] { embed(texts({std::string("a")})); }).code(), ErrorCode::queue_full);
+TEST_F(EncodeServicesTest, NoMoreAreUnderWayThanMayBe) {
+  EchoEngine slow({.models = {"embed"}, .encode_delay = std::chrono::milliseconds(50)});
+  Admission admission(slow, 2);
+  EmbedService embedder(tiny_models(), admission, text_threads_, clock_);
+  std::array<std::promise<void>, 2> done;
+  for (auto& promise : done) embedder.embed(texts({std::string("a")}), [&](EmbedReply) { promise.set_value(); });
+  const Error error = error_of([&] { embedder.embed(texts({std::string("a")}), [](EmbedReply) {}); });
+  EXPECT_EQ(error.code(), ErrorCode::queue_full);
+  EXPECT_THAT(error.message(), HasSubstr("2"));
+  for (auto& promise : done) promise.get_future().wait();
+  // Their places are free again, at the latest when their sinks are gone.
+  for (int i = 0; i < 1000; ++i) {
+    try {
+      admission.enter("embed");
+      return;
+    } catch (const Error&) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  FAIL() << "the places were not given back";
+}
+
+TEST_F(EncodeServicesTest, ATextOfTooManyBytesIsNotTokenized) {
+  const std::string text(10 << 20, 'a');
+  const Error error = error_of([&] { embed(texts({text})); });
+  EXPECT_EQ(error.code(), ErrorCode::request_too_large);
+  EXPECT_THAT(error.message(), HasSubstr("limit"));
+  EmbedRequest request = texts({"x" + std::string(10 << 20, ' ') + "Paris"});
+  request.truncation = {.allowed = true, .side = TruncateSide::left};
+  const EmbedReply reply = embed(request);
+  ASSERT_FALSE(reply.error);
+  EXPECT_EQ(reply.vectors, embed(texts({std::string("Paris")})).vectors);
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ std::string salt_of(const JsonValue& body, const HttpRequest& request) {
 }
 
 void respond_json(HttpReply& reply, int status, std::string body, HttpHeaders headers) {
-  headers.emplace_back("Content-Type", "application/json");
+  headers.emplace_back("content-type", "application/json");
   reply.respond(status, std::move(headers), std::move(body));
 }
 

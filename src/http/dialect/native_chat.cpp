@@ -26,6 +26,7 @@ constexpr double kLongestTimeoutS = 3600;
 std::string read_content(const JsonValue& message) {
   const JsonValue content = message.require("content");
   if (content.is_string()) return content.string();
+  if (!content.is_array()) throw content.error(ErrorCode::invalid_type, "a string or an array of parts is wanted");
   std::string text;
   for (const JsonValue& part : content.items()) {
     const std::string type = part.require("type").string();
@@ -39,7 +40,7 @@ std::string read_content(const JsonValue& message) {
       throw part.error(ErrorCode::model_not_capable, "no model here can see images");
     } else {
       throw part.require("type").error(ErrorCode::invalid_value,
-                                       fmt::format("unknown part \"{}\"; one of text, image_url", type.substr(0, 64)));
+                                       fmt::format("unknown part {}; one of text, image_url", excerpt(type)));
     }
   }
   return text;
@@ -50,13 +51,15 @@ Message read_message(const JsonValue& message) {
   const JsonValue role = message.require("role");
   std::string name = role.string();
   if (name == "developer") name = "system";
+  // Of what a message may carry beside its text, only the types are looked at: templates here know no use for it.
+  for (const char* field : {"name", "reasoning_content", "reasoning"}) optional_string(message, field);
   for (const char* field : {"tool_calls", "tool_call_id"}) {
     if (message.get(field)) refuse_unsupported(message.path() + "." + field, "tools are not supported yet");
   }
   if (name == "tool") refuse_unsupported(role.path(), "tools are not supported yet");
   if (name != "system" && name != "user" && name != "assistant") {
     throw role.error(ErrorCode::invalid_value,
-                     fmt::format("unknown role \"{}\"; one of system, user, assistant, tool", name.substr(0, 64)));
+                     fmt::format("unknown role {}; one of system, user, assistant, tool", excerpt(name)));
   }
   return {std::move(name), read_content(message)};
 }
@@ -105,7 +108,7 @@ std::vector<std::pair<std::int64_t, float>> read_biases(const JsonValue& body) {
     std::int64_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size()) {
-      throw Error(ErrorCode::invalid_token_id, fmt::format("logit_bias: \"{}\" is not a token id", key.substr(0, 64)),
+      throw Error(ErrorCode::invalid_token_id, fmt::format("logit_bias: {} is not a token id", excerpt(key)),
                   "logit_bias");
     }
     biases.emplace_back(id, static_cast<float>(value.number_in(-100, 100)));
@@ -143,7 +146,7 @@ std::string read_template_arguments(const JsonValue& body) {
   const auto arguments = body.get("chat_template_kwargs");
   if (!arguments) return "{}";
   for (const auto& [key, value] : arguments->members()) {
-    const std::string path = fmt::format("chat_template_kwargs.{}", key.substr(0, 64));
+    const std::string path = fmt::format("chat_template_kwargs.{}", key.substr(0, 32));
     if (std::find(kKnown.begin(), kKnown.end(), key) == kKnown.end()) {
       throw Error(ErrorCode::invalid_value, fmt::format("{}: unknown; one of {}", path, fmt::join(kKnown, ", ")), path);
     }
@@ -336,7 +339,7 @@ void native_delete_conversation(const NativeServices& services, const HttpReques
 void native_cancel(const NativeServices& services, const HttpRequest& request, HttpReply& reply) {
   const std::string id = request.path_id;
   if (!services.chat.cancel(id, request.key_id)) {
-    throw Error(ErrorCode::not_found, fmt::format("no request \"{}\" is running", id.substr(0, 64)));
+    throw Error(ErrorCode::not_found, fmt::format("no request {} is running", excerpt(id)));
   }
   JsonWriter json;
   json.begin_object().key("id").string(id).key("cancelled").boolean(true).end_object();

@@ -28,7 +28,7 @@ Truncation read_truncation(const JsonValue& body) {
     truncation.side = TruncateSide::left;
   } else if (side != "right" && side != "Right") {
     throw Error(ErrorCode::invalid_value,
-                fmt::format("truncation_direction: unknown \"{}\"; one of left, right", side.substr(0, 64)),
+                fmt::format("truncation_direction: unknown {}; one of left, right", excerpt(side)),
                 "truncation_direction");
   }
   return truncation;
@@ -42,6 +42,7 @@ std::vector<std::int64_t> read_ids(const JsonValue& list) {
 
 EmbedInput read_input(const JsonValue& item) {
   if (item.is_string()) return item.string();
+  if (!item.is_array()) throw item.error(ErrorCode::invalid_type, "a string or an array of token ids is wanted");
   return read_ids(item);
 }
 
@@ -52,6 +53,7 @@ void read_inputs(const JsonValue& inputs, EmbedRequest* request) {
     request->inputs.emplace_back(inputs.string());
     return;
   }
+  if (!inputs.is_array()) throw inputs.error(ErrorCode::invalid_type, "a string or an array is wanted");
   const std::vector<JsonValue> items = inputs.items();
   if (!items.empty() && items.front().is_number()) {
     request->single = true;
