@@ -56,7 +56,7 @@ void check(simdjson::error_code error) {
     case simdjson::UNCLOSED_STRING:
       refuse_syntax("a string is malformed");
     default:
-      refuse_syntax("one object is wanted, with nothing before or after it");
+      refuse_syntax("one value is wanted, whole, with nothing before or after it");
   }
 }
 
@@ -247,7 +247,7 @@ std::int64_t JsonValue::integer_in(std::int64_t least, std::int64_t most) const 
   const std::int64_t value = integer();
   if (value < least || value > most) {
     throw error(ErrorCode::invalid_value,
-                fmt::format("{} is out of range; {} to {} is possible, the maximum is {}", value, least, most, most));
+                fmt::format("{} is out of range; the minimum is {}, the maximum is {}", value, least, most));
   }
   return value;
 }
@@ -255,7 +255,8 @@ std::int64_t JsonValue::integer_in(std::int64_t least, std::int64_t most) const 
 double JsonValue::number_in(double least, double most) const {
   const double value = number();
   if (value < least || value > most) {
-    throw error(ErrorCode::invalid_value, fmt::format("{} is out of range; {} to {} is possible", value, least, most));
+    throw error(ErrorCode::invalid_value,
+                fmt::format("{} is out of range; the minimum is {}, the maximum is {}", value, least, most));
   }
   return value;
 }
@@ -330,7 +331,7 @@ JsonBody::JsonBody(JsonBody&&) noexcept = default;
 JsonBody& JsonBody::operator=(JsonBody&&) noexcept = default;
 JsonBody::~JsonBody() = default;
 
-JsonBody JsonBody::parse(std::string text) {
+JsonBody JsonBody::parse(std::string text, JsonKind root_kind) {
   if (text.starts_with("\xef\xbb\xbf")) refuse_syntax("it starts with a byte order mark");
   auto document = std::make_unique<Document>();
   dom::parser parser;
@@ -343,9 +344,11 @@ JsonBody JsonBody::parse(std::string text) {
   // simdjson finds an open end before it counts depth.
   if (error == simdjson::TAPE_ERROR && opens_too_deep(text)) refuse_depth();
   check(error);
-  if (!root.is_object()) refuse_syntax("one object is wanted");
+  JsonBody body(std::move(document));
+  const JsonKind kind = body.root().kind();
+  if (kind != root_kind) refuse_syntax(fmt::format("{} is wanted, not {}", name_of(root_kind), name_of(kind)));
   check_tree(root, 1);
-  return JsonBody(std::move(document));
+  return body;
 }
 
 JsonValue JsonBody::root() const { return JsonValue(hide(document_->document.root())); }

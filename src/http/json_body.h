@@ -1,7 +1,7 @@
-// A strict JSON request body: one object, UTF-8, at most 64 levels, no key twice in any object. Whoever parses owns the
-// JsonBody; JsonValue is a view into it, two words, valid as long as the JsonBody lives (moving the body is fine).
-// Values know where they stand, so that errors name their parameter ("messages[3].role"). Reading is safe from any
-// thread.
+// A strict JSON body: one object (an array where its reader asks for one), UTF-8, at most 64 levels, no key twice in
+// any object. Whoever parses owns the JsonBody; JsonValue is a view into it, two words, valid as long as the JsonBody
+// lives (moving the body is fine). Values know where they stand, so that errors name their parameter
+// ("messages[3].role"). Reading is safe from any thread.
 //
 // `null` counts as absent. Every getter throws Error invalid_type, with the path as its param, for a value of another
 // type; a number with a fraction or beyond 64 bits is no integer.
@@ -67,13 +67,13 @@ class JsonValue {
 
 class JsonBody {
  public:
-  // Throws Error invalid_json, json_too_deep, invalid_utf8 or duplicate_key.
-  static JsonBody parse(std::string text);
+  // Throws Error invalid_json (for a root of another kind too), json_too_deep, invalid_utf8 or duplicate_key.
+  static JsonBody parse(std::string text, JsonKind root = JsonKind::object);
   JsonBody(JsonBody&&) noexcept;
   JsonBody& operator=(JsonBody&&) noexcept;
   ~JsonBody();
 
-  JsonValue root() const;  // an object
+  JsonValue root() const;
 
  private:
   struct Document;

@@ -64,6 +64,21 @@ TEST(JsonBody, RefusesWhatIsNotOneObject) {
   }
 }
 
+TEST(JsonBody, TakesAnArrayWhereOneIsWanted) {
+  const JsonBody body = JsonBody::parse("[1,[\"a\"]]", JsonKind::array);
+  const auto items = body.root().items();
+  ASSERT_EQ(items.size(), 2u);
+  EXPECT_EQ(items[0].integer(), 1);
+  EXPECT_EQ(items[1].items()[0].path(), "[1][0]");
+  for (const std::string text : {"{}", "1", "\"x\"", "null", "", "[1", "[] []"}) {
+    const Error error = error_of([&] { JsonBody::parse(text, JsonKind::array); });
+    EXPECT_EQ(error.code(), ErrorCode::invalid_json) << text << ": " << error.message();
+  }
+  EXPECT_EQ(error_of([] { JsonBody::parse("{}", JsonKind::array); }).message(),
+            "the body is not valid JSON: an array is wanted, not an object");
+  EXPECT_EQ(error_of([] { JsonBody::parse("[{\"a\":1,\"a\":1}]", JsonKind::array); }).code(), ErrorCode::duplicate_key);
+}
+
 TEST(JsonBody, RefusesDepthOver64) {
   EXPECT_NO_THROW(JsonBody::parse(nested(64)));
   for (const auto& text :
@@ -171,10 +186,10 @@ TEST(JsonValue, ChecksRanges) {
   EXPECT_EQ(body.root().require("t").number_in(0, 2.5), 2.5);
   Error error = error_of([&] { body.root().require("n").integer_in(1, 16); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_value);
-  EXPECT_EQ(error.message(), "n: 17 is out of range; 1 to 16 is possible, the maximum is 16");
+  EXPECT_EQ(error.message(), "n: 17 is out of range; the minimum is 1, the maximum is 16");
   error = error_of([&] { body.root().require("t").number_in(0, 2); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_value);
-  EXPECT_EQ(error.message(), "t: 2.5 is out of range; 0 to 2 is possible");
+  EXPECT_EQ(error.message(), "t: 2.5 is out of range; the minimum is 0, the maximum is 2");
   EXPECT_EQ(error.param(), "t");
 }
 
