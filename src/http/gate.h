@@ -60,6 +60,9 @@ void check_host_and_origin(const RequestHead& head, bool loopback, std::span<con
 // Throws Error unsupported_media_type, length_required or request_too_large.
 void check_content(const RequestHead& head, std::uint64_t body_limit_bytes);
 
+// Names and keywords of HTTP: ASCII letters in any case, whatever the locale.
+bool equal_ignoring_case(std::string_view a, std::string_view b);
+
 // The error for a body over its limit, found by its length or while it is read.
 Error body_too_large(std::uint64_t body_limit_bytes);
 

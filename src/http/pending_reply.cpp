@@ -7,11 +7,13 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "http/gate.h"
 #include "http/sse.h"
 
 namespace cortex {
 namespace {
 
+constexpr std::string_view kEventStream = "text/event-stream";
 constexpr std::string_view kProcessing = "HTTP/1.1 102 Processing\r\n\r\n";
 
 std::string_view reason_of(int status) {
@@ -64,7 +66,7 @@ std::string_view reason_of(int status) {
 }
 
 bool is_close(const std::pair<std::string, std::string>& header) {
-  return header.first == "connection" && header.second == "close";
+  return equal_ignoring_case(header.first, "connection") && equal_ignoring_case(header.second, "close");
 }
 
 class Handle : public HttpReply {
@@ -112,7 +114,9 @@ void PendingReply::start_stream(int status, HttpHeaders headers) {
   std::lock_guard lock(mutex_);
   if (phase_ != Phase::waiting) return;
   for (const auto& [name, value] : headers) {
-    is_event_stream_ = is_event_stream_ || (name == "content-type" && value.starts_with("text/event-stream"));
+    const std::string_view type = std::string_view(value).substr(0, kEventStream.size());
+    is_event_stream_ =
+        is_event_stream_ || (equal_ignoring_case(name, "content-type") && equal_ignoring_case(type, kEventStream));
   }
   stream_status_ = status;
   stream_headers_ = std::move(headers);

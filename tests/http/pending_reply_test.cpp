@@ -59,9 +59,11 @@ TEST(PendingReply, SaysWhenItCloses) {
   EXPECT_NE(output.bytes.find("\r\nconnection: close\r\n"), std::string::npos);
   EXPECT_FALSE(output.keep_alive);
   Opened asked;
-  asked.reply->respond(503, {{"connection", "close"}}, "");
+  asked.reply->respond(503, {{"Connection", "close"}}, "");
   const std::string bytes = asked.reply->take().bytes;
-  EXPECT_EQ(bytes.find("connection: close"), bytes.rfind("connection: close"));
+  EXPECT_EQ(
+      bytes,
+      "HTTP/1.1 503 Service Unavailable\r\nx-request-id: req_1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
   EXPECT_FALSE(asked.reply->take().keep_alive);
 }
 
@@ -123,6 +125,10 @@ TEST(PendingReply, PingsEventStreamsOnly) {
   EXPECT_TRUE(events.take().ends_with("\r\n\r\n8\r\n: ping\n\n\r\n"));
   events.reply->ping();
   EXPECT_EQ(events.take(), "8\r\n: ping\n\n\r\n");
+  Opened capital;
+  capital.reply->start_stream(200, {{"Content-Type", "Text/Event-Stream"}});
+  capital.reply->ping();
+  EXPECT_TRUE(capital.take().ends_with("8\r\n: ping\n\n\r\n"));
   Opened lines;
   lines.reply->start_stream(200, {{"content-type", "application/x-ndjson"}});
   lines.reply->ping();
