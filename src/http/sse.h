@@ -9,8 +9,8 @@
 
 namespace cortex {
 
-// One event with `json` (one line, as JsonWriter makes it) as its data. U+0085, U+2028 and U+2029, which some readers
-// take for line ends, become escapes, which inside JSON's strings mean the same.
+// One event with `json` as its data, as JsonWriter makes it: one line, without those of Unicode's line ends either.
+// Throws CheckFailure for a line end.
 std::string sse_event(std::string_view json);
 
 // The same with an event name of our own.
