@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,6 @@ namespace cortex {
 
 enum class AttentionKind { full, sliding_window };
 enum class Activation { silu, gelu, gelu_tanh };
-enum class NormKind { rms, layer };
 
 // Rotary embedding. The pair (i, i + dims/2) of a head turns by position * inverse_frequency(i).
 // Sources: Su et al. 2021 (RoFormer); the llama3 scaling of Llama 3.1 as in transformers' modeling_rope_utils.
@@ -83,7 +83,9 @@ struct Weight {
   int interleaved_heads = 0;
 };
 
-// The whole weight as float32, rows in the spec's order, [rows, columns].
+// The whole weight as float32, rows in the spec's order, into `out` [rows, columns]; takes little memory besides.
+// Throws Error weights_io_error.
+void read_weight(const Weight& weight, std::span<float> out);
 std::vector<float> read_weight(const Weight& weight);
 
 struct DecoderLayerWeights {

@@ -6,30 +6,41 @@
 namespace cortex {
 namespace {
 
-// In: head by head, row 2i and 2i + 1 are the pair i. Out: row i and i + head_rows / 2. `width` floats a row.
-std::vector<float> undo_interleaving(const std::vector<float>& in, std::size_t heads, std::size_t width) {
-  const std::size_t rows = in.size() / width;
-  const std::size_t head_rows = rows / heads;
-  CORTEX_CHECK(rows % heads == 0 && head_rows % 2 == 0);
-  std::vector<float> out(in.size());
-  for (std::size_t row = 0; row < rows; ++row) {
-    const std::size_t within = row % head_rows;
-    const std::size_t target = row - within + within / 2 + (within % 2) * (head_rows / 2);
-    std::copy_n(in.data() + row * width, width, out.data() + target * width);
+// In the file, head by head, row 2i and 2i + 1 are the pair i; in `out` they are row i and i + head_rows / 2.
+void read_interleaved(const TensorView& tensor, std::int64_t heads, std::span<float> out) {
+  TensorView matrix = tensor;
+  if (matrix.shape.size() == 1) matrix.shape.push_back(1);  // a bias: rows of one element
+  CORTEX_CHECK(matrix.rows() % heads == 0);
+  const std::int64_t head_rows = matrix.rows() / heads;
+  CORTEX_CHECK(head_rows % 2 == 0);
+  const auto width = static_cast<std::size_t>(matrix.columns());
+  const auto pairs = static_cast<std::size_t>(head_rows) / 2;
+  std::vector<float> head(2 * pairs * width);
+  for (std::int64_t index = 0; index < heads; ++index) {
+    read_rows(matrix, index * head_rows, head_rows, head);
+    float* to = out.data() + static_cast<std::size_t>(index) * head.size();
+    for (std::size_t row = 0; row < 2 * pairs; ++row) {
+      std::copy_n(head.data() + row * width, width, to + (row / 2 + row % 2 * pairs) * width);
+    }
   }
-  return out;
 }
 
 }  // namespace
 
-std::vector<float> read_weight(const Weight& weight) {
+void read_weight(const Weight& weight, std::span<float> out) {
   const TensorView& tensor = weight.tensor;
-  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-  read_rows(tensor, 0, tensor.rows(), values);
-  if (weight.interleaved_heads == 0) return values;
-  const bool is_vector = tensor.shape.size() == 1;
-  const std::size_t width = is_vector ? 1 : static_cast<std::size_t>(tensor.columns());
-  return undo_interleaving(values, static_cast<std::size_t>(weight.interleaved_heads), width);
+  CORTEX_CHECK(out.size() == static_cast<std::size_t>(tensor.elements()));
+  if (weight.interleaved_heads == 0) {
+    read_rows(tensor, 0, tensor.rows(), out);
+  } else {
+    read_interleaved(tensor, weight.interleaved_heads, out);
+  }
+}
+
+std::vector<float> read_weight(const Weight& weight) {
+  std::vector<float> values(static_cast<std::size_t>(weight.tensor.elements()));
+  read_weight(weight, values);
+  return values;
 }
 
 }  // namespace cortex

@@ -28,6 +28,13 @@ TEST(ReadWeight, UndoesInterleavingHeadByHead) {
   EXPECT_THAT(read_weight(weight), ElementsAre(0, 2, 1, 3, 10, 12, 11, 13));
 }
 
+TEST(ReadWeight, FillsWhatIsGiven) {
+  std::vector<float> out(9, -1.0f);
+  read_weight(weight_of({8, 1}, {0, 1, 2, 3, 10, 11, 12, 13}, 2), std::span(out).first(8));
+  EXPECT_THAT(out, ElementsAre(0, 2, 1, 3, 10, 12, 11, 13, -1));
+  EXPECT_THROW(read_weight(weight_of({2, 2}, {1, 2, 3, 4}, 0), out), CheckFailure);
+}
+
 TEST(ReadWeight, MovesWholeRows) {
   const Weight weight = weight_of({4, 2}, {0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5}, 1);
   EXPECT_THAT(read_weight(weight), ElementsAre(0, 0.5, 2, 2.5, 1, 1.5, 3, 3.5));

@@ -1,7 +1,6 @@
 #include "backend/cpu/weight_matrix.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "base/error.h"
 
@@ -33,13 +32,13 @@ WeightMatrix WeightReader::read_vector(std::initializer_list<const Weight*> part
 }
 
 std::size_t WeightReader::append(const Weight& weight, float* to) {
-  const std::vector<float> values = read_weight(weight);
-  std::copy(values.begin(), values.end(), to);
-  read_elements_ += values.size();
+  const auto elements = static_cast<std::size_t>(weight.tensor.elements());
+  read_weight(weight, {to, elements});
+  read_elements_ += elements;
   if (progress_) {
     progress_(std::min(1.0, static_cast<double>(read_elements_) / static_cast<double>(total_elements_)));
   }
-  return values.size();
+  return elements;
 }
 
 }  // namespace cortex

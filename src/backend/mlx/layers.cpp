@@ -2,7 +2,7 @@
 
 #include <cmath>
 #include <numbers>
-#include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -15,16 +15,23 @@ mx::Shape shape_of(const TensorView& tensor) {
   return shape;
 }
 
+// Reads into the array's own memory, so that nothing is there twice.
 mx::array load_stacked(const std::vector<const Weight*>& weights) {
-  std::vector<float> stacked;
   mx::Shape shape = shape_of(weights.front()->tensor);
   shape[0] = 0;
+  std::size_t elements = 0;
   for (const Weight* weight : weights) {
-    const std::vector<float> part = read_weight(*weight);
-    stacked.insert(stacked.end(), part.begin(), part.end());
     shape[0] += static_cast<mx::ShapeElem>(weight->tensor.shape[0]);
+    elements += static_cast<std::size_t>(weight->tensor.elements());
   }
-  return mx::array(stacked.data(), shape, kDtype);
+  mx::allocator::Data data = mx::allocator::malloc(elements * sizeof(float));
+  std::span<float> left(static_cast<float*>(data.buffer().raw_ptr()), elements);
+  for (const Weight* weight : weights) {
+    const auto part = static_cast<std::size_t>(weight->tensor.elements());
+    read_weight(*weight, left.first(part));
+    left = left.subspan(part);
+  }
+  return mx::array(std::move(data), std::move(shape), kDtype);
 }
 
 mx::array range_of(const mx::array& x, std::size_t axis, int begin, int end) {
@@ -37,9 +44,7 @@ mx::array range_of(const mx::array& x, std::size_t axis, int begin, int end) {
 
 }  // namespace
 
-mx::array load_array(const Weight& weight) {
-  return mx::array(read_weight(weight).data(), shape_of(weight.tensor), kDtype);
-}
+mx::array load_array(const Weight& weight) { return load_stacked({&weight}); }
 
 MlxLinear::MlxLinear(const std::vector<const Weight*>& weights, const std::vector<const Weight*>& biases)
     : weight_(load_stacked(weights)) {
