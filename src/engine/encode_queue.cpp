@@ -27,6 +27,7 @@ bool EncodeQueue::cancel(RequestId id) {
 const PackedTexts& EncodeQueue::plan() {
   CORTEX_CHECK(!in_batch_);
   in_batch_ = true;
+  planned_ids_.clear();
   std::ranges::sort(jobs_, {}, [](const Job& job) { return std::pair(job.request.priority, job.turn); });
   batch_.starts.push_back(0);
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
@@ -58,30 +59,30 @@ std::vector<EncodeEvent> EncodeQueue::commit(const EncodeResult& result) {
     }
     over.push_back({job.request.id, std::move(job.reply)});
   }
-  remove(over);
+  std::erase_if(
+      jobs_, [&](const Job& job) { return std::ranges::find(over, job.request.id, &EncodeEvent::id) != over.end(); });
   end_batch();
   return over;
 }
 
-std::vector<EncodeEvent> EncodeQueue::fail_batch(const Error& error) {
+void EncodeQueue::fail_batch() {
   CORTEX_CHECK(in_batch_);
-  std::vector<EncodeEvent> over;
-  for (const RequestId id : planned_ids_) {
-    EncodeEvent failed{id, {}};
-    failed.reply.error = error;
-    over.push_back(std::move(failed));
-  }
-  remove(over);
+  std::erase_if(jobs_,
+                [&](const Job& job) { return std::ranges::find(planned_ids_, job.request.id) != planned_ids_.end(); });
   end_batch();
-  return over;
 }
 
 bool EncodeQueue::pack(std::size_t index) {
   const Job& job = jobs_[index];
-  Planned planned{index, 0};
-  for (std::size_t i = job.done; i < job.request.texts.size(); ++i) {
+  const auto fits = [&](const std::vector<TokenId>& text) {
+    return batch_.tokens.empty() || batch_.tokens.size() + text.size() <= batch_tokens_;
+  };
+  std::size_t i = job.done;
+  if (!fits(job.request.texts[i])) return false;
+  planned_ids_.push_back(job.request.id);
+  Planned& planned = planned_.emplace_back(Planned{index, 0});
+  for (; i < job.request.texts.size() && fits(job.request.texts[i]); ++i) {
     const auto& text = job.request.texts[i];
-    if (!batch_.tokens.empty() && batch_.tokens.size() + text.size() > batch_tokens_) break;
     batch_.tokens.insert(batch_.tokens.end(), text.begin(), text.end());
     if (job.request.types.empty()) {
       batch_.types.insert(batch_.types.end(), text.size(), 0);
@@ -91,22 +92,13 @@ bool EncodeQueue::pack(std::size_t index) {
     batch_.starts.push_back(static_cast<std::int32_t>(batch_.tokens.size()));
     ++planned.texts;
   }
-  if (planned.texts == 0) return false;
-  planned_.push_back(planned);
-  planned_ids_.push_back(job.request.id);
-  return job.done + planned.texts == job.request.texts.size();
-}
-
-void EncodeQueue::remove(const std::vector<EncodeEvent>& over) {
-  std::erase_if(
-      jobs_, [&](const Job& job) { return std::ranges::find(over, job.request.id, &EncodeEvent::id) != over.end(); });
+  return i == job.request.texts.size();
 }
 
 void EncodeQueue::end_batch() {
   in_batch_ = false;
   batch_ = {};
   planned_.clear();
-  planned_ids_.clear();
 }
 
 }  // namespace cortex

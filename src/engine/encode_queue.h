@@ -1,7 +1,7 @@
 // Texts that wait to be encoded, packed into batches of about as many tokens. Pure: no device, no clock. One queue an
 // encoder, owned by the engine, its thread only:
 //
-//   add() ...  loop { plan() -> the device computes it -> commit(result) or fail_batch(error) }
+//   add() ...  loop { plan() -> the device computes it -> commit(result) or fail_batch() }
 //
 // A batch takes whole texts by priority (lower first), then by turn: a job that a batch leaves unfinished goes to the
 // end of its priority's line, so a large job and small ones share the device. A text longer than the budget is a batch
@@ -42,12 +42,14 @@ class EncodeQueue {
   // The next batch, valid until commit() or fail_batch(); no texts when there is nothing to do.
   const PackedTexts& plan();
   const PackedTexts& planned_batch() const { return batch_; }
-  // The requests in the planned batch, in its order.
+  // The requests in the planned batch, in its order; still there after the batch, until the next plan().
   std::span<const RequestId> planned() const { return planned_ids_; }
-  // Takes in what the batch computed; the jobs that are complete or broken.
+  // Takes in what the batch computed; the jobs that are complete or broken. When it throws, fail_batch() is to follow.
   std::vector<EncodeEvent> commit(const EncodeResult& result);
-  // The batch threw: its jobs end with `error`, the others go on.
-  std::vector<EncodeEvent> fail_batch(const Error& error);
+  // plan(), the device or commit() threw: the planned jobs are removed, the others go on. Allocates nothing.
+  void fail_batch();
+  // From plan() to commit() or fail_batch().
+  bool in_batch() const { return in_batch_; }
 
   bool idle() const { return jobs_.empty(); }
   int jobs() const { return static_cast<int>(jobs_.size()); }
@@ -66,7 +68,6 @@ class EncodeQueue {
 
   // Packs what fits of the job's texts; false when its next one does not.
   bool pack(std::size_t job);
-  void remove(const std::vector<EncodeEvent>& over);
   void end_batch();
 
   const std::size_t batch_tokens_;

@@ -305,7 +305,10 @@ bool LocalEngine::step(ModelSlot* slot) {
     slot->loaded.decoder->collect(&result);
     events = scheduler.commit(result);
   });
-  if (failure) events = scheduler.fail_step(*failure);
+  if (failure) {
+    scheduler.fail_step();
+    for (const RequestId id : scheduler.planned()) end(id, *failure);
+  }
   const TimePoint end = clock_.steady_now();
   for (SequenceEvent& event : events) deliver(std::move(event), end);
   return true;
@@ -316,16 +319,19 @@ bool LocalEngine::encode_batch(ModelSlot* slot) {
   const PackedTexts& batch = queue.plan();
   if (batch.tokens.empty()) return false;
   const TimePoint begin = clock_.steady_now();
-  const std::vector<RequestId> planned(queue.planned().begin(), queue.planned().end());
   std::vector<EncodeEvent> events;
   const auto failure = attempt([&] {
     EncodeResult result;
     slot->loaded.encoder->encode(batch, &result);
     events = queue.commit(result);
   });
-  if (failure) events = queue.fail_batch(*failure);
+  if (failure) {
+    queue.fail_batch();
+    for (const RequestId id : queue.planned()) end(id, *failure);
+    return true;
+  }
   const double compute_ms = milliseconds_between(begin, clock_.steady_now());
-  for (const RequestId id : planned) {
+  for (const RequestId id : queue.planned()) {
     Encoding& encoding = encodings_.at(id);
     if (!encoding.started) encoding.started = begin;
     encoding.compute_ms += compute_ms;

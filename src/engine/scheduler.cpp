@@ -35,6 +35,7 @@ Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits),
                 fmt::format("rows_per_step: {} has no room for max_sequences ({}) and one block of prompt ({})",
                             limits.rows_per_step, limits.max_sequences, kBlockTokens));
   }
+  running_.reserve(static_cast<std::size_t>(limits.max_sequences));  // so that what has its blocks surely runs
 }
 
 void Scheduler::add(GenerateRequest request) {
@@ -71,7 +72,10 @@ bool Scheduler::cancel(RequestId id) {
 const StepPlan& Scheduler::plan() {
   CORTEX_CHECK(!in_step_);
   in_step_ = true;
+  planned_ids_.clear();
   admit();
+  planned_.reserve(running_.size());
+  planned_ids_.reserve(running_.size());
   int budget = limits_.rows_per_step;
   for (const SequencePtr& sequence : running_) {
     if (!sequence->decodes()) continue;
@@ -89,33 +93,29 @@ const StepPlan& Scheduler::plan() {
   return plan_;
 }
 
+// A sequence is removed only once nothing can throw any more: until then the step can still be failed whole.
 std::vector<SequenceEvent> Scheduler::commit(const StepResult& result) {
   check_shape(result);
   std::vector<SequenceEvent> events;
+  events.reserve(planned_.size());
   for (std::size_t i = 0; i < planned_.size(); ++i) {
     GenerateEvent event = advance(i, result.rows);
-    if (!has_content(event)) continue;
-    if (event.last()) remove(planned_[i].sequence);
-    events.push_back({planned_ids_[i], std::move(event)});
+    planned_[i].over = event.last();
+    if (has_content(event)) events.push_back({planned_ids_[i], std::move(event)});
+  }
+  for (const Planned& planned : planned_) {
+    if (planned.over) remove(planned.sequence);
   }
   end_step();
   return events;
 }
 
-std::vector<SequenceEvent> Scheduler::fail_step(const Error& error) {
+void Scheduler::fail_step() {
   CORTEX_CHECK(in_step_);
-  std::vector<SequenceEvent> events;
-  for (std::size_t i = 0; i < planned_.size(); ++i) {
-    SequenceEvent failed{planned_ids_[i], {}};
-    failed.event.error = error;
-    events.push_back(std::move(failed));
-    remove(planned_[i].sequence);
-  }
+  for (const Planned& planned : planned_) remove(planned.sequence);
   end_step();
-  return events;
 }
 
-// Before anything changes, so that a step that fails here can still be failed whole.
 void Scheduler::check_shape(const StepResult& result) const {
   CORTEX_CHECK(in_step_ && result.rows.size() == plan_.wanted.size());
   for (std::size_t i = 0; i < result.rows.size(); ++i) {
@@ -146,6 +146,9 @@ int Scheduler::chunk_rows(const Sequence& sequence, int budget) const {
 }
 
 void Scheduler::add_slice(Sequence* sequence, int rows) {
+  const std::size_t first_wanted = plan_.wanted.size();
+  planned_.push_back({sequence, first_wanted});
+  planned_ids_.push_back(sequence->request.id);
   SequenceSlice slice;
   slice.first_row = static_cast<int>(plan_.tokens.size());
   slice.rows = rows;
@@ -154,10 +157,8 @@ void Scheduler::add_slice(Sequence* sequence, int rows) {
   plan_.slices.push_back(slice);
   const auto first = sequence->tokens.begin() + sequence->computed;
   plan_.tokens.insert(plan_.tokens.end(), first, first + rows);
-  const std::size_t first_wanted = plan_.wanted.size();
   for (int i = 0; i < rows; ++i) add_wanted(*sequence, slice.start + i, slice.first_row + i);
-  planned_.push_back({sequence, first_wanted, plan_.wanted.size() - first_wanted});
-  planned_ids_.push_back(sequence->request.id);
+  planned_.back().wanted_rows = plan_.wanted.size() - first_wanted;
 }
 
 void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
@@ -181,7 +182,7 @@ void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
 
 GenerateEvent Scheduler::advance(std::size_t index, std::span<const RowResult> rows) {
   const SequenceSlice& slice = plan_.slices[index];
-  const auto [sequence, first_wanted, wanted_rows] = planned_[index];
+  const auto [sequence, first_wanted, wanted_rows, over] = planned_[index];
   GenerateEvent event;
   sequence->computed += slice.rows;
   for (std::size_t i = first_wanted; i < first_wanted + wanted_rows; ++i) {
@@ -224,7 +225,6 @@ void Scheduler::end_step() {
   in_step_ = false;
   plan_ = {};
   planned_.clear();
-  planned_ids_.clear();
 }
 
 }  // namespace cortex

@@ -1,7 +1,7 @@
 // Which rows of which sequences the next step computes. Pure: no device, no clock, no files. One scheduler a decoder,
 // owned by the engine, its thread only:
 //
-//   add() ...  loop { plan()  -> the device computes it ->  commit(result) or fail_step(error) }
+//   add() ...  loop { plan()  -> the device computes it ->  commit(result) or fail_step() }
 //
 // Order: a waiting sequence starts by priority (lower first), then arrival, once the pool has blocks for its prompt and
 // all of max_tokens; while the first one waits for blocks, none overtakes it. A step takes every decoding sequence's
@@ -55,12 +55,15 @@ class Scheduler {
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do.
   const StepPlan& plan();
   const StepPlan& planned_step() const { return plan_; }
-  // The requests in the planned step, [slices], in its order.
+  // The requests in the planned step, [slices], in its order; still there after the step, until the next plan().
   std::span<const RequestId> planned() const { return planned_ids_; }
-  // Takes in what the step computed. Events come in the order of the slices, at most one a sequence.
+  // Takes in what the step computed. Events come in the order of the slices, at most one a sequence. When it throws,
+  // every planned sequence still has its blocks, and fail_step() is to follow.
   std::vector<SequenceEvent> commit(const StepResult& result);
-  // The step threw: its sequences end with `error`, the others go on.
-  std::vector<SequenceEvent> fail_step(const Error& error);
+  // plan(), the device or commit() threw: the planned sequences are removed, the others go on. Allocates nothing.
+  void fail_step();
+  // From plan() to commit() or fail_step().
+  bool in_step() const { return in_step_; }
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int running() const { return static_cast<int>(running_.size()); }
@@ -72,6 +75,7 @@ class Scheduler {
     Sequence* sequence = nullptr;
     std::size_t first_wanted = 0;  // in plan_.wanted
     std::size_t wanted_rows = 0;
+    bool over = false;
   };
 
   void check_shape(const StepResult& result) const;

@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "engine/failing_allocation.h"
+
 namespace cortex {
 namespace {
 
@@ -124,11 +126,40 @@ TEST(EncodeQueue, AFailedBatchFailsItsJobsOnly) {
   queue.add(job(1, {4}));
   queue.add(job(2, {4}));
   queue.plan();
-  const auto over = queue.fail_batch(Error(ErrorCode::internal_error, "boom"));
-  ASSERT_EQ(over.size(), 1u);
-  EXPECT_EQ(over[0].reply.error->message(), "boom");
+  EXPECT_TRUE(queue.in_batch());
+  queue.fail_batch();
+  EXPECT_FALSE(queue.in_batch());
+  EXPECT_THAT(queue.planned(), ElementsAre(1));
   queue.plan();
   EXPECT_THAT(queue.planned(), ElementsAre(2));
+}
+
+TEST(EncodeQueue, ABatchThatRunsOutOfMemoryCanBeFailedWhole) {
+  int failures = 0;
+  for (bool failed = true; failed; ++failures) {
+    EncodeQueue queue(9);
+    for (RequestId id = 1; id <= 3; ++id) queue.add(job(id, {3}));
+    const std::vector<float> pooled(6, 1.0f);
+    fail_allocation_after(failures);
+    try {
+      queue.plan();
+      const auto over = queue.commit({2, pooled, {}});
+      failed = allow_allocations();
+      ASSERT_FALSE(failed);
+      EXPECT_EQ(over.size(), 3u);
+    } catch (const std::bad_alloc&) {
+      fail_every_allocation();  // failing it needs no memory
+      queue.fail_batch();
+      allow_allocations();
+      std::vector<RequestId> ended(queue.planned().begin(), queue.planned().end());
+      for (RequestId id = 1; id <= 3; ++id) {
+        if (queue.cancel(id)) ended.push_back(id);
+      }
+      EXPECT_THAT(ended, ElementsAre(1, 2, 3));
+    }
+    EXPECT_TRUE(queue.idle());
+  }
+  EXPECT_GT(failures, 4);
 }
 
 TEST(EncodeQueue, CancelsBetweenBatches) {

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "engine/failing_allocation.h"
 
 namespace cortex {
 namespace {
@@ -322,13 +323,75 @@ TEST(Scheduler, AFailedStepFailsItsSequencesOnly) {
   scheduler.add(request(1, 16, 16));
   scheduler.add(request(2, 16, 16));
   scheduler.plan();
-  const auto events = scheduler.fail_step(Error(ErrorCode::internal_error, "boom"));
-  ASSERT_EQ(events.size(), 1u);
-  EXPECT_EQ(events[0].id, 1u);
-  EXPECT_EQ(events[0].event.error->message(), "boom");
+  EXPECT_TRUE(scheduler.in_step());
+  scheduler.fail_step();
+  EXPECT_FALSE(scheduler.in_step());
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1));
   EXPECT_EQ(pool.used_blocks(), 0);
   scheduler.plan();
   EXPECT_THAT(scheduler.planned(), ElementsAre(2));
+}
+
+// Three sequences, of which two end with this step, one of them the first. The planned step is not computed yet.
+void plan_three(Scheduler* scheduler) {
+  scheduler->add(request(1, 3, 1));
+  auto penalised = request(2, 20, 9);
+  penalised.sampling.presence_penalty = 1.0f;
+  penalised.prompt_logprobs = true;
+  scheduler->add(penalised);
+  scheduler->add(request(3, 3, 1));
+}
+
+TEST(Scheduler, ACommitThatRunsOutOfMemoryCanBeFailedWhole) {
+  int failures = 0;
+  for (bool failed = true; failed; ++failures) {
+    BlockPool pool(8);
+    Scheduler scheduler({64, 8}, &pool);
+    plan_three(&scheduler);
+    const StepResult result = answer(scheduler.plan());
+    ASSERT_EQ(scheduler.planned().size(), 3u);
+    fail_allocation_after(failures);
+    try {
+      const auto events = scheduler.commit(result);
+      failed = allow_allocations();
+      ASSERT_FALSE(failed);
+      EXPECT_EQ(events.size(), 3u);
+      EXPECT_EQ(scheduler.running(), 1);
+    } catch (const std::bad_alloc&) {
+      fail_every_allocation();  // failing it needs no memory
+      scheduler.fail_step();
+      allow_allocations();
+      EXPECT_THAT(scheduler.planned(), ElementsAre(1, 2, 3));
+      EXPECT_TRUE(scheduler.idle());
+      EXPECT_EQ(pool.used_blocks(), 0);
+    }
+  }
+  EXPECT_GT(failures, 4);
+}
+
+TEST(Scheduler, APlanThatRunsOutOfMemoryLosesNoBlock) {
+  int failures = 0;
+  for (bool failed = true; failed; ++failures) {
+    BlockPool pool(8);
+    Scheduler scheduler({64, 8}, &pool);
+    plan_three(&scheduler);
+    fail_allocation_after(failures);
+    try {
+      scheduler.plan();
+      failed = allow_allocations();
+      ASSERT_FALSE(failed);
+    } catch (const std::bad_alloc&) {
+    }
+    scheduler.fail_step();
+    std::vector<RequestId> ended(scheduler.planned().begin(), scheduler.planned().end());
+    for (RequestId id = 1; id <= 3; ++id) {
+      if (scheduler.cancel(id)) ended.push_back(id);
+    }
+    EXPECT_THAT(ended, testing::UnorderedElementsAre(1, 2, 3));
+    EXPECT_TRUE(scheduler.idle());
+    EXPECT_EQ(pool.used_blocks(), 0);
+  }
+  EXPECT_GT(failures, 4);
 }
 
 TEST(Scheduler, LogprobsAreWantedOnlyWhenAsked) {
@@ -374,8 +437,12 @@ TEST(Scheduler, RandomTrafficKeepsTheInvariants) {
     for (const SequenceSlice& slice : plan.slices) {
       ASSERT_LE((slice.start + slice.rows + 15) / 16, static_cast<int>(slice.blocks.size()));
     }
-    const auto events =
-        turn % 97 == 0 ? scheduler.fail_step(Error(ErrorCode::internal_error, "boom")) : scheduler.commit(answer(plan));
+    if (turn % 97 == 0) {
+      scheduler.fail_step();
+      for (const RequestId id : scheduler.planned()) ASSERT_EQ(left.erase(id), 1u);
+      continue;
+    }
+    const auto events = scheduler.commit(answer(plan));
     for (const auto& [id, event] : events) {
       left[id] -= static_cast<int>(event.tokens.size());
       if (event.finish) {
