@@ -17,7 +17,7 @@ MappedMemory::MappedMemory(std::size_t bytes) {
   if (bytes == 0) return;
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) {
-    throw Error(ErrorCode::model_failed, fmt::format("cpu backend: the system refuses {} bytes of memory", bytes));
+    throw Error(ErrorCode::memory_pressure, fmt::format("cpu backend: the system refuses {} bytes of memory", bytes));
   }
   data_ = static_cast<std::byte*>(mapped);
   size_bytes_ = bytes;

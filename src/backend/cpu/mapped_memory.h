@@ -10,7 +10,7 @@ namespace cortex {
 class MappedMemory {
  public:
   MappedMemory() = default;
-  // Throws Error model_failed when the system has no more.
+  // Throws Error memory_pressure when the system has no more.
   explicit MappedMemory(std::size_t bytes);
   ~MappedMemory();
   MappedMemory(MappedMemory&& other) noexcept { swap(other); }
