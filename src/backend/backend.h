@@ -36,7 +36,7 @@ class DecoderBackend {
   // Makes a pool of `blocks` blocks; drops what an earlier pool held.
   virtual void reserve_kv(int blocks) = 0;
   virtual void submit(const StepPlan& plan) = 0;
-  // Waits for the submitted step. Throws what the step threw.
+  // Waits for the submitted step. Throws what the step threw, and CheckFailure when none was submitted.
   virtual void collect(StepResult* result) = 0;
   // Bytes of whole blocks, [blocks.size() * block_bytes], out of the pool and back into it.
   virtual void read_blocks(std::span<const BlockId> blocks, std::span<std::byte> out) = 0;
@@ -78,7 +78,7 @@ class Backend {
   // The first feature of the spec that this backend can't execute, or nothing.
   virtual std::optional<std::string> lacks(const DecoderSpec& spec) const = 0;
   virtual std::optional<std::string> lacks(const EncoderSpec& spec) const = 0;
-  // Reads, converts and evaluates the weights. Throws Error weights_io_error or model_failed.
+  // Reads, converts and evaluates the weights. Throws Error weights_io_error, memory_pressure or model_failed.
   virtual std::unique_ptr<DecoderBackend> load(const DecoderSpec& spec, const DecoderWeights& weights,
                                                const LoadProgress& progress) = 0;
   virtual std::unique_ptr<EncoderBackend> load(const EncoderSpec& spec, const EncoderWeights& weights,

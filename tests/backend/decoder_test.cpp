@@ -206,6 +206,19 @@ TEST_P(DecoderTest, InvalidPlansAreRefusedBeforeAnythingIsComputed) {
   expect_near(logits_of(*decoder, sequence, ids), golden.floats("logits_0"), kTolerance, "afterwards");
 }
 
+TEST_P(DecoderTest, AStepIsCollectedOnce) {
+  const auto decoder = load_golden("llama");
+  StepResult result;
+  EXPECT_THROW(decoder->collect(&result), CheckFailure);
+  TestSequence sequence = contiguous();
+  StepPlan plan;
+  add_slice(plan, sequence, std::vector<TokenId>{5, 9}, wanted_logits());
+  decoder->submit(plan);
+  decoder->collect(&result);
+  EXPECT_EQ(result.rows.size(), 2u);
+  EXPECT_THROW(decoder->collect(&result), CheckFailure);
+}
+
 TEST_P(DecoderTest, RowsGiveWhatIsWantedOfThem) {
   const Golden golden(golden_model("llama") / "golden.safetensors");
   const auto decoder = load_golden("llama");

@@ -7,20 +7,22 @@
 
 namespace cortex {
 
-void attend(const float* query, const std::vector<KeyValueRun>& runs, std::size_t stride, int head_dim, float* scores,
-            float* out) {
+void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float* out) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  int positions = 0;
-  for (const KeyValueRun& run : runs) {
-    score_keys(query, run.keys, stride, run.count, head_dim, scale, scores + positions);
-    positions += run.count;
+  std::size_t positions = 0;
+  for (const KeyValueRun& run : scratch.runs) positions += static_cast<std::size_t>(run.count);
+  scratch.scores.resize(positions);
+  float* scores = scratch.scores.data();
+  for (const KeyValueRun& run : scratch.runs) {
+    score_keys(query, run.keys, stride, run.count, head_dim, scale, scores);
+    scores += run.count;
   }
-  softmax(scores, positions);
+  softmax(scratch.scores.data(), static_cast<int>(positions));
   std::fill_n(out, head_dim, 0.0f);
-  int position = 0;
-  for (const KeyValueRun& run : runs) {
-    add_weighted(scores + position, run.values, stride, run.count, head_dim, out);
-    position += run.count;
+  const float* weights = scratch.scores.data();
+  for (const KeyValueRun& run : scratch.runs) {
+    add_weighted(weights, run.values, stride, run.count, head_dim, out);
+    weights += run.count;
   }
 }
 

@@ -14,8 +14,14 @@ struct KeyValueRun {
   int count = 0;
 };
 
-// out = softmax(query . keys / sqrt(head_dim)) . values, [head_dim]. `scores` is scratch for all positions of the runs.
-void attend(const float* query, const std::vector<KeyValueRun>& runs, std::size_t stride, int head_dim, float* scores,
-            float* out);
+// What a thread needs for the attention of a row.
+struct AttentionScratch {
+  std::vector<KeyValueRun> runs;
+  std::vector<float> scores;  // [positions of the runs]
+};
+
+// out = softmax(query . keys / sqrt(head_dim)) . values, [head_dim]. over the scratch's runs, whose
+// scores it overwrites.
+void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float* out);
 
 }  // namespace cortex

@@ -23,8 +23,6 @@ std::size_t elements_of(const DecoderSpec& spec) {
   return tables + layer * spec.layers.size();
 }
 
-std::size_t index(int row, int width) { return static_cast<std::size_t>(row) * static_cast<std::size_t>(width); }
-
 }  // namespace
 
 CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const LoadProgress& progress,
@@ -67,6 +65,7 @@ void CpuDecoder::submit(const StepPlan& plan) {
                     .context_tokens = spec_.context_tokens,
                     .kv_blocks = kv_.blocks(),
                     .last_step = last_step_});
+  result_.reset();
   lay_out(plan);
   embed(resolved_tokens(plan, last_step_));
   for (int layer = 0; layer < static_cast<int>(layers_.size()); ++layer) {
@@ -76,7 +75,11 @@ void CpuDecoder::submit(const StepPlan& plan) {
   finish(plan);
 }
 
-void CpuDecoder::collect(StepResult* result) { *result = std::exchange(result_, {}); }
+void CpuDecoder::collect(StepResult* result) {
+  CORTEX_CHECK(result_.has_value());
+  *result = std::move(*result_);
+  result_.reset();
+}
 
 std::size_t CpuDecoder::memory_bytes() const {
   std::size_t scratch = 0;
@@ -127,17 +130,17 @@ void CpuDecoder::place_keys_values(int layer, int begin, int end) {
   const int half = static_cast<int>(inverse_frequencies_.size());
   const int width = layers_[static_cast<std::size_t>(layer)].query_key_value.rows;
   for (int row = begin; row < end; ++row) {
-    float* heads = projected_.data() + index(row, width);
+    float* heads = projected_.data() + offset_of(row, width);
     for (int head = 0; head < spec_.heads + spec_.kv_heads; ++head) {
-      rotate(heads + index(head, spec_.head_dim), cosines_.data() + index(row, half), sines_.data() + index(row, half),
-             half);
+      rotate(heads + offset_of(head, spec_.head_dim), cosines_.data() + offset_of(row, half),
+             sines_.data() + offset_of(row, half), half);
     }
     const auto [blocks, position] = rows_[static_cast<std::size_t>(row)];
     const BlockId block = blocks[position / kBlockTokens];
-    const std::size_t offset = index(position % kBlockTokens, spec_.head_dim);
+    const std::size_t offset = offset_of(position % kBlockTokens, spec_.head_dim);
     for (int head = 0; head < spec_.kv_heads; ++head) {
-      const float* key = heads + index(spec_.heads + head, spec_.head_dim);
-      const float* value = key + index(spec_.kv_heads, spec_.head_dim);
+      const float* key = heads + offset_of(spec_.heads + head, spec_.head_dim);
+      const float* value = key + offset_of(spec_.kv_heads, spec_.head_dim);
       std::copy_n(key, spec_.head_dim, kv_.keys(block, layer, head) + offset);
       std::copy_n(value, spec_.head_dim, kv_.values(block, layer, head) + offset);
     }
@@ -147,7 +150,7 @@ void CpuDecoder::place_keys_values(int layer, int begin, int end) {
 // Later rows see more, so rows are dealt out in turn rather than cut into parts.
 void CpuDecoder::attend_rows(int layer) {
   const int items = static_cast<int>(rows_.size()) * spec_.kv_heads;
-  mixed_.resize(rows_.size() * index(spec_.heads, spec_.head_dim));
+  mixed_.resize(rows_.size() * offset_of(spec_.heads, spec_.head_dim));
   team_->run([&](int member) {
     AttentionScratch& scratch = scratch_[static_cast<std::size_t>(member)];
     for (int item = member; item < items; item += team_->size()) {
@@ -163,25 +166,24 @@ void CpuDecoder::attend_row(int layer, int row, int kv_head, AttentionScratch& s
   const bool windowed = kind.attention == AttentionKind::sliding_window;
   const int first = windowed ? std::max(0, position - kind.window_tokens + 1) : 0;
 
-  scratch.scores.resize(static_cast<std::size_t>(position + 1 - first));
   scratch.runs.clear();
   for (int at = first; at <= position;) {
     const int in_block = at % kBlockTokens;
     const int count = std::min(kBlockTokens - in_block, position + 1 - at);
     const BlockId block = blocks[at / kBlockTokens];
-    const std::size_t offset = index(in_block, spec_.head_dim);
+    const std::size_t offset = offset_of(in_block, spec_.head_dim);
     scratch.runs.push_back(
         {kv_.keys(block, layer, kv_head) + offset, kv_.values(block, layer, kv_head) + offset, count});
     at += count;
   }
 
   const int group = spec_.heads / spec_.kv_heads;
-  const float* queries = projected_.data() + index(row, layers_[static_cast<std::size_t>(layer)].query_key_value.rows);
-  float* out = mixed_.data() + index(row, spec_.heads * spec_.head_dim);
+  const float* queries =
+      projected_.data() + offset_of(row, layers_[static_cast<std::size_t>(layer)].query_key_value.rows);
+  float* out = mixed_.data() + offset_of(row, spec_.heads * spec_.head_dim);
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    const std::size_t offset = index(head, spec_.head_dim);
-    attend(queries + offset, scratch.runs, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim,
-           scratch.scores.data(), out + offset);
+    const std::size_t offset = offset_of(head, spec_.head_dim);
+    attend(queries + offset, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim, out + offset);
   }
 }
 
@@ -190,13 +192,14 @@ void CpuDecoder::feed_forward_block(int layer) {
   const int rows = static_cast<int>(rows_.size());
   normalise_rows(weights.mlp_norm);
   project(*team_, normed_, rows, weights.gate_up, weights.gate_up_bias, projected_);
-  mixed_.resize(index(rows, spec_.intermediate));
+  const auto intermediate = static_cast<std::size_t>(spec_.intermediate);
+  mixed_.resize(static_cast<std::size_t>(rows) * intermediate);
   team_->parallel_for(rows, [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
-      float* gate = projected_.data() + index(row, 2 * spec_.intermediate);
-      activate(spec_.activation, gate, spec_.intermediate);
-      multiply(gate, gate + spec_.intermediate, spec_.intermediate);
-      std::copy_n(gate, spec_.intermediate, mixed_.data() + index(row, spec_.intermediate));
+      float* gate = projected_.data() + offset_of(row, 2 * spec_.intermediate);
+      activate(spec_.activation, gate, intermediate);
+      multiply(gate, gate + intermediate, intermediate);
+      std::copy_n(gate, spec_.intermediate, mixed_.data() + offset_of(row, spec_.intermediate));
     }
   });
   project(*team_, mixed_, rows, weights.down, weights.down_bias, update_);
@@ -207,45 +210,45 @@ void CpuDecoder::normalise_rows(const WeightMatrix& norm) {
   normed_.resize(stream_.size());
   team_->parallel_for(static_cast<int>(rows_.size()), [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
-      const std::size_t at = index(row, spec_.hidden);
+      const std::size_t at = offset_of(row, spec_.hidden);
       rms_norm(stream_.data() + at, norm.data(), spec_.norm_epsilon, spec_.hidden, normed_.data() + at);
     }
   });
 }
 
-void CpuDecoder::add_to_stream(const std::vector<float>& terms) {
-  add(stream_.data(), terms.data(), static_cast<int>(stream_.size()));
-}
+void CpuDecoder::add_to_stream(const std::vector<float>& terms) { add(stream_.data(), terms.data(), stream_.size()); }
 
 void CpuDecoder::finish(const StepPlan& plan) {
-  result_.rows.assign(plan.wanted.size(), {});
+  std::vector<RowResult> results(plan.wanted.size());
   for (std::size_t begin = 0; begin < plan.wanted.size(); begin += kHeadRows) {
-    finish_rows(plan, begin, std::min(plan.wanted.size(), begin + kHeadRows));
+    finish_rows(plan, begin, std::min(plan.wanted.size(), begin + kHeadRows), results);
   }
   last_step_.assign(plan.wanted.size(), {});
-  for (std::size_t i = 0; i < last_step_.size(); ++i) last_step_[i].token = result_.rows[i].token;
+  for (std::size_t i = 0; i < last_step_.size(); ++i) last_step_[i].token = results[i].token;
+  result_ = StepResult{std::move(results)};
 }
 
-void CpuDecoder::finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end) {
+void CpuDecoder::finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end,
+                             std::vector<RowResult>& results) {
   const auto count = static_cast<int>(end - begin);
   const auto wanted = [&](int i) -> const WantedRow& { return plan.wanted[begin + static_cast<std::size_t>(i)]; };
   bool any_logits = false;
   for (int i = 0; i < count; ++i) {
     any_logits = any_logits || wants_logits(wanted(i));
-    rms_norm(stream_.data() + index(wanted(i).row, spec_.hidden), final_norm_.data(), spec_.norm_epsilon, spec_.hidden,
-             normed_.data() + index(i, spec_.hidden));
+    rms_norm(stream_.data() + offset_of(wanted(i).row, spec_.hidden), final_norm_.data(), spec_.norm_epsilon,
+             spec_.hidden, normed_.data() + offset_of(i, spec_.hidden));
   }
   if (any_logits) project(*team_, normed_, count, spec_.tied_head ? embedding_ : head_, {}, logits_);
   team_->parallel_for(count, [&](int first, int last) {
     for (int i = first; i < last; ++i) {
       std::span<const float> logits, hidden;
       if (wants_logits(wanted(i))) {
-        logits = {logits_.data() + index(i, spec_.vocabulary), static_cast<std::size_t>(spec_.vocabulary)};
+        logits = {logits_.data() + offset_of(i, spec_.vocabulary), static_cast<std::size_t>(spec_.vocabulary)};
       }
       if (wanted(i).hidden) {
-        hidden = {normed_.data() + index(i, spec_.hidden), static_cast<std::size_t>(spec_.hidden)};
+        hidden = {normed_.data() + offset_of(i, spec_.hidden), static_cast<std::size_t>(spec_.hidden)};
       }
-      result_.rows[begin + static_cast<std::size_t>(i)] = sample_row(logits, hidden, wanted(i));
+      results[begin + static_cast<std::size_t>(i)] = sample_row(logits, hidden, wanted(i));
     }
   });
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backend/backend.h"
@@ -44,11 +45,6 @@ class CpuDecoder : public DecoderBackend {
     const BlockId* blocks = nullptr;
     int position = 0;
   };
-  // What the threads need for one row's attention, one a member of the team.
-  struct AttentionScratch {
-    std::vector<KeyValueRun> runs;
-    std::vector<float> scores;
-  };
 
   Layer read_layer(const DecoderLayerWeights& weights, WeightReader& reader) const;
   void lay_out(const StepPlan& plan);
@@ -61,7 +57,7 @@ class CpuDecoder : public DecoderBackend {
   void normalise_rows(const WeightMatrix& norm);
   void add_to_stream(const std::vector<float>& terms);
   void finish(const StepPlan& plan);
-  void finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end);
+  void finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end, std::vector<RowResult>& results);
 
   const DecoderSpec spec_;
   const std::shared_ptr<ThreadTeam> team_;
@@ -83,8 +79,8 @@ class CpuDecoder : public DecoderBackend {
   std::vector<float> update_;              // [T, hidden]
   std::vector<float> logits_;              // [some wanted rows, vocabulary]
   std::vector<AttentionScratch> scratch_;  // [team]
-  StepResult result_;
-  std::vector<RowResult> last_step_;  // tokens only
+  std::optional<StepResult> result_;       // submitted, not collected
+  std::vector<RowResult> last_step_;       // tokens only
 };
 
 }  // namespace cortex

@@ -18,8 +18,6 @@ std::size_t elements_of(const EncoderSpec& spec) {
   return tables + layer * static_cast<std::size_t>(spec.layers);
 }
 
-std::size_t index(int row, int width) { return static_cast<std::size_t>(row) * static_cast<std::size_t>(width); }
-
 }  // namespace
 
 CpuEncoder::CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress,
@@ -65,8 +63,8 @@ void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
 
     project(*team_, stream_, rows, layer.up, layer.up_bias, projected_);
     team_->parallel_for(rows, [&](int begin, int end) {
-      activate(spec_.activation, projected_.data() + index(begin, spec_.intermediate),
-               (end - begin) * spec_.intermediate);
+      activate(spec_.activation, projected_.data() + offset_of(begin, spec_.intermediate),
+               offset_of(end - begin, spec_.intermediate));
     });
     project(*team_, projected_, rows, layer.down, layer.down_bias, update_);
     add_and_normalise(layer.mlp_norm);
@@ -84,7 +82,8 @@ std::size_t CpuEncoder::memory_bytes() const {
 
 void CpuEncoder::embed(const PackedTexts& texts) {
   const std::size_t rows = texts.tokens.size();
-  stream_.resize(rows * static_cast<std::size_t>(spec_.hidden));
+  const auto hidden = static_cast<std::size_t>(spec_.hidden);
+  stream_.resize(rows * hidden);
   update_.resize(stream_.size());
   text_of_row_.resize(rows);
   for (std::size_t text = 0; text + 1 < texts.starts.size(); ++text) {
@@ -92,11 +91,11 @@ void CpuEncoder::embed(const PackedTexts& texts) {
       const auto at = static_cast<std::size_t>(row);
       text_of_row_[at] = static_cast<int>(text);
       const int type = texts.types.empty() ? 0 : texts.types[at];
-      float* out = stream_.data() + index(row, spec_.hidden);
+      float* out = stream_.data() + offset_of(row, spec_.hidden);
       std::copy_n(token_embedding_.row(texts.tokens[at]), spec_.hidden, out);
-      add(out, type_embedding_.row(type), spec_.hidden);
+      add(out, type_embedding_.row(type), hidden);
       std::copy_n(position_embedding_.row(row - texts.starts[text]), spec_.hidden,
-                  update_.data() + index(row, spec_.hidden));
+                  update_.data() + offset_of(row, spec_.hidden));
     }
   }
   add_and_normalise(embedding_norm_);
@@ -104,7 +103,7 @@ void CpuEncoder::embed(const PackedTexts& texts) {
 
 void CpuEncoder::attend_rows(const PackedTexts& texts) {
   const int rows = static_cast<int>(texts.tokens.size());
-  mixed_.resize(index(rows, spec_.heads * spec_.head_dim));
+  mixed_.resize(offset_of(rows, spec_.heads * spec_.head_dim));
   team_->run([&](int member) {
     for (int row = member; row < rows; row += team_->size()) {
       const auto text = static_cast<std::size_t>(text_of_row_[static_cast<std::size_t>(row)]);
@@ -116,16 +115,14 @@ void CpuEncoder::attend_rows(const PackedTexts& texts) {
 // All heads of one row over the rows [begin, end) of its text.
 void CpuEncoder::attend_row(int row, int begin, int end, AttentionScratch& scratch) {
   const int width = spec_.heads * spec_.head_dim;
-  const std::size_t stride = index(3, width);
-  scratch.scores.resize(static_cast<std::size_t>(end - begin));
+  const std::size_t stride = offset_of(3, width);
   scratch.runs.resize(1);
   for (int head = 0; head < spec_.heads; ++head) {
-    const std::size_t offset = index(head, spec_.head_dim);
+    const std::size_t offset = offset_of(head, spec_.head_dim);
     const float* first = projected_.data() + static_cast<std::size_t>(begin) * stride + offset;
     const float* query = projected_.data() + static_cast<std::size_t>(row) * stride + offset;
-    scratch.runs[0] = {first + width, first + 2 * width, end - begin};
-    attend(query, scratch.runs, stride, spec_.head_dim, scratch.scores.data(),
-           mixed_.data() + index(row, width) + offset);
+    scratch.runs[0] = {first + width, first + offset_of(2, width), end - begin};
+    attend(query, scratch, stride, spec_.head_dim, mixed_.data() + offset_of(row, width) + offset);
   }
 }
 
@@ -133,8 +130,8 @@ void CpuEncoder::add_and_normalise(const Norm& norm) {
   const int rows = static_cast<int>(stream_.size() / static_cast<std::size_t>(spec_.hidden));
   team_->parallel_for(rows, [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
-      float* x = stream_.data() + index(row, spec_.hidden);
-      add(x, update_.data() + index(row, spec_.hidden), spec_.hidden);
+      float* x = stream_.data() + offset_of(row, spec_.hidden);
+      add(x, update_.data() + offset_of(row, spec_.hidden), static_cast<std::size_t>(spec_.hidden));
       layer_norm(x, norm.weight.data(), norm.bias.data(), spec_.norm_epsilon, spec_.hidden, x);
     }
   });
@@ -150,13 +147,13 @@ void CpuEncoder::pool(const PackedTexts& texts, std::vector<float>& pooled) cons
     float* out = pooled.data() + text * hidden;
     switch (spec_.pooling) {
       case Pooling::cls:
-        std::copy_n(stream_.data() + index(begin, spec_.hidden), hidden, out);
+        std::copy_n(stream_.data() + offset_of(begin, spec_.hidden), hidden, out);
         break;
       case Pooling::last_token:
-        std::copy_n(stream_.data() + index(end - 1, spec_.hidden), hidden, out);
+        std::copy_n(stream_.data() + offset_of(end - 1, spec_.hidden), hidden, out);
         break;
       case Pooling::mean:
-        for (int row = begin; row < end; ++row) add(out, stream_.data() + index(row, spec_.hidden), spec_.hidden);
+        for (int row = begin; row < end; ++row) add(out, stream_.data() + offset_of(row, spec_.hidden), hidden);
         for (std::size_t i = 0; i < hidden; ++i) out[i] /= static_cast<float>(end - begin);
         break;
     }

@@ -33,11 +33,6 @@ class CpuEncoder : public EncoderBackend {
     WeightMatrix down, down_bias;
     Norm mlp_norm;
   };
-  // What a thread needs for one row's attention.
-  struct AttentionScratch {
-    std::vector<KeyValueRun> runs;
-    std::vector<float> scores;
-  };
 
   static Norm read_norm(const LayerNorm& norm, WeightReader& reader);
   static Layer read_layer(const EncoderLayerWeights& weights, WeightReader& reader);

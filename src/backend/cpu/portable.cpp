@@ -54,10 +54,11 @@ CORTEX_INLINE float sum_of(Lanes lanes) {
 
 // Calls body(lanes, count) for every run of sixteen and for the rest.
 template <typename Body>
-CORTEX_INLINE void map(float* values, int count, Body body) {
-  int i = 0;
+CORTEX_INLINE void map(float* values, std::size_t count, Body body) {
+  std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(values + i, body(load(values + i)));
-  if (i < count) store_some(values + i, body(load_some(values + i, count - i)), count - i);
+  const int rest = static_cast<int>(count - i);
+  if (rest > 0) store_some(values + i, body(load_some(values + i, rest)), rest);
 }
 
 // e^x by splitting off a power of two and a polynomial on the rest (the method and coefficients of Cephes' expf);
@@ -207,7 +208,7 @@ void score_keys(const float* query, const float* keys, std::size_t stride, int c
 CORTEX_EACH_WIDTH
 void softmax(float* values, int count) {
   const float largest = *std::max_element(values, values + count);
-  map(values, count, [largest](Lanes v) CORTEX_INLINE_LAMBDA { return exp_of(v - largest); });
+  map(values, static_cast<std::size_t>(count), [largest](Lanes v) CORTEX_INLINE_LAMBDA { return exp_of(v - largest); });
   const float scale = 1.0f / sum_terms(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return v; });
   for (int i = 0; i < count; ++i) values[i] *= scale;
 }
@@ -226,13 +227,13 @@ void add_weighted(const float* weights, const float* values, std::size_t stride,
 }
 
 CORTEX_EACH_WIDTH
-void activate(Activation activation, float* values, int count) {
+void activate(Activation activation, float* values, std::size_t count) {
   switch (activation) {
     case Activation::silu:
       map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return v / (exp_of(-v) + 1.0f); });
       break;
     case Activation::gelu:
-      for (int i = 0; i < count; ++i) values[i] *= 0.5f * (1.0f + std::erf(values[i] * 0.70710678118654752f));
+      for (std::size_t i = 0; i < count; ++i) values[i] *= 0.5f * (1.0f + std::erf(values[i] * 0.70710678118654752f));
       break;
     case Activation::gelu_tanh:
       map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA {
@@ -244,13 +245,13 @@ void activate(Activation activation, float* values, int count) {
 }
 
 CORTEX_EACH_WIDTH
-void multiply(float* values, const float* factors, int count) {
-  for (int i = 0; i < count; ++i) values[i] *= factors[i];
+void multiply(float* values, const float* factors, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) values[i] *= factors[i];
 }
 
 CORTEX_EACH_WIDTH
-void add(float* values, const float* terms, int count) {
-  for (int i = 0; i < count; ++i) values[i] += terms[i];
+void add(float* values, const float* terms, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) values[i] += terms[i];
 }
 
 }  // namespace cortex

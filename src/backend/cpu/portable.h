@@ -35,9 +35,9 @@ void softmax(float* values, int count);
 void add_weighted(const float* weights, const float* values, std::size_t stride, int count, int dims, float* out);
 
 // In place.
-void activate(Activation activation, float* values, int count);
+void activate(Activation activation, float* values, std::size_t count);
 
-void multiply(float* values, const float* factors, int count);
-void add(float* values, const float* terms, int count);
+void multiply(float* values, const float* factors, std::size_t count);
+void add(float* values, const float* terms, std::size_t count);
 
 }  // namespace cortex

@@ -13,7 +13,8 @@ void project(ThreadTeam& team, const std::vector<float>& in, int rows, const Wei
     matmul(in.data(), in_stride, rows, weight.data(), weight.columns, begin, end, out.data(), out_stride);
     if (bias.rows == 0) return;
     for (int row = 0; row < rows; ++row) {
-      add(out.data() + static_cast<std::size_t>(row) * out_stride + begin, bias.data() + begin, end - begin);
+      add(out.data() + static_cast<std::size_t>(row) * out_stride + begin, bias.data() + begin,
+          static_cast<std::size_t>(end - begin));
     }
   });
 }

@@ -10,15 +10,18 @@
 
 namespace cortex {
 
+// Where a row of a matrix of `width` columns begins.
+inline std::size_t offset_of(int row, int width) {
+  return static_cast<std::size_t>(row) * static_cast<std::size_t>(width);
+}
+
 struct WeightMatrix {
   MappedMemory values;  // [rows, columns]
   int rows = 0;
   int columns = 0;
 
   const float* data() const { return values.floats(); }
-  const float* row(int index) const {
-    return data() + static_cast<std::ptrdiff_t>(index) * static_cast<std::ptrdiff_t>(columns);
-  }
+  const float* row(int index) const { return data() + offset_of(index, columns); }
 };
 
 // Reads weights one after another and tells how far it is.

@@ -177,7 +177,7 @@ TEST(Portable, ActivationsAgreeWithTheirFormulas) {
   inputs.insert(inputs.end(), {-1e4f, 1e4f, 0.0f, 1e-20f, -100.0f, 100.0f});
   const auto expect = [&](Activation activation, auto formula) {
     Floats values = inputs;
-    activate(activation, values.data(), static_cast<int>(values.size()));
+    activate(activation, values.data(), values.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const double x = inputs[i];
       EXPECT_NEAR(values[i], formula(x), 4e-7 * std::max(1.0, std::abs(x))) << x;
