@@ -124,7 +124,7 @@ struct EngineStatus {
   std::chrono::steady_clock::time_point last_tick;                 // when its loop last turned
   std::optional<std::chrono::steady_clock::time_point> last_step;  // the last good step
   std::uint64_t steps = 0;
-  int consecutive_failures = 0;  // steps that threw since the last good one
+  int consecutive_failures = 0;  // steps of a model that threw since its last good one; of the worst model
   int restarts = 0;              // of its process
   int running = 0;               // sequences and encode jobs in steps
   int waiting = 0;

@@ -36,6 +36,10 @@ void fail(const GenerateSink& sink, const Error& error) {
   call(sink, std::move(event));
 }
 
+Error failure_of(const ModelStatus& model) {
+  return {ErrorCode::model_failed, fmt::format("model {} failed: {}", model.name, model.failure), "model"};
+}
+
 void fail(const EncodeSink& sink, const Error& error) {
   EncodeReply reply;
   reply.error = error;
@@ -151,9 +155,7 @@ void LocalEngine::handle(Loaded loaded) {
     if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
     install(&slot, std::move(std::get<LoadedModel>(loaded.outcome)));
   } catch (const std::exception& error) {
-    slot.status.state = ModelState::failed;
-    slot.status.failure = error.what();
-    log_error(fmt::format("model {} failed to load: {}", slot.status.name, error.what()));
+    fail_model(&slot, error.what());
   }
   for (const RequestId id : std::exchange(slot.held, {})) start(id);
 }
@@ -231,22 +233,46 @@ void LocalEngine::start(Encoding* encoding) {
 
 LocalEngine::ModelSlot& LocalEngine::ready_slot(std::size_t model) {
   ModelSlot& slot = models_[model];
-  if (slot.status.state != ModelState::ready) {
-    throw Error(ErrorCode::model_failed,
-                fmt::format("model {} failed to load: {}", slot.status.name, slot.status.failure), "model");
-  }
+  if (slot.status.state != ModelState::ready) throw failure_of(slot.status);
   return slot;
 }
 
 void LocalEngine::end(RequestId id, const Error& error) {
   if (const auto node = generations_.extract(id)) {
-    if (!node.mapped().held) models_[node.mapped().model].scheduler->cancel(id);
+    const ModelSlot& slot = models_[node.mapped().model];
+    if (slot.scheduler && !node.mapped().held) slot.scheduler->cancel(id);
     fail(node.mapped().sink, error);
   }
   if (const auto node = encodings_.extract(id)) {
-    if (!node.mapped().held) models_[node.mapped().model].queue->cancel(id);
+    const ModelSlot& slot = models_[node.mapped().model];
+    if (slot.queue && !node.mapped().held) slot.queue->cancel(id);
     fail(node.mapped().sink, error);
   }
+}
+
+void LocalEngine::end_all(const ModelSlot& slot, const Error& error) {
+  const auto end_each = [&](const auto& jobs) {
+    for (auto it = jobs.begin(); it != jobs.end();) {
+      const auto& [id, job] = *it++;
+      if (&models_[job.model] == &slot) end(id, error);
+    }
+  };
+  end_each(generations_);
+  end_each(encodings_);
+}
+
+void LocalEngine::fail_model(ModelSlot* slot, const std::string& failure) {
+  slot->status.state = ModelState::failed;
+  slot->status.bytes = 0;
+  slot->consecutive_failures = 0;  // it steps no more; the state says how it is
+  slot->scheduler.reset();
+  slot->queue.reset();
+  slot->pool.reset();
+  slot->loaded = {};
+  slot->status.failure = failure;
+  const Error error = failure_of(slot->status);
+  log_error(error.message());
+  end_all(*slot, error);
 }
 
 void LocalEngine::end_late() {
@@ -299,16 +325,13 @@ bool LocalEngine::step(ModelSlot* slot) {
     if (!started) started = begin;
   }
   std::vector<SequenceEvent> events;
-  const auto failure = attempt([&] {
+  const auto failure = attempt(slot, [&] {
     StepResult result;
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
     events = scheduler.commit(result);
   });
-  if (failure) {
-    scheduler.fail_step();
-    for (const RequestId id : scheduler.planned()) end(id, *failure);
-  }
+  if (failure) fail_step(slot, *failure);
   const TimePoint end = clock_.steady_now();
   for (SequenceEvent& event : events) deliver(std::move(event), end);
   return true;
@@ -320,14 +343,13 @@ bool LocalEngine::encode_batch(ModelSlot* slot) {
   if (batch.tokens.empty()) return false;
   const TimePoint begin = clock_.steady_now();
   std::vector<EncodeEvent> events;
-  const auto failure = attempt([&] {
+  const auto failure = attempt(slot, [&] {
     EncodeResult result;
     slot->loaded.encoder->encode(batch, &result);
     events = queue.commit(result);
   });
   if (failure) {
-    queue.fail_batch();
-    for (const RequestId id : queue.planned()) end(id, *failure);
+    fail_step(slot, *failure);
     return true;
   }
   const double compute_ms = milliseconds_between(begin, clock_.steady_now());
@@ -340,7 +362,7 @@ bool LocalEngine::encode_batch(ModelSlot* slot) {
   return true;
 }
 
-std::optional<Error> LocalEngine::attempt(const std::function<void()>& work) {
+std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const std::function<void()>& work) {
   std::optional<Error> failure;
   try {
     if (options_.before_step) options_.before_step();
@@ -351,14 +373,28 @@ std::optional<Error> LocalEngine::attempt(const std::function<void()>& work) {
     failure = Error(ErrorCode::internal_error, error.what());
   }
   if (failure) {
-    ++current_.consecutive_failures;
-    log_error(fmt::format("a step failed: {}: {}", name_of(failure->code()), failure->message()));
+    ++slot->consecutive_failures;
+    log_error(fmt::format("a step of model {} failed: {}: {}", slot->status.name, name_of(failure->code()),
+                          failure->message()));
   } else {
     ++current_.steps;
-    current_.consecutive_failures = 0;
+    slot->consecutive_failures = 0;
     current_.last_step = clock_.steady_now();
   }
   return failure;
+}
+
+void LocalEngine::fail_step(ModelSlot* slot, const Error& error) {
+  if (error.code() == ErrorCode::model_failed) return fail_model(slot, error.message());
+  std::span<const RequestId> planned;
+  if (slot->scheduler) {
+    slot->scheduler->fail_step();
+    planned = slot->scheduler->planned();
+  } else {
+    slot->queue->fail_batch();
+    planned = slot->queue->planned();
+  }
+  for (const RequestId id : planned) end(id, error);
 }
 
 void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
@@ -392,10 +428,11 @@ void LocalEngine::publish() {
   const TimePoint now = clock_.steady_now();
   EngineStatus& status = current_;
   status.last_tick = now;
-  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = 0;
+  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = status.consecutive_failures = 0;
   status.models.clear();
   std::size_t entered = 0;
   for (ModelSlot& slot : models_) {
+    status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
     if (slot.scheduler) {
       status.running += slot.scheduler->running();
       entered += static_cast<std::size_t>(slot.scheduler->running());

@@ -88,6 +88,7 @@ class LocalEngine : public Engine {
     std::unique_ptr<Scheduler> scheduler;  // decoders
     std::unique_ptr<EncodeQueue> queue;    // encoders
     std::vector<RequestId> held;           // came while it loads, in order; some may be over
+    int consecutive_failures = 0;          // steps that threw since its last good one
   };
 
   void load_models();  // the loader thread
@@ -108,14 +109,19 @@ class LocalEngine : public Engine {
   void start(Encoding* encoding);
   ModelSlot& ready_slot(std::size_t model);
   void end(RequestId id, const Error& error);  // wherever the request is
+  void end_all(const ModelSlot& slot, const Error& error);
+  // For good: gives back what the model holds and ends all its requests.
+  void fail_model(ModelSlot* slot, const std::string& failure);
   void end_late();
   std::chrono::nanoseconds patience() const;
 
   bool compute();  // one step or batch of the next model that has work
   bool step(ModelSlot* slot);
   bool encode_batch(ModelSlot* slot);
-  // Runs a step's work; what it threw, if it did, so that only that step's requests end.
-  std::optional<Error> attempt(const std::function<void()>& work);
+  // Runs a step's work; what it threw, if it did.
+  std::optional<Error> attempt(ModelSlot* slot, const std::function<void()>& work);
+  // The step threw: its requests end; all of the model's when the device can't run it any more.
+  void fail_step(ModelSlot* slot, const Error& error);
   void deliver(SequenceEvent event, TimePoint now);
   void deliver(EncodeEvent event);
   void publish();

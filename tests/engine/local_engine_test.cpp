@@ -333,6 +333,57 @@ TEST_F(LocalEngineTest, ThreeFailedStepsInARowAreFailing) {
   EXPECT_EQ(wait_until_idle().consecutive_failures, 0);
 }
 
+TEST_F(LocalEngineTest, GoodStepsOfOneModelDoNotHideAnother) {
+  for (RequestId id = 1; id <= 3; ++id) {
+    EXPECT_EQ(refusal(ask(id, {kFakeThrow}, 5))->code(), ErrorCode::weights_io_error);
+    EXPECT_FALSE(refusal(texts(id + 10, {{1, 2}})));
+  }
+  const auto status = wait_for([](const EngineStatus& s) { return s.state == EngineState::failing; });
+  EXPECT_EQ(status.consecutive_failures, 3);
+}
+
+TEST_F(LocalEngineTest, ADeadDecoderFailsItsModelOnly) {
+  options_.max_sequences = 1;
+  switches_.step_ms = 2;
+  CollectedEvents running, waiting;
+  engine().generate(ask(1, {1, 2}, 400), running.sink());
+  engine().generate(ask(2, {1, 2}, 400), waiting.sink());
+  running.wait_for_tokens(1);
+  EXPECT_EQ(switches_.loaded, 2);
+  switches_.break_decoders = true;
+  running.wait();
+  waiting.wait();
+  EXPECT_EQ(running.error_code(), ErrorCode::model_failed);
+  EXPECT_EQ(waiting.error_code(), ErrorCode::model_failed);
+  EXPECT_THAT(running.error()->message(), HasSubstr("the fake device failed"));
+  switches_.break_decoders = false;
+  for (RequestId id = 3; id <= 6; ++id) {
+    const auto error = refusal(ask(id, {1}, 1));
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), ErrorCode::model_failed);
+    EXPECT_EQ(error->message(), "model m failed: the fake device failed");
+    EXPECT_FALSE(refusal(texts(id + 10, {{1, 2}})));
+  }
+  const auto status = wait_until_idle();
+  EXPECT_EQ(status.models[0].state, ModelState::failed);
+  EXPECT_EQ(status.models[0].failure, "the fake device failed");
+  EXPECT_EQ(status.models[0].bytes, 0u);
+  EXPECT_EQ(status.models[1].state, ModelState::ready);
+  EXPECT_EQ(status.consecutive_failures, 0);  // of the models that still step
+  EXPECT_EQ(switches_.loaded, 1);             // its weights are given back
+}
+
+TEST_F(LocalEngineTest, AModelThatCanNotBeInstalledKeepsNoWeights) {
+  options_.kv_bytes = kFakeBlockBytes - 1;
+  const auto status = wait_for([](const EngineStatus& s) {
+    return s.models[0].state == ModelState::failed && s.models[1].state == ModelState::ready;
+  });
+  EXPECT_THAT(status.models[0].failure, HasSubstr("kv_bytes"));
+  EXPECT_EQ(status.models[0].bytes, 0u);
+  EXPECT_EQ(switches_.loaded, 1);
+  EXPECT_EQ(refusal(ask(1, {1}, 1))->code(), ErrorCode::model_failed);
+}
+
 TEST_F(LocalEngineTest, NumbersThatAreNotFiniteFailTheirRequest) {
   CollectedEvents broken, sound;
   engine().generate(ask(1, {1, kFakeNan}, 5), broken.sink());

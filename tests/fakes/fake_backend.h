@@ -51,16 +51,21 @@ struct FakeSwitches {
   std::atomic<int> step_ms = 0;
   std::atomic<int> load_ms = 0;
   std::atomic<bool> fail_load = false;
+  std::atomic<bool> break_decoders = false;  // their next step throws Error model_failed, and so do all after it
+  std::atomic<int> loaded = 0;               // decoders and encoders alive
 };
 
 class FakeDecoder : public DecoderBackend {
  public:
-  explicit FakeDecoder(FakeSwitches* switches) : switches_(switches) {}
+  explicit FakeDecoder(FakeSwitches* switches) : switches_(switches) { ++switches_->loaded; }
+  ~FakeDecoder() override { --switches_->loaded; }
   KvGeometry kv_geometry() const override { return {kFakeBlockBytes, "fake", "fake"}; }
   void reserve_kv(int blocks) override { pool_.assign(static_cast<std::size_t>(blocks) * kBlockTokens, -1); }
 
   void submit(const StepPlan& plan) override {
     std::this_thread::sleep_for(std::chrono::milliseconds(switches_->step_ms));
+    broken_ = broken_ || switches_->break_decoders;
+    if (broken_) throw Error(ErrorCode::model_failed, "the fake device failed");
     result_ = {};
     for (const TokenId token : plan.tokens) {
       if (token == kFakeThrow) throw Error(ErrorCode::weights_io_error, "the fake disk is gone");
@@ -103,6 +108,7 @@ class FakeDecoder : public DecoderBackend {
   }
 
   FakeSwitches* const switches_;
+  bool broken_ = false;
   std::vector<TokenId> pool_;
   StepResult result_;
 };
@@ -110,7 +116,8 @@ class FakeDecoder : public DecoderBackend {
 // A text's vector is its length and its first token; a text that starts with kFakeNan has no finite one.
 class FakeEncoder : public EncoderBackend {
  public:
-  explicit FakeEncoder(FakeSwitches* switches) : switches_(switches) {}
+  explicit FakeEncoder(FakeSwitches* switches) : switches_(switches) { ++switches_->loaded; }
+  ~FakeEncoder() override { --switches_->loaded; }
   void encode(const PackedTexts& texts, EncodeResult* result) override {
     std::this_thread::sleep_for(std::chrono::milliseconds(switches_->step_ms));
     result->dimensions = 2;
