@@ -31,15 +31,16 @@ void PagedPool::reserve(int blocks) {
 std::size_t PagedPool::bytes() const { return static_cast<std::size_t>(blocks_) * block_bytes(); }
 
 std::size_t PagedPool::block_bytes() const {
-  return 2 * mx::size_of(kDtype) * static_cast<std::size_t>(layers_) * static_cast<std::size_t>(kv_heads_) *
-         static_cast<std::size_t>(kBlockTokens) * static_cast<std::size_t>(head_dim_);
+  return 2 * static_cast<std::size_t>(mx::size_of(kDtype)) * static_cast<std::size_t>(layers_) *
+         static_cast<std::size_t>(kv_heads_) * static_cast<std::size_t>(kBlockTokens) *
+         static_cast<std::size_t>(head_dim_);
 }
 
 PagedPool::Range PagedPool::locate(std::span<const BlockId> blocks, int begin, int end) const {
   const int first = begin / kBlockTokens;
-  const int last = (end - 1) / kBlockTokens;
+  const int count = (end - 1) / kBlockTokens - first + 1;
   const std::span<const BlockId> used =
-      blocks.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first + 1));
+      blocks.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
   bool contiguous = true;
   for (std::size_t i = 1; i < used.size(); ++i) contiguous = contiguous && used[i] == used[i - 1] + 1;
   Range range{.tokens = end - begin, .first_slot = begin - first * kBlockTokens, .blocks = std::nullopt};
