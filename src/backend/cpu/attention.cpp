@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cpu/portable.h"
+#include "backend/cpu/kernels.h"
 
 namespace cortex {
 
@@ -14,14 +14,14 @@ void attend(const float* query, AttentionScratch& scratch, std::size_t stride, i
   scratch.scores.resize(positions);
   float* scores = scratch.scores.data();
   for (const KeyValueRun& run : scratch.runs) {
-    score_keys(query, run.keys, stride, run.count, head_dim, scale, scores);
+    kernels().score_keys(query, run.keys, stride, run.count, head_dim, scale, scores);
     scores += run.count;
   }
-  softmax(scratch.scores.data(), static_cast<int>(positions));
+  kernels().softmax(scratch.scores.data(), static_cast<int>(positions));
   std::fill_n(out, head_dim, 0.0f);
   const float* weights = scratch.scores.data();
   for (const KeyValueRun& run : scratch.runs) {
-    add_weighted(weights, run.values, stride, run.count, head_dim, out);
+    kernels().add_weighted(weights, run.values, stride, run.count, head_dim, out);
     weights += run.count;
   }
 }

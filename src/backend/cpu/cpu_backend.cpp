@@ -1,15 +1,21 @@
 #include "backend/cpu/cpu_backend.h"
 
+#include <fmt/core.h>
+
 #include "backend/cpu/decoder.h"
 #include "backend/cpu/encoder.h"
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/thread_team.h"
+#include "base/log.h"
 
 namespace cortex {
 namespace {
 
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(const BackendOptions& options) : team_(std::make_shared<ThreadTeam>(options.threads)) {}
+  explicit CpuBackend(const BackendOptions& options) : team_(std::make_shared<ThreadTeam>(options.threads)) {
+    log_info(fmt::format("backend cpu: {} threads, {} kernels", team_->size(), kernels().name));
+  }
 
   std::string_view name() const override { return "cpu"; }
   std::string_view device() const override { return "cpu"; }

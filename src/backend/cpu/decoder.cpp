@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cpu/portable.h"
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/projection.h"
 #include "backend/plan_check.h"
 #include "backend/sampler.h"
@@ -132,8 +132,8 @@ void CpuDecoder::place_keys_values(int layer, int begin, int end) {
   for (int row = begin; row < end; ++row) {
     float* heads = projected_.data() + offset_of(row, width);
     for (int head = 0; head < spec_.heads + spec_.kv_heads; ++head) {
-      rotate(heads + offset_of(head, spec_.head_dim), cosines_.data() + offset_of(row, half),
-             sines_.data() + offset_of(row, half), half);
+      kernels().rotate(heads + offset_of(head, spec_.head_dim), cosines_.data() + offset_of(row, half),
+                       sines_.data() + offset_of(row, half), half);
     }
     const auto [blocks, position] = rows_[static_cast<std::size_t>(row)];
     const BlockId block = blocks[position / kBlockTokens];
@@ -197,8 +197,8 @@ void CpuDecoder::feed_forward_block(int layer) {
   team_->parallel_for(rows, [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
       float* gate = projected_.data() + offset_of(row, 2 * spec_.intermediate);
-      activate(spec_.activation, gate, intermediate);
-      multiply(gate, gate + intermediate, intermediate);
+      kernels().activate(spec_.activation, gate, intermediate);
+      kernels().multiply(gate, gate + intermediate, intermediate);
       std::copy_n(gate, spec_.intermediate, mixed_.data() + offset_of(row, spec_.intermediate));
     }
   });
@@ -211,12 +211,14 @@ void CpuDecoder::normalise_rows(const WeightMatrix& norm) {
   team_->parallel_for(static_cast<int>(rows_.size()), [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
       const std::size_t at = offset_of(row, spec_.hidden);
-      rms_norm(stream_.data() + at, norm.data(), spec_.norm_epsilon, spec_.hidden, normed_.data() + at);
+      kernels().rms_norm(stream_.data() + at, norm.data(), spec_.norm_epsilon, spec_.hidden, normed_.data() + at);
     }
   });
 }
 
-void CpuDecoder::add_to_stream(const std::vector<float>& terms) { add(stream_.data(), terms.data(), stream_.size()); }
+void CpuDecoder::add_to_stream(const std::vector<float>& terms) {
+  kernels().add(stream_.data(), terms.data(), stream_.size());
+}
 
 void CpuDecoder::finish(const StepPlan& plan) {
   std::vector<RowResult> results(plan.wanted.size());
@@ -235,8 +237,8 @@ void CpuDecoder::finish_rows(const StepPlan& plan, std::size_t begin, std::size_
   bool any_logits = false;
   for (int i = 0; i < count; ++i) {
     any_logits = any_logits || wants_logits(wanted(i));
-    rms_norm(stream_.data() + offset_of(wanted(i).row, spec_.hidden), final_norm_.data(), spec_.norm_epsilon,
-             spec_.hidden, normed_.data() + offset_of(i, spec_.hidden));
+    kernels().rms_norm(stream_.data() + offset_of(wanted(i).row, spec_.hidden), final_norm_.data(), spec_.norm_epsilon,
+                       spec_.hidden, normed_.data() + offset_of(i, spec_.hidden));
   }
   if (any_logits) project(*team_, normed_, count, spec_.tied_head ? embedding_ : head_, {}, logits_);
   team_->parallel_for(count, [&](int first, int last) {

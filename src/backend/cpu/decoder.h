@@ -1,6 +1,6 @@
 // A decoder on the processor: every row of every slice of a step passes each layer together, so that weights are read
 // once a step. float32 throughout. A row's result is the same bits whatever rides beside it, however its prompt was cut
-// and however many threads work (portable.h, attention.h). Owned by the engine, called by its thread; the team is
+// and however many threads work (kernels.h, attention.h). Owned by the engine, called by its thread; the team is
 // shared between the models of the backend.
 #pragma once
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/cpu/portable.h"
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/projection.h"
 #include "backend/plan_check.h"
 
@@ -63,8 +63,8 @@ void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
 
     project(*team_, stream_, rows, layer.up, layer.up_bias, projected_);
     team_->parallel_for(rows, [&](int begin, int end) {
-      activate(spec_.activation, projected_.data() + offset_of(begin, spec_.intermediate),
-               offset_of(end - begin, spec_.intermediate));
+      kernels().activate(spec_.activation, projected_.data() + offset_of(begin, spec_.intermediate),
+                         offset_of(end - begin, spec_.intermediate));
     });
     project(*team_, projected_, rows, layer.down, layer.down_bias, update_);
     add_and_normalise(layer.mlp_norm);
@@ -93,7 +93,7 @@ void CpuEncoder::embed(const PackedTexts& texts) {
       const int type = texts.types.empty() ? 0 : texts.types[at];
       float* out = stream_.data() + offset_of(row, spec_.hidden);
       std::copy_n(token_embedding_.row(texts.tokens[at]), spec_.hidden, out);
-      add(out, type_embedding_.row(type), hidden);
+      kernels().add(out, type_embedding_.row(type), hidden);
       std::copy_n(position_embedding_.row(row - texts.starts[text]), spec_.hidden,
                   update_.data() + offset_of(row, spec_.hidden));
     }
@@ -131,8 +131,8 @@ void CpuEncoder::add_and_normalise(const Norm& norm) {
   team_->parallel_for(rows, [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
       float* x = stream_.data() + offset_of(row, spec_.hidden);
-      add(x, update_.data() + offset_of(row, spec_.hidden), static_cast<std::size_t>(spec_.hidden));
-      layer_norm(x, norm.weight.data(), norm.bias.data(), spec_.norm_epsilon, spec_.hidden, x);
+      kernels().add(x, update_.data() + offset_of(row, spec_.hidden), static_cast<std::size_t>(spec_.hidden));
+      kernels().layer_norm(x, norm.weight.data(), norm.bias.data(), spec_.norm_epsilon, spec_.hidden, x);
     }
   });
 }
@@ -153,7 +153,8 @@ void CpuEncoder::pool(const PackedTexts& texts, std::vector<float>& pooled) cons
         std::copy_n(stream_.data() + offset_of(end - 1, spec_.hidden), hidden, out);
         break;
       case Pooling::mean:
-        for (int row = begin; row < end; ++row) add(out, stream_.data() + offset_of(row, spec_.hidden), hidden);
+        for (int row = begin; row < end; ++row)
+          kernels().add(out, stream_.data() + offset_of(row, spec_.hidden), hidden);
         for (std::size_t i = 0; i < hidden; ++i) out[i] /= static_cast<float>(end - begin);
         break;
     }

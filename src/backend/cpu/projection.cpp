@@ -1,6 +1,6 @@
 #include "backend/cpu/projection.h"
 
-#include "backend/cpu/portable.h"
+#include "backend/cpu/kernels.h"
 
 namespace cortex {
 
@@ -10,11 +10,11 @@ void project(ThreadTeam& team, const std::vector<float>& in, int rows, const Wei
   const auto out_stride = static_cast<std::size_t>(weight.rows);
   out.resize(static_cast<std::size_t>(rows) * out_stride);
   team.parallel_for(weight.rows, [&](int begin, int end) {
-    matmul(in.data(), in_stride, rows, weight.data(), weight.columns, begin, end, out.data(), out_stride);
+    kernels().matmul(in.data(), in_stride, rows, weight.data(), weight.columns, begin, end, out.data(), out_stride);
     if (bias.rows == 0) return;
     for (int row = 0; row < rows; ++row) {
-      add(out.data() + static_cast<std::size_t>(row) * out_stride + begin, bias.data() + begin,
-          static_cast<std::size_t>(end - begin));
+      kernels().add(out.data() + static_cast<std::size_t>(row) * out_stride + begin, bias.data() + begin,
+                    static_cast<std::size_t>(end - begin));
     }
   });
 }

@@ -1,12 +1,17 @@
-#include "backend/cpu/portable.h"
+#include "backend/cpu/kernels.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
+
+#include "base/error.h"
 
 namespace cortex {
 namespace {
@@ -20,7 +25,22 @@ Floats random_floats(std::mt19937& random, std::size_t size, float spread = 1.0f
   return values;
 }
 
-TEST(Portable, MatmulAgreesWithDoubleLoops) {
+std::vector<std::string> usable_names() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : usable_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+// Each set that this processor can run.
+class KernelsTest : public testing::TestWithParam<std::string> {
+ protected:
+  const Kernels& kernels_ = kernels_named(GetParam());
+};
+
+INSTANTIATE_TEST_SUITE_P(Sets, KernelsTest, testing::ValuesIn(usable_names()),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(KernelsTest, MatmulAgreesWithDoubleLoops) {
   std::mt19937 random(1);
   for (const int rows : {1, 2, 3, 4, 5, 9}) {
     for (const int columns : {1, 7, 15, 16, 17, 64, 100, 576}) {
@@ -31,7 +51,7 @@ TEST(Portable, MatmulAgreesWithDoubleLoops) {
         const auto out_stride = static_cast<std::size_t>(outputs) + 2;
         Floats out(static_cast<std::size_t>(rows) * out_stride, -7.0f);
         const int begin = outputs / 3;
-        matmul(x.data(), stride, rows, weight.data(), columns, begin, outputs, out.data(), out_stride);
+        kernels_.matmul(x.data(), stride, rows, weight.data(), columns, begin, outputs, out.data(), out_stride);
         for (int r = 0; r < rows; ++r) {
           for (std::size_t n = 0; n < out_stride; ++n) {
             double expected = 0.0;
@@ -57,7 +77,7 @@ TEST(Portable, MatmulAgreesWithDoubleLoops) {
   }
 }
 
-TEST(Portable, MatmulRowIsTheSameBitsInAnyCompany) {
+TEST_P(KernelsTest, MatmulRowIsTheSameBitsInAnyCompany) {
   std::mt19937 random(2);
   constexpr int kRows = 11;
   for (const int columns : {5, 16, 75, 576}) {
@@ -66,18 +86,18 @@ TEST(Portable, MatmulRowIsTheSameBitsInAnyCompany) {
     const Floats x = random_floats(random, kRows * stride);
     const Floats weight = random_floats(random, kOutputs * stride);
     Floats together(kRows * kOutputs);
-    matmul(x.data(), stride, kRows, weight.data(), columns, 0, kOutputs, together.data(), kOutputs);
+    kernels_.matmul(x.data(), stride, kRows, weight.data(), columns, 0, kOutputs, together.data(), kOutputs);
     for (std::size_t r = 0; r < kRows; ++r) {
       Floats alone(kOutputs);
       const int cut = static_cast<int>(r) * 3;  // as two threads would share the outputs
-      matmul(x.data() + r * stride, stride, 1, weight.data(), columns, 0, cut, alone.data(), kOutputs);
-      matmul(x.data() + r * stride, stride, 1, weight.data(), columns, cut, kOutputs, alone.data(), kOutputs);
+      kernels_.matmul(x.data() + r * stride, stride, 1, weight.data(), columns, 0, cut, alone.data(), kOutputs);
+      kernels_.matmul(x.data() + r * stride, stride, 1, weight.data(), columns, cut, kOutputs, alone.data(), kOutputs);
       ASSERT_EQ(std::memcmp(alone.data(), together.data() + r * kOutputs, sizeof(float) * kOutputs), 0) << columns;
     }
   }
 }
 
-TEST(Portable, NormsAgreeWithDoubleLoops) {
+TEST_P(KernelsTest, NormsAgreeWithDoubleLoops) {
   std::mt19937 random(3);
   for (const int size : {1, 2, 15, 16, 17, 48, 65, 576}) {
     const auto n = static_cast<std::size_t>(size);
@@ -89,8 +109,8 @@ TEST(Portable, NormsAgreeWithDoubleLoops) {
     for (const float v : x) squares += static_cast<double>(v) * v / size;
     for (const float v : x) variance += (v - mean) * (v - mean) / size;
     Floats rms(n), layer(n);
-    rms_norm(x.data(), weight.data(), 1e-5f, size, rms.data());
-    layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, size, layer.data());
+    kernels_.rms_norm(x.data(), weight.data(), 1e-5f, size, rms.data());
+    kernels_.layer_norm(x.data(), weight.data(), bias.data(), 1e-5f, size, layer.data());
     for (std::size_t i = 0; i < n; ++i) {
       EXPECT_NEAR(rms[i], x[i] / std::sqrt(squares + 1e-5) * weight[i], 3e-6) << size;
       EXPECT_NEAR(layer[i], (x[i] - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i], 2e-5) << size;
@@ -98,7 +118,7 @@ TEST(Portable, NormsAgreeWithDoubleLoops) {
   }
 }
 
-TEST(Portable, RotateTurnsPairsOfHalves) {
+TEST_P(KernelsTest, RotateTurnsPairsOfHalves) {
   std::mt19937 random(4);
   for (const int half : {1, 3, 8, 32}) {
     const auto n = static_cast<std::size_t>(half);
@@ -109,7 +129,7 @@ TEST(Portable, RotateTurnsPairsOfHalves) {
       cosines.push_back(std::cos(angle));
       sines.push_back(std::sin(angle));
     }
-    rotate(head.data(), cosines.data(), sines.data(), half);
+    kernels_.rotate(head.data(), cosines.data(), sines.data(), half);
     for (std::size_t i = 0; i < n; ++i) {
       const double a = before[i], b = before[i + n], t = angles[i];
       EXPECT_NEAR(head[i], a * std::cos(t) - b * std::sin(t), 1e-6);
@@ -119,7 +139,7 @@ TEST(Portable, RotateTurnsPairsOfHalves) {
   }
 }
 
-TEST(Portable, AttentionPartsAgreeWithDoubleLoops) {
+TEST_P(KernelsTest, AttentionPartsAgreeWithDoubleLoops) {
   std::mt19937 random(5);
   for (const int dims : {1, 8, 16, 20, 64, 80}) {
     for (const int count : {1, 2, 16, 33}) {
@@ -127,10 +147,10 @@ TEST(Portable, AttentionPartsAgreeWithDoubleLoops) {
       const Floats query = random_floats(random, d);
       const Floats rows = random_floats(random, c * stride);
       Floats scores(c);
-      score_keys(query.data(), rows.data(), stride, count, dims, 0.3f, scores.data());
+      kernels_.score_keys(query.data(), rows.data(), stride, count, dims, 0.3f, scores.data());
       Floats sum = random_floats(random, d);
       const Floats before = sum;
-      add_weighted(scores.data(), rows.data(), stride, count, dims, sum.data());
+      kernels_.add_weighted(scores.data(), rows.data(), stride, count, dims, sum.data());
       for (std::size_t i = 0; i < c; ++i) {
         double expected = 0.0;
         for (std::size_t k = 0; k < d; ++k) expected += 0.3 * query[k] * rows[i * stride + k];
@@ -145,7 +165,7 @@ TEST(Portable, AttentionPartsAgreeWithDoubleLoops) {
   }
 }
 
-TEST(Portable, SoftmaxAgreesWithDoubleLoops) {
+TEST_P(KernelsTest, SoftmaxAgreesWithDoubleLoops) {
   std::mt19937 random(6);
   for (const int count : {1, 2, 15, 16, 17, 100, 1000}) {
     for (const float spread : {0.5f, 10.0f, 100.0f}) {
@@ -154,7 +174,7 @@ TEST(Portable, SoftmaxAgreesWithDoubleLoops) {
       for (const float v : before) largest = std::max<double>(largest, v);
       for (const float v : before) sum += std::exp(v - largest);
       Floats values = before;
-      softmax(values.data(), count);
+      kernels_.softmax(values.data(), count);
       for (std::size_t i = 0; i < values.size(); ++i) {
         const double expected = std::exp(before[i] - largest) / sum;
         // The difference to the largest is rounded to float32 before it is an exponent.
@@ -165,19 +185,19 @@ TEST(Portable, SoftmaxAgreesWithDoubleLoops) {
   }
 }
 
-TEST(Portable, SoftmaxKeepsNaN) {
+TEST_P(KernelsTest, SoftmaxKeepsNaN) {
   Floats values = {1.0f, std::numeric_limits<float>::quiet_NaN(), 2.0f};
-  softmax(values.data(), 3);
+  kernels_.softmax(values.data(), 3);
   EXPECT_TRUE(std::isnan(values[1]));
 }
 
-TEST(Portable, ActivationsAgreeWithTheirFormulas) {
+TEST_P(KernelsTest, ActivationsAgreeWithTheirFormulas) {
   Floats inputs;
   for (int i = -2000; i <= 2000; ++i) inputs.push_back(static_cast<float>(i) * 0.01f);
   inputs.insert(inputs.end(), {-1e4f, 1e4f, 0.0f, 1e-20f, -100.0f, 100.0f});
   const auto expect = [&](Activation activation, auto formula) {
     Floats values = inputs;
-    activate(activation, values.data(), values.size());
+    kernels_.activate(activation, values.data(), values.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const double x = inputs[i];
       EXPECT_NEAR(values[i], formula(x), 4e-7 * std::max(1.0, std::abs(x))) << x;
@@ -190,13 +210,126 @@ TEST(Portable, ActivationsAgreeWithTheirFormulas) {
   });
 }
 
-TEST(Portable, ElementwiseOperations) {
+TEST_P(KernelsTest, ElementwiseOperations) {
   Floats values = {1, 2, 3, 4, 5};
   const Floats other = {2, 0, -1, 10, 100};
-  multiply(values.data(), other.data(), 4);
+  kernels_.multiply(values.data(), other.data(), 4);
   EXPECT_EQ(values, (Floats{2, 0, -3, 40, 5}));
-  add(values.data(), other.data(), 3);
+  kernels_.add(values.data(), other.data(), 3);
   EXPECT_EQ(values, (Floats{4, 0, -4, 40, 5}));
+}
+
+// Runs `compute` on this set and on the portable one and expects the same bits.
+void expect_portable_bits(const Kernels& kernels, const std::string& what,
+                          const std::function<Floats(const Kernels&)>& compute) {
+  const Floats got = compute(kernels), expected = compute(kPortableKernels);
+  ASSERT_EQ(got.size(), expected.size());
+  EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << what;
+}
+
+TEST_P(KernelsTest, ProductsHaveThePortableBits) {
+  std::mt19937 random(7);
+  for (const int rows : {1, 3, 4, 9}) {
+    for (const int columns : {1, 7, 16, 31, 100, 577}) {
+      for (const int outputs : {1, 2, 17, 35}) {
+        const auto stride = static_cast<std::size_t>(columns) + 1;
+        const auto out_stride = static_cast<std::size_t>(outputs);
+        const Floats x = random_floats(random, static_cast<std::size_t>(rows) * stride, 3.0f);
+        const Floats weight = random_floats(random, static_cast<std::size_t>(outputs * columns));
+        expect_portable_bits(kernels_, "matmul", [&](const Kernels& kernels) {
+          Floats out(static_cast<std::size_t>(rows) * out_stride);
+          kernels.matmul(x.data(), stride, rows, weight.data(), columns, 0, outputs, out.data(), out_stride);
+          return out;
+        });
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, NormsHaveThePortableBits) {
+  std::mt19937 random(8);
+  for (const int size : {1, 2, 15, 16, 17, 63, 576, 1000}) {
+    const auto n = static_cast<std::size_t>(size);
+    const Floats x = random_floats(random, n, 5.0f), weight = random_floats(random, n), bias = random_floats(random, n);
+    expect_portable_bits(kernels_, "rms_norm", [&](const Kernels& kernels) {
+      Floats out(n);
+      kernels.rms_norm(x.data(), weight.data(), 1e-5f, size, out.data());
+      return out;
+    });
+    expect_portable_bits(kernels_, "layer_norm", [&](const Kernels& kernels) {
+      Floats out(n);
+      kernels.layer_norm(x.data(), weight.data(), bias.data(), 1e-12f, size, out.data());
+      return out;
+    });
+  }
+}
+
+TEST_P(KernelsTest, AttentionHasThePortableBits) {
+  std::mt19937 random(9);
+  for (const int dims : {1, 8, 16, 20, 64, 80}) {
+    for (const int count : {1, 2, 16, 33, 257}) {
+      const auto d = static_cast<std::size_t>(dims), c = static_cast<std::size_t>(count), stride = d + 5;
+      const Floats query = random_floats(random, d, 2.0f), rows = random_floats(random, c * stride, 2.0f);
+      const Floats before = random_floats(random, d);
+      expect_portable_bits(kernels_, "scores, softmax, sum", [&](const Kernels& kernels) {
+        Floats scores(c), out = before;
+        kernels.score_keys(query.data(), rows.data(), stride, count, dims, 0.3f, scores.data());
+        kernels.softmax(scores.data(), count);
+        kernels.add_weighted(scores.data(), rows.data(), stride, count, dims, out.data());
+        out.insert(out.end(), scores.begin(), scores.end());
+        return out;
+      });
+    }
+  }
+}
+
+TEST_P(KernelsTest, ElementwiseOperationsHaveThePortableBits) {
+  std::mt19937 random(10);
+  for (const std::size_t size : {1u, 2u, 15u, 16u, 17u, 50u, 1537u}) {
+    Floats x = random_floats(random, size, 8.0f);
+    x.front() = -1e4f;
+    x.back() = 1e-20f;
+    const Floats other = random_floats(random, size);
+    for (const Activation activation : {Activation::silu, Activation::gelu, Activation::gelu_tanh}) {
+      expect_portable_bits(kernels_, "activate, multiply, add", [&](const Kernels& kernels) {
+        Floats out = x;
+        kernels.activate(activation, out.data(), size);
+        kernels.multiply(out.data(), other.data(), size);
+        kernels.add(out.data(), x.data(), size);
+        return out;
+      });
+    }
+    expect_portable_bits(kernels_, "rotate", [&](const Kernels& kernels) {
+      Floats out = x;
+      out.insert(out.end(), x.rbegin(), x.rend());
+      kernels.rotate(out.data(), other.data(), x.data(), static_cast<int>(size));
+      return out;
+    });
+  }
+}
+
+TEST(Kernels, TheWidestIsChosenUnlessOneIsNamed) {
+  const std::vector<const Kernels*> usable = usable_kernels();
+  EXPECT_EQ(usable.front()->name, "portable");
+  EXPECT_EQ(&kernels_named(""), usable.back());
+  for (const Kernels* kernels : usable) EXPECT_EQ(&kernels_named(kernels->name), kernels);
+  try {
+    kernels_named("avx9");
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_option);
+    EXPECT_NE(error.message().find("CORTEX_CPU_ISA: \"avx9\""), std::string::npos) << error.what();
+    EXPECT_NE(error.message().find("portable"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Kernels, TheEnvironmentNamesOne) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto exit_with_choice = [] {
+    setenv("CORTEX_CPU_ISA", "portable", 1);
+    std::_Exit(kernels().name == "portable" ? 0 : 1);
+  };
+  EXPECT_EXIT(exit_with_choice(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -1,0 +1,62 @@
+// What the CPU backend computes with: a set of functions for each instruction set, one of which is chosen when the
+// backend is opened. Every sum runs in a fixed order that depends on its own length only: sixteen partial sums, element
+// i in sum i mod 16, then halved by a fixed tree. So a row's result is the same bits whatever else is computed beside
+// it, whichever thread computes it and however wide the processor's vectors are (products are rounded before they are
+// added, everywhere). Pointers need no alignment; strides are in floats. Any thread.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+#include "model/spec.h"
+
+namespace cortex {
+
+struct Kernels {
+  std::string_view name;  // "portable", "avx2", "avx512"
+
+  // out[r][n] = sum over k of x[r][k] * weight[n][k] for r in [0, rows), n in [begin, end); weight [., columns]
+  // row-major.
+  void (*matmul)(const float* x, std::size_t x_stride, int rows, const float* weight, int columns, int begin, int end,
+                 float* out, std::size_t out_stride);
+
+  // out = x / sqrt(mean(x^2) + epsilon) * weight, [size]. Source: Zhang, Sennrich 2019.
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* out);
+
+  // out = (x - mean) / sqrt(variance + epsilon) * weight + bias, [size]. Source: Ba, Kiros, Hinton 2016.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, int size, float* out);
+
+  // Turns the pairs (i, i + half) of a head by angles with these cosines and sines, [half].
+  void (*rotate)(float* head, const float* cosines, const float* sines, int half);
+
+  // scores[i] = query . keys[i] * scale for `count` keys of `dims` floats, `stride` apart.
+  void (*score_keys)(const float* query, const float* keys, std::size_t stride, int count, int dims, float scale,
+                     float* scores);
+
+  // In place: exp(x - max) / sum.
+  void (*softmax)(float* values, int count);
+
+  // out += sum over i of weights[i] * values[i], ascending; `dims` floats, `stride` apart.
+  void (*add_weighted)(const float* weights, const float* values, std::size_t stride, int count, int dims, float* out);
+
+  // In place.
+  void (*activate)(Activation activation, float* values, std::size_t count);
+
+  void (*multiply)(float* values, const float* factors, std::size_t count);
+  void (*add)(float* values, const float* terms, std::size_t count);
+};
+
+extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels;  // each in its file; x86 processors only but one
+
+// Those that this processor can run, the widest last.
+std::vector<const Kernels*> usable_kernels();
+
+// The widest of them, or the one that the environment variable CORTEX_CPU_ISA names; found out once. Throws Error
+// invalid_option when that is none of them.
+const Kernels& kernels();
+
+// The same for a name; empty is the widest.
+const Kernels& kernels_named(std::string_view name);
+
+}  // namespace cortex

@@ -1,0 +1,255 @@
+// The kernels as plain loops over float32, for whatever vectors the file that includes this compiles for: portable.cpp,
+// avx2.cpp and avx512.cpp, nobody else. Everything is in an unnamed namespace and no template of the library is used:
+// the linker keeps one copy of those, which must not be one that needs wider vectors than the processor has.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/kernels.h"
+
+#define CORTEX_INLINE inline __attribute__((always_inline))
+#define CORTEX_INLINE_LAMBDA __attribute__((always_inline))
+
+namespace cortex {
+namespace {
+
+constexpr int kLanes = 16;
+using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+using Half = float __attribute__((vector_size(kLanes / 2 * sizeof(float))));
+using Quarter = float __attribute__((vector_size(kLanes / 4 * sizeof(float))));
+using LaneBits = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+
+CORTEX_INLINE Lanes load(const float* from) {
+  Lanes lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+CORTEX_INLINE Lanes load_some(const float* from, int count) {
+  Lanes lanes = {};
+  std::memcpy(&lanes, from, static_cast<std::size_t>(count) * sizeof(float));
+  return lanes;
+}
+
+CORTEX_INLINE void store(float* to, Lanes lanes) { std::memcpy(to, &lanes, sizeof lanes); }
+
+CORTEX_INLINE void store_some(float* to, Lanes lanes, int count) {
+  std::memcpy(to, &lanes, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+CORTEX_INLINE Lanes broadcast(float value) { return Lanes{} + value; }
+
+CORTEX_INLINE float sum_of(Lanes lanes) {
+  const Half eight = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Quarter four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+// Calls body(lanes, count) for every run of sixteen and for the rest.
+template <typename Body>
+CORTEX_INLINE void map(float* values, std::size_t count, Body body) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(values + i, body(load(values + i)));
+  const int rest = static_cast<int>(count - i);
+  if (rest > 0) store_some(values + i, body(load_some(values + i, rest)), rest);
+}
+
+// e^x by splitting off a power of two and a polynomial on the rest (the method and coefficients of Cephes' expf);
+// within 2 units in the last place, clamped to float32's normal range. NaN stays NaN.
+CORTEX_INLINE Lanes exp_of(Lanes x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  x = x < -87.0f ? broadcast(-87.0f) : x;
+  x = x > 88.0f ? broadcast(88.0f) : x;
+  const Lanes shifted = x * 1.44269504088896341f + kRound;
+  const Lanes power = shifted - kRound;
+  const Lanes r = (x - power * 0.693359375f) - power * -2.12194440e-4f;
+  Lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  LaneBits bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23;  // the low bits of `shifted` are the power itself
+  Lanes scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
+}
+
+// Adds column k of every row and output; `count` is kLanes but at the end of a row.
+template <int kRows, int kOutputs>
+CORTEX_INLINE void tile_step(const float* x, std::size_t x_stride, const float* weight, int columns, int count,
+                             Lanes (&sums)[kRows][kOutputs]) {
+  Lanes w[kOutputs];
+  for (int n = 0; n < kOutputs; ++n) {
+    const float* from = weight + static_cast<std::ptrdiff_t>(n) * columns;
+    w[n] = count == kLanes ? load(from) : load_some(from, count);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const float* from = x + static_cast<std::size_t>(r) * x_stride;
+    const Lanes value = count == kLanes ? load(from) : load_some(from, count);
+    for (int n = 0; n < kOutputs; ++n) sums[r][n] += value * w[n];
+  }
+}
+
+template <int kRows, int kOutputs>
+CORTEX_INLINE void tile(const float* x, std::size_t x_stride, const float* weight, int columns, float* out,
+                        std::size_t out_stride) {
+  Lanes sums[kRows][kOutputs] = {};
+  int k = 0;
+  for (; k + kLanes <= columns; k += kLanes) tile_step(x + k, x_stride, weight + k, columns, kLanes, sums);
+  if (k < columns) tile_step(x + k, x_stride, weight + k, columns, columns - k, sums);
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kOutputs; ++n) out[static_cast<std::size_t>(r) * out_stride + n] = sum_of(sums[r][n]);
+  }
+}
+
+constexpr int kTileOutputs = 2;
+constexpr int kPanelOutputs = 16;  // rows of weights that stay in cache while all of x passes
+
+// All outputs of a panel for kRows rows of x, which stay in the first cache meanwhile.
+template <int kRows>
+CORTEX_INLINE void panel(const float* x, std::size_t x_stride, const float* weight, int columns, int outputs,
+                         float* out, std::size_t out_stride) {
+  int n = 0;
+  for (; n + kTileOutputs <= outputs; n += kTileOutputs) {
+    tile<kRows, kTileOutputs>(x, x_stride, weight + static_cast<std::ptrdiff_t>(n) * columns, columns, out + n,
+                              out_stride);
+  }
+  if (n < outputs) {
+    tile<kRows, 1>(x, x_stride, weight + static_cast<std::ptrdiff_t>(n) * columns, columns, out + n, out_stride);
+  }
+}
+
+void matmul(const float* x, std::size_t x_stride, int rows, const float* weight, int columns, int begin, int end,
+            float* out, std::size_t out_stride) {
+  for (int n = begin; n < end; n += kPanelOutputs) {
+    const float* w = weight + static_cast<std::ptrdiff_t>(n) * columns;
+    const int outputs = end - n < kPanelOutputs ? end - n : kPanelOutputs;
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      panel<4>(x + static_cast<std::size_t>(r) * x_stride, x_stride, w, columns, outputs,
+               out + static_cast<std::size_t>(r) * out_stride + n, out_stride);
+    }
+    for (; r < rows; ++r) {
+      panel<1>(x + static_cast<std::size_t>(r) * x_stride, x_stride, w, columns, outputs,
+               out + static_cast<std::size_t>(r) * out_stride + n, out_stride);
+    }
+  }
+}
+
+template <typename Term>
+CORTEX_INLINE float sum_terms(const float* values, int count, Term term) {
+  Lanes sums = {};
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) sums += term(load(values + i));
+  if (i < count) {
+    float terms[kLanes];
+    store(terms, term(load_some(values + i, count - i)));
+    sums += load_some(terms, count - i);
+  }
+  return sum_of(sums);
+}
+
+void rms_norm(const float* x, const float* weight, float epsilon, int size, float* out) {
+  const float squares = sum_terms(x, size, [](Lanes v) CORTEX_INLINE_LAMBDA { return v * v; });
+  const float scale = 1.0f / __builtin_sqrtf(squares / static_cast<float>(size) + epsilon);
+  for (int i = 0; i < size; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, int size, float* out) {
+  const auto count = static_cast<float>(size);
+  const float mean = sum_terms(x, size, [](Lanes v) CORTEX_INLINE_LAMBDA { return v; }) / count;
+  const float squares = sum_terms(x, size, [mean](Lanes v) CORTEX_INLINE_LAMBDA { return (v - mean) * (v - mean); });
+  const float scale = 1.0f / __builtin_sqrtf(squares / count + epsilon);
+  for (int i = 0; i < size; ++i) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+void rotate(float* head, const float* cosines, const float* sines, int half) {
+  for (int i = 0; i < half; ++i) {
+    const float first = head[i];
+    const float second = head[i + half];
+    head[i] = first * cosines[i] - second * sines[i];
+    head[i + half] = second * cosines[i] + first * sines[i];
+  }
+}
+
+void score_keys(const float* query, const float* keys, std::size_t stride, int count, int dims, float scale,
+                float* scores) {
+  for (int i = 0; i < count; ++i) {
+    const float* key = keys + static_cast<std::size_t>(i) * stride;
+    Lanes sums = {};
+    int k = 0;
+    for (; k + kLanes <= dims; k += kLanes) sums += load(query + k) * load(key + k);
+    if (k < dims) sums += load_some(query + k, dims - k) * load_some(key + k, dims - k);
+    scores[i] = sum_of(sums) * scale;
+  }
+}
+
+void softmax(float* values, int count) {
+  float largest = values[0];
+  for (int i = 1; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+  map(values, static_cast<std::size_t>(count), [largest](Lanes v) CORTEX_INLINE_LAMBDA { return exp_of(v - largest); });
+  const float scale = 1.0f / sum_terms(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return v; });
+  for (int i = 0; i < count; ++i) values[i] *= scale;
+}
+
+void add_weighted(const float* weights, const float* values, std::size_t stride, int count, int dims, float* out) {
+  int d = 0;
+  for (; d + kLanes <= dims; d += kLanes) {
+    Lanes sum = load(out + d);
+    for (int i = 0; i < count; ++i) sum += load(values + static_cast<std::size_t>(i) * stride + d) * weights[i];
+    store(out + d, sum);
+  }
+  for (; d < dims; ++d) {
+    for (int i = 0; i < count; ++i) out[d] += values[static_cast<std::size_t>(i) * stride + d] * weights[i];
+  }
+}
+
+void activate(Activation activation, float* values, std::size_t count) {
+  switch (activation) {
+    case Activation::silu:
+      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return v / (exp_of(-v) + 1.0f); });
+      break;
+    case Activation::gelu:
+      for (std::size_t i = 0; i < count; ++i)
+        values[i] *= 0.5f * (1.0f + __builtin_erff(values[i] * 0.70710678118654752f));
+      break;
+    case Activation::gelu_tanh:
+      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA {
+        const Lanes u = (v + v * v * v * 0.044715f) * 0.79788456080286536f;
+        return v * (1.0f - 1.0f / (exp_of(u + u) + 1.0f));  // (1 + tanh u) / 2 = 1 - 1 / (e^2u + 1)
+      });
+      break;
+  }
+}
+
+void multiply(float* values, const float* factors, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) values[i] *= factors[i];
+}
+
+void add(float* values, const float* terms, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) values[i] += terms[i];
+}
+
+constexpr Kernels loops_named(const char* name) {
+  return {.name = name,
+          .matmul = matmul,
+          .rms_norm = rms_norm,
+          .layer_norm = layer_norm,
+          .rotate = rotate,
+          .score_keys = score_keys,
+          .softmax = softmax,
+          .add_weighted = add_weighted,
+          .activate = activate,
+          .multiply = multiply,
+          .add = add};
+}
+
+}  // namespace
+}  // namespace cortex
