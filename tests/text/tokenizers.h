@@ -58,16 +58,16 @@ inline std::vector<std::pair<std::string, std::string>> golden_pairs() {
 // A tokenizer.json with this model, added tokens and decoder; each JSON.
 inline std::string tokenizer_json(const std::string& model, const std::string& added_tokens = "[]",
                                   const std::string& decoder = "null", const std::string& pre_tokenizer = "null",
-                                  const std::string& post_processor = "null") {
-  return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)" + added_tokens +
-         R"(,"normalizer":null,"pre_tokenizer":)" + pre_tokenizer + R"(,"post_processor":)" + post_processor +
+                                  const std::string& post_processor = "null", const std::string& normalizer = "null") {
+  return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)" + added_tokens + R"(,"normalizer":)" +
+         normalizer + R"(,"pre_tokenizer":)" + pre_tokenizer + R"(,"post_processor":)" + post_processor +
          R"(,"decoder":)" + decoder + R"(,"model":)" + model + "}";
 }
 
-inline std::string added_token(int id, const std::string& content, bool special = true) {
+inline std::string added_token(int id, const std::string& content, bool special = true, bool normalized = false) {
   return R"({"id":)" + std::to_string(id) + R"(,"content":")" + content +
-         R"(","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":)" +
-         (special ? "true}" : "false}");
+         R"(","single_word":false,"lstrip":false,"rstrip":false,"normalized":)" + (normalized ? "true" : "false") +
+         R"(,"special":)" + (special ? "true}" : "false}");
 }
 
 }  // namespace cortex

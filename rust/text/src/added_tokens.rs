@@ -1,175 +1,214 @@
-//! The tokens that are looked for in a text before the model sees it, and the ways to keep those apart that a chat
-//! template writes from those that its input holds.
+//! The tokens that are looked for in a text before the model sees it. They are found and cut out as `tokenizers` does
+//! it, except that some are *reserved*: these count only where the caller says so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::models::TrainerWrapper;
-use tokenizers::{AddedToken, AddedVocabulary, Model, Token};
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+use regex::Regex;
+use tokenizers::normalizer::Range as Offsets;
+use tokenizers::{AddedToken, NormalizedString, Normalizer, PreTokenizedString, Token};
 
 use crate::failure::{Failure, Outcome};
 
-fn sorted(tokenizer: &tokenizers::Tokenizer) -> Vec<(u32, AddedToken)> {
-    let tokens = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
-    let mut tokens: Vec<_> = tokens.iter().map(|(id, token)| (*id, token.clone())).collect();
-    tokens.sort_by_key(|(id, _)| *id);
-    tokens
+/// Where a token stands in a text, in bytes.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// Its index in `AddedTokens::tokens`.
+    pub token: usize,
+    pub range: Range<usize>,
 }
 
-/// Finds special tokens in text, and breaks them.
 pub struct AddedTokens {
-    tokens: Vec<AddedToken>,
-    /// The longest of `tokens` that begins earliest, as `tokenizers` takes them.
-    leftmost: AhoCorasick,
-    specials: Vec<String>,
-    /// Every one of `specials`, those within one another too.
+    tokens: Vec<(u32, AddedToken)>,
+    /// Those that are looked for in the text as it is.
+    as_is: Finder,
+    /// The others, which are looked for in normalized text: as the file spells them, and normalized.
+    spelled: Finder,
+    normalized: Finder,
+    /// All, those within one another too.
     overlapping: AhoCorasick,
-    /// What special tokens begin and end with: brackets, mostly. Letters are left out, for names are made of them.
-    firsts: HashSet<char>,
-    lasts: HashSet<char>,
+    /// By what they begin and end with around a name: "<|" and "|>".
+    frames: HashMap<(String, String), Vec<usize>>,
 }
 
 impl AddedTokens {
     pub fn new(tokenizer: &tokenizers::Tokenizer) -> Outcome<Self> {
-        let tokens: Vec<_> = sorted(tokenizer).into_iter().map(|(_, token)| token).collect();
-        // Normalized tokens are looked for later and in other text.
-        let tokens: Vec<_> = tokens.into_iter().filter(|token| token.special || !token.normalized).collect();
-        let specials: Vec<_> = tokens.iter().filter(|token| token.special).map(|token| token.content.clone()).collect();
-        let contents = tokens.iter().map(|token| &token.content);
+        let vocabulary = tokenizer.get_added_vocabulary();
+        let decoder = vocabulary.get_added_tokens_decoder();
+        let mut tokens: Vec<_> = decoder.iter().map(|(id, token)| (*id, token.clone())).collect();
+        tokens.sort_by_key(|(id, _)| *id);
+
+        let (mut as_is, mut spelled, mut normalized) = (Vec::new(), Vec::new(), Vec::new());
+        let mut frames: HashMap<_, Vec<usize>> = HashMap::new();
+        for (i, (id, token)) in tokens.iter().enumerate() {
+            if token.normalized {
+                spelled.push((i, token.content.clone()));
+                normalized.push((i, vocabulary.simple_id_to_token(*id).unwrap_or_default()));
+            } else {
+                as_is.push((i, token.content.clone()));
+            }
+            if let Some((begin, end)) = frame(&token.content) {
+                frames.entry((begin.to_string(), end.to_string())).or_default().push(i);
+            }
+        }
         Ok(AddedTokens {
-            leftmost: AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(contents)
+            as_is: Finder::new(as_is)?,
+            spelled: Finder::new(spelled)?,
+            normalized: Finder::new(normalized)?,
+            overlapping: AhoCorasick::new(tokens.iter().map(|(_, token)| &token.content))
                 .map_err(Failure::at("added_tokens"))?,
-            overlapping: AhoCorasick::new(&specials).map_err(Failure::at("added_tokens"))?,
-            firsts: specials.iter().filter_map(|text| text.chars().next()).filter(is_mark).collect(),
-            lasts: specials.iter().filter_map(|text| text.chars().next_back()).filter(is_mark).collect(),
-            specials,
+            frames,
             tokens,
         })
     }
 
-    /// Whether `text` could hold a special token or an end of one.
-    pub fn touches(&self, text: &str) -> bool {
-        self.overlapping.is_match(text) || text.chars().any(|c| self.firsts.contains(&c) || self.lasts.contains(&c))
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = &AddedToken> {
+        self.tokens.iter().map(|(_, token)| token)
     }
 
-    /// `text` with `guard` wherever a special token is, or could begin or end: none of it can be a part of one any
-    /// more, whatever it is joined with.
-    pub fn guard_ends(&self, text: &str, guard: char) -> String {
-        let mut guarded = String::with_capacity(text.len() + 16);
-        for c in self.guard_whole(text, guard).chars() {
-            if self.lasts.contains(&c) {
-                guarded.push(guard);
-            }
-            guarded.push(c);
-            if self.firsts.contains(&c) {
-                guarded.push(guard);
-            }
-        }
-        guarded
+    pub fn frames(&self) -> &HashMap<(String, String), Vec<usize>> {
+        &self.frames
     }
 
-    /// `text` with `guard` after the first character of each special token in it.
-    pub fn guard_whole(&self, text: &str, guard: char) -> String {
-        let mut places: Vec<usize> = self
-            .overlapping
-            .find_overlapping_iter(text)
-            .map(|found| found.start() + first_length(&self.specials[found.pattern()]))
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut guarded = String::with_capacity(text.len() + 16);
+    /// Every token in `text`, those within one another too.
+    pub fn find_all<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Match> + 'a {
+        let found = self.overlapping.find_overlapping_iter(text);
+        found.map(|found| Match { token: found.pattern().as_usize(), range: found.range() })
+    }
+
+    /// The tokens that `tokenizers` would find in `text`, those that it normalizes as they are spelled.
+    pub fn find(&self, text: &str) -> Vec<Match> {
+        let mut found = Vec::new();
         let mut begin = 0;
-        for place in places {
-            guarded.push_str(&text[begin..place]);
-            guarded.push(guard);
-            begin = place;
+        for token in self.as_is.find(text, 0..text.len(), |_| true) {
+            found.extend(self.spelled.find(text, begin..token.range.start, |_| true));
+            begin = token.range.end;
+            found.push(token);
         }
-        guarded.push_str(&text[begin..]);
-        guarded
+        found.extend(self.spelled.find(text, begin..text.len(), |_| true));
+        found
     }
 
-    /// Where special tokens stand in a text whose input was guarded.
-    pub fn find_special(&self, text: &str, guard: char) -> Vec<Range<usize>> {
-        self.leftmost
-            .find_iter(text)
-            .filter(|found| {
-                let token = &self.tokens[found.pattern()];
-                // A single character can't be broken; what follows it tells where it is from.
-                let is_input =
-                    first_length(&token.content) == token.content.len() && text[found.end()..].starts_with(guard);
-                token.special && !is_input
+    /// AddedVocabulary::extract_and_normalize, but reserved tokens count where they are among `own` only, and all of
+    /// those are taken before the text is normalized: what stands beside one can't make it another text.
+    pub fn extract_and_normalize<N: Normalizer>(
+        &self,
+        normalizer: Option<&N>,
+        text: &str,
+        is_reserved: &[bool],
+        own: &[Match],
+    ) -> Outcome<PreTokenizedString> {
+        let mut pieces = PreTokenizedString::from(text);
+        pieces.split(|_, piece| Ok(self.cut(&piece, self.find_as_is(text, is_reserved, own)))).map_err(Failure::new)?;
+        pieces
+            .split(|_, mut piece| {
+                if let Some(normalizer) = normalizer {
+                    normalizer.normalize(&mut piece)?;
+                }
+                let is_free = |found: &Match| !is_reserved[found.token];
+                let found = self.normalized.find(piece.get(), 0..piece.len(), is_free).collect();
+                Ok(self.cut(&piece, found))
             })
-            .map(|found| found.range())
-            .collect()
+            .map_err(Failure::new)?;
+        Ok(pieces)
+    }
+
+    fn find_as_is(&self, text: &str, is_reserved: &[bool], own: &[Match]) -> Vec<Match> {
+        let is_free = |found: &Match| !is_reserved[found.token];
+        let mut found = Vec::new();
+        let mut begin = 0;
+        for token in own {
+            found.extend(self.as_is.find(text, begin..token.range.start, is_free));
+            begin = token.range.end;
+            found.push(token.clone());
+        }
+        found.extend(self.as_is.find(text, begin..text.len(), is_free));
+        found
+    }
+
+    /// By the tokens' own rules for what stands around them.
+    fn cut(&self, piece: &NormalizedString, found: Vec<Match>) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+        let text = piece.get();
+        let slice = |range| piece.slice(Offsets::Normalized(range)).expect("whole characters");
+        let mut cuts = Vec::with_capacity(2 * found.len() + 1);
+        let mut begin = 0;
+        for Match { token, range } in found {
+            let (id, token) = &self.tokens[token];
+            let (before, after) = (&text[..range.start], &text[range.end..]);
+            let touches_word =
+                || before.chars().next_back().is_some_and(is_word) || after.chars().next().is_some_and(is_word);
+            if token.single_word && touches_word() {
+                continue;
+            }
+            let start = if token.lstrip { before.trim_end().len().max(begin) } else { range.start };
+            let end = if token.rstrip { text.len() - after.trim_start().len() } else { range.end };
+            if begin < start {
+                cuts.push((slice(begin..start), None));
+            }
+            let value = text[start..end].to_string();
+            cuts.push((slice(start..end), Some(vec![Token::new(*id, value, (0, end - start))])));
+            begin = end;
+        }
+        if begin < text.len() {
+            cuts.push((slice(begin..text.len()), None));
+        }
+        cuts
     }
 }
 
-fn is_mark(c: &char) -> bool {
-    !c.is_alphanumeric()
+/// What stands before and after the name in a token.
+fn frame(token: &str) -> Option<(&str, &str)> {
+    let begin = &token[..token.find(char::is_alphanumeric)?];
+    let end = token.trim_end_matches(|c: char| !c.is_alphanumeric());
+    let end = &token[end.len()..];
+    (!begin.is_empty() && !end.is_empty()).then_some((begin, end))
 }
 
-fn first_length(text: &str) -> usize {
+fn is_word(c: char) -> bool {
+    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w").expect("a valid expression"));
+    WORD.is_match(c.encode_utf8(&mut [0; 4]))
+}
+
+pub fn first_length(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
 
-/// The added tokens of a tokenizer, special ones under their text with a marker before it.
-#[derive(Clone)]
-pub struct MarkedTokens(AddedVocabulary);
-
-impl MarkedTokens {
-    pub fn new(marker: char, tokenizer: &tokenizers::Tokenizer) -> Outcome<Self> {
-        let mut ids = HashMap::new();
-        let mut tokens = Vec::new();
-        for (id, mut token) in sorted(tokenizer) {
-            if token.special {
-                token.content.insert(0, marker);
-                // A normalizer may do anything to the marker.
-                token.normalized = false;
-            }
-            ids.insert(token.content.clone(), id);
-            tokens.push(token);
-        }
-        let mut vocabulary = AddedVocabulary::new();
-        vocabulary
-            .add_tokens(tokens, &KnownIds(ids), tokenizer.get_normalizer())
-            .map_err(Failure::at("added_tokens"))?;
-        Ok(MarkedTokens(vocabulary))
-    }
-
-    pub fn vocabulary(&self) -> &AddedVocabulary {
-        &self.0
-    }
+/// Finds the longest token that begins earliest.
+struct Finder {
+    automaton: AhoCorasick,
+    /// [patterns]
+    tokens: Vec<usize>,
 }
 
-/// Tells `AddedVocabulary` which ids its tokens have; there is nothing else to this model.
-struct KnownIds(HashMap<String, u32>);
+impl Finder {
+    fn new(mut patterns: Vec<(usize, String)>) -> Outcome<Self> {
+        patterns.retain(|(_, pattern)| !pattern.is_empty());
+        let (tokens, patterns): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(patterns)
+            .map_err(Failure::at("added_tokens"))?;
+        Ok(Finder { automaton, tokens })
+    }
 
-impl Model for KnownIds {
-    type Trainer = TrainerWrapper;
-
-    fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.0.get(token).copied()
-    }
-    fn id_to_token(&self, id: u32) -> Option<String> {
-        self.0.iter().find(|(_, known)| **known == id).map(|(token, _)| token.clone())
-    }
-    fn get_vocab(&self) -> HashMap<String, u32> {
-        self.0.clone()
-    }
-    fn get_vocab_size(&self) -> usize {
-        self.0.len()
-    }
-    fn tokenize(&self, _: &str) -> tokenizers::Result<Vec<Token>> {
-        Err("has no tokens of its own".into())
-    }
-    fn save(&self, _: &Path, _: Option<&str>) -> tokenizers::Result<Vec<PathBuf>> {
-        Err("is not saved".into())
-    }
-    fn get_trainer(&self) -> Self::Trainer {
-        unreachable!("nothing is trained here")
+    /// What does not count hides nothing that begins later.
+    fn find<'a>(
+        &'a self,
+        text: &'a str,
+        within: Range<usize>,
+        counts: impl Fn(&Match) -> bool + 'a,
+    ) -> impl Iterator<Item = Match> + 'a {
+        let mut begin = within.start;
+        std::iter::from_fn(move || loop {
+            let found = self.automaton.find(Input::new(text).range(begin..within.end))?;
+            let found = Match { token: self.tokens[found.pattern()], range: found.range() };
+            if counts(&found) {
+                begin = found.range.end;
+                return Some(found);
+            }
+            begin = found.range.start + first_length(&text[found.range.clone()]);
+        })
     }
 }

@@ -1,22 +1,22 @@
-//! From a conversation to ids, such that a special token comes from the template only: the same text in a message, a
+//! From a conversation to ids, such that a reserved token comes from the template only: the same text in a message, a
 //! tool or an argument stays text.
 //!
-//! Where nothing of the input could be a part of a special token the rendered text is encoded as it is. Otherwise the
-//! template is rendered again over *guarded* input, in which a character that occurs nowhere else breaks whatever could
-//! be taken for a special token; what is still one is the template's own. These get a *marker* before them, the guards
-//! are dropped, and the tokenizer looks for marked special tokens alone. So the text is cut and merged as always, and
-//! the ids differ from the plain encoding just where the input holds special tokens.
+//! Where something of the input could be a part of such a token the template is rendered again over *guarded* input, in
+//! which stand-ins for some characters break whatever could be taken for one; what is still one is the template's own.
+//! The tokenizer is told where those stand and takes no other, whatever a normalizer makes of the rest. So the text is
+//! cut and merged as always, and the ids differ from the plain encoding just where the input holds reserved tokens.
 //!
-//! Guards can get in the way of a template that looks into the input, for `</think>` say. See `guarded_text`.
+//! Guards can get in the way of a template that looks into the input, for `</think>` say. See `write`.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use serde_json::{Map, Value as Json};
 
-use crate::added_tokens::AddedTokens;
+use crate::added_tokens::Match;
 use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
+use crate::reserved_tokens::ReservedTokens;
+use crate::stand_ins::StandIns;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
 
@@ -90,74 +90,57 @@ fn visit_texts(json: &Json, visit: &mut impl FnMut(&str)) {
 }
 
 pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcome<Prompt> {
-    deep_stack::run(|| encode_here(template, tokenizer, chat))
+    let reserved = ReservedTokens::new(tokenizer.added(), template.literals());
+    let Written { text, own } = deep_stack::run(|| write(template, &reserved, chat))?;
+    let ids = tokenizer.encode_reserved(&text, reserved.is_reserved(), &own)?;
+    Ok(Prompt { ids, text })
 }
 
-fn encode_here(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcome<Prompt> {
-    let text = template.render(chat)?;
-    let added = tokenizer.added();
-    let mut is_touched = false;
-    chat.visit_texts(&mut |text| is_touched |= added.touches(text));
-    if !is_touched {
-        let ids = tokenizer.encode(&text, None, false, true)?.get_ids().to_vec();
-        return Ok(Prompt { ids, text });
+/// A rendered text and where the template's own reserved tokens stand in it.
+struct Written {
+    text: String,
+    own: Vec<Match>,
+}
+
+impl Written {
+    fn has_tokens_of(&self, other: &Written) -> bool {
+        let tokens = |written: &'_ Written| written.own.iter().map(|own| own.token).collect::<Vec<_>>();
+        tokens(self) == tokens(other)
     }
-
-    let [marker, guard] = unused_characters(template, chat, &text)?;
-    let guarded = guarded_text(template, added, chat, &text, guard)?;
-    let specials = added.find_special(&guarded, guard);
-    let ids = tokenizer.encode_marked(&mark(&guarded, &specials, guard, marker), marker)?;
-    Ok(Prompt { ids, text: without(&guarded, guard) })
 }
 
-/// Renders with guards at every end of a special token that the input could give, which is safe whatever the template
-/// does. If that changes the text, the template has looked at what was broken. Then guards within whole special tokens
-/// only are tried; the template may join pieces between them, but as long as it yields the same special tokens it has
-/// not. Else the safe text it is.
-fn guarded_text(template: &Template, added: &AddedTokens, chat: &Chat, plain: &str, guard: char) -> Outcome<String> {
-    let render = |guarded: Chat| template.render(&guarded).map_err(|failure| clean(failure, guard));
-    let safe = render(chat.map_texts(&|text| added.guard_ends(text, guard)))?;
-    if without(&safe, guard) == plain {
+/// Renders with guards at every end of a reserved token that the input could give, which is safe whatever the template
+/// does. If that changes the text, the template has looked at what was broken. Then guards within whole reserved tokens
+/// only are tried; the template may join pieces between them, but as long as it writes the same reserved tokens it has
+/// not. Else the safe text it is. On a deep stack.
+fn write(template: &Template, reserved: &ReservedTokens, chat: &Chat) -> Outcome<Written> {
+    let plain = template.render(chat)?;
+    let mut is_touched = false;
+    chat.visit_texts(&mut |text| is_touched |= reserved.touches(text));
+    if !is_touched {
+        return Ok(Written { own: reserved.find(&plain), text: plain });
+    }
+    let stand_ins = StandIns::new(reserved.ends(), &used_characters(template, reserved, chat, &plain))?;
+    let render = |guarded: Chat| -> Outcome<Written> {
+        let rendered = template.render(&guarded);
+        let text = rendered.map_err(|failure| failure.map(|reason| stand_ins.undo(&reason)))?;
+        let mut own = reserved.find(&text);
+        Ok(Written { text: stand_ins.undo_around(&text, &mut own), own })
+    };
+    let safe = render(chat.map_texts(&|text| reserved.break_ends(text, |c| stand_ins.of(c))))?;
+    if safe.text == plain {
         return Ok(safe);
     }
-    let whole = render(chat.map_texts(&|text| added.guard_whole(text, guard)))?;
-    let tokens = |text: &str| -> Vec<String> {
-        let found = added.find_special(text, guard);
-        found.into_iter().map(|range| text[range].to_string()).collect()
-    };
-    Ok(if tokens(&whole) == tokens(&safe) { whole } else { safe })
+    let whole = render(chat.map_texts(&|text| reserved.break_whole(text, |c| stand_ins.of(c))))?;
+    Ok(if whole.has_tokens_of(&safe) { whole } else { safe })
 }
 
-fn mark(guarded: &str, specials: &[Range<usize>], guard: char, marker: char) -> String {
-    let mut marked = String::with_capacity(guarded.len() + 4 * specials.len());
-    let mut begin = 0;
-    for special in specials {
-        marked.push_str(&without(&guarded[begin..special.start], guard));
-        marked.push(marker);
-        begin = special.start;
-    }
-    marked.push_str(&without(&guarded[begin..], guard));
-    marked
-}
-
-fn without(text: &str, guard: char) -> String {
-    text.replace(guard, "")
-}
-
-fn clean(failure: Failure, guard: char) -> Failure {
-    failure.map(|reason| without(&reason, guard))
-}
-
-/// Characters that neither template nor input hold, noncharacters first: nobody means anything by them.
-fn unused_characters(template: &Template, chat: &Chat, text: &str) -> Outcome<[char; 2]> {
-    let noncharacters = '\u{FDD0}'..='\u{FDEF}';
-    let private = '\u{F0000}'..='\u{FFFFD}';
-    let is_candidate = |c: &char| noncharacters.contains(c) || private.contains(c);
-    let mut used: HashSet<char> = template.source().chars().chain(text.chars()).filter(is_candidate).collect();
-    chat.visit_texts(&mut |text| used.extend(text.chars().filter(is_candidate)));
-    let mut unused = noncharacters.clone().chain(private.clone()).filter(|c| !used.contains(c));
-    match (unused.next(), unused.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => Err(Failure::new("messages: hold every private character of Unicode")),
-    }
+/// Those of them that could be stand-ins.
+fn used_characters(template: &Template, reserved: &ReservedTokens, chat: &Chat, text: &str) -> HashSet<char> {
+    let candidates = |text: &str| text.chars().filter(StandIns::is_candidate).collect::<Vec<_>>();
+    let mut used: HashSet<char> = candidates(text).into_iter().collect();
+    template.literals().iter().for_each(|literal| used.extend(candidates(literal)));
+    reserved.texts().for_each(|token| used.extend(candidates(token)));
+    chat.visit_texts(&mut |text| used.extend(candidates(text)));
+    used
 }

@@ -7,6 +7,8 @@ mod failure;
 mod ffi;
 mod namespace_guard;
 mod python_json;
+mod reserved_tokens;
+mod stand_ins;
 mod template;
 mod token_table;
 mod tokenizer;

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::fmt;
 
+use minijinja::machinery::{tokenize, Token};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
@@ -27,7 +28,8 @@ const OURS: [&str; 4] = ["messages", "tools", "documents", "add_generation_promp
 
 pub struct Template {
     environment: Environment<'static>,
-    source: String,
+    /// What it can write: its text and strings, and the special tokens that it is given.
+    literals: Vec<String>,
     special_tokens: Map<String, Json>,
 }
 
@@ -48,19 +50,21 @@ impl Template {
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        deep_stack::run(|| {
+        let special_tokens: Map<String, Json> =
+            serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?;
+        let mut literals = deep_stack::run(|| {
             let source = namespace_guard::guard_assignments(&without_generation_tags(source), &syntax);
-            environment.add_template_owned(NAME, source.map_err(explain)?).map_err(explain)
+            let source = source.map_err(explain)?;
+            let literals = literals(&source, &syntax).map_err(explain)?;
+            environment.add_template_owned(NAME, source).map_err(explain)?;
+            Ok(literals)
         })?;
-        Ok(Template {
-            environment,
-            source: source.to_string(),
-            special_tokens: serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?,
-        })
+        literals.extend(special_tokens.values().filter_map(|text| text.as_str().map(String::from)));
+        Ok(Template { environment, literals, special_tokens })
     }
 
-    pub fn source(&self) -> &str {
-        &self.source
+    pub fn literals(&self) -> &[String] {
+        &self.literals
     }
 
     /// On a deep stack.
@@ -78,6 +82,19 @@ impl Template {
         let template = self.environment.get_template(NAME).map_err(explain)?;
         template.render(Value::from(Serde(context))).map_err(explain)
     }
+}
+
+/// The texts in a source: what stands around its tags, and strings.
+fn literals(source: &str, syntax: &SyntaxConfig) -> Result<Vec<String>, Error> {
+    let mut literals = Vec::new();
+    for token in tokenize(source, false, syntax.clone()) {
+        match token?.0 {
+            Token::TemplateData(text) | Token::Str(text) => literals.push(text.to_string()),
+            Token::String(text) => literals.push(text.into_string()),
+            _ => {}
+        }
+    }
+    Ok(literals)
 }
 
 /// Training marks the assistant's turns by {% generation %}; for us it is a block that is always there.

@@ -1,13 +1,12 @@
 //! A tokenizer that is ready to use: `tokenizers`' own pipeline, with the choice per call whether the texts of special
 //! tokens are read as those tokens. Immutable.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
 use tokenizers::{AddedVocabulary, Encoding, Model, OffsetType, PreTokenizer};
 
-use crate::added_tokens::{AddedTokens, MarkedTokens};
+use crate::added_tokens::{AddedTokens, Match};
 use crate::failure::{Failure, Outcome};
 use crate::token_table::TokenTable;
 use crate::vocabulary::{self, Vocabulary};
@@ -17,12 +16,8 @@ pub struct Tokenizer {
     /// The same added tokens, but special ones are not looked for.
     plain: AddedVocabulary,
     added: AddedTokens,
-    marked: MarkedTokens,
     table: TokenTable,
 }
-
-/// What `marked` is made for unless a text holds it: no character.
-const DEFAULT_MARKER: char = '\u{FDD0}';
 
 impl Tokenizer {
     pub fn from_json(json: &str) -> Outcome<Self> {
@@ -42,13 +37,7 @@ impl Tokenizer {
         inner.set_encode_special_tokens(false);
         let mut plain = inner.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
-        let tokenizer = Tokenizer {
-            plain,
-            added: AddedTokens::new(&inner)?,
-            marked: MarkedTokens::new(DEFAULT_MARKER, &inner)?,
-            table: TokenTable::new(&inner)?,
-            inner,
-        };
+        let tokenizer = Tokenizer { plain, added: AddedTokens::new(&inner)?, table: TokenTable::new(&inner)?, inner };
         tokenizer.check_frame()?;
         Ok(tokenizer)
     }
@@ -86,25 +75,10 @@ impl Tokenizer {
         self.inner.post_process(first, second, add_special).map_err(Failure::new)
     }
 
-    /// Encodes a text in which special tokens are read as such where `marker` stands before them, and nowhere else.
-    /// Nothing is put around the text.
-    pub fn encode_marked(&self, text: &str, marker: char) -> Outcome<Vec<u32>> {
-        let marked = if marker == DEFAULT_MARKER {
-            Cow::Borrowed(&self.marked)
-        } else {
-            Cow::Owned(MarkedTokens::new(marker, &self.inner)?)
-        };
-        let mut pieces = marked.vocabulary().extract_and_normalize(self.inner.get_normalizer(), text);
-        // A marker is left where the token's own rules (single_word) forbid it.
-        let drop_marker = |piece: &mut tokenizers::NormalizedString| {
-            piece.filter(|c| c != marker);
-        };
-        pieces
-            .normalize(|piece| {
-                drop_marker(piece);
-                Ok(())
-            })
-            .map_err(Failure::new)?;
+    /// Encodes a text in which reserved tokens are read as such where they are among `own`, and nowhere else. Nothing is
+    /// put around the text.
+    pub fn encode_reserved(&self, text: &str, is_reserved: &[bool], own: &[Match]) -> Outcome<Vec<u32>> {
+        let pieces = self.added.extract_and_normalize(self.inner.get_normalizer(), text, is_reserved, own)?;
         let encoding = self.encode_pieces(pieces, 0, OffsetType::None)?;
         Ok(encoding.get_ids().to_vec())
     }
