@@ -131,6 +131,7 @@ struct EngineStatus {
   int kv_blocks = 0;  // of all pools
   int kv_blocks_used = 0;
   std::uint64_t memory_bytes = 0;  // resident, of the process that computes
+  bool own_process = false;  // the engine runs in a process of its own; memory_bytes is then not part of the caller's
   std::vector<ModelStatus> models;
 };
 

@@ -18,6 +18,7 @@ struct EngineOptions {
   int max_sequences = 64;                 // running at a time, of each decoder
   int rows_per_step = 256;
   int encode_batch_tokens = 4096;
+  int idle_turn_ms = 1000;  // the loop turns at least so often while it has nothing to do; at least 1
 };
 
 }  // namespace cortex

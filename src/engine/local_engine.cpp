@@ -14,7 +14,6 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-constexpr auto kIdleTurn = std::chrono::milliseconds(1000);
 constexpr auto kLoadingTurn = std::chrono::milliseconds(200);
 constexpr auto kMemoryReadEvery = std::chrono::milliseconds(250);
 constexpr int kFailingAfterSteps = 3;
@@ -55,6 +54,9 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
   BlockPool no_blocks(0);
   Scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);
   EncodeQueue queue(options_.encode_batch_tokens);
+  if (options_.idle_turn_ms < 1) {
+    throw Error(ErrorCode::invalid_option, fmt::format("idle_turn_ms: {}; at least 1", options_.idle_turn_ms));
+  }
   std::set<std::string> names;
   for (const ModelConfig& config : options_.models) {
     if (!names.insert(config.name).second) {
@@ -292,7 +294,8 @@ nanoseconds LocalEngine::patience() const {
   const bool loading =
       std::ranges::any_of(models_, [](const ModelSlot& slot) { return slot.status.state == ModelState::loading; });
   const TimePoint now = clock_.steady_now();
-  TimePoint until = now + (loading ? kLoadingTurn : kIdleTurn);
+  const std::chrono::milliseconds idle_turn(options_.idle_turn_ms);
+  TimePoint until = now + (loading ? std::min(kLoadingTurn, idle_turn) : idle_turn);
   const auto shorten = [&](const auto& jobs) {
     for (const auto& [id, job] : jobs) {
       if (job.deadline) until = std::min(until, *job.deadline);

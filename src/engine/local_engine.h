@@ -2,8 +2,8 @@
 //
 // One thread turns the loop: take what came in, end what is late, compute one step of a decoder or one batch of an
 // encoder (the models with work take turns), tell the sinks. A loader thread brings up the configured models one after
-// another; requests to a model that loads wait, as long as their deadline lets them. The loop turns at least once a
-// second, which EngineStatus::last_tick shows.
+// another; requests to a model that loads wait, as long as their deadline lets them. The idle loop turns at least every
+// EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows.
 #pragma once
 
 #include <atomic>

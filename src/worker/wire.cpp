@@ -40,7 +40,8 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
-  a.fields(v.models, v.backend, v.threads, v.kv_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens);
+  a.fields(v.models, v.backend, v.threads, v.kv_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens,
+           v.idle_turn_ms);
 }
 template <typename A, Is<SamplingParams> T>
 void describe(A& a, T& v) {
@@ -88,7 +89,7 @@ void describe(A& a, T& v) {
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.state, v.backend, v.device, v.last_tick, v.last_step, v.steps, v.consecutive_failures, v.restarts,
-           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.models);
+           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.own_process, v.models);
 }
 template <typename A, Is<HelloFrame> T>
 void describe(A& a, T& v) {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "base/log.h"
 
@@ -15,6 +16,7 @@ using std::chrono::steady_clock;
 
 // The worker ends what is late; only when it does not is it ended here.
 constexpr auto kDeadlineGrace = 1s;
+constexpr std::int64_t kTurnsBeforeStall = 4;
 constexpr const char* kShuttingDown = "the server is shutting down";
 
 // One part of a thread's work; none may end the process.
@@ -57,6 +59,13 @@ std::optional<steady_clock::time_point> deadline_of(std::optional<std::chrono::m
   return steady_clock::now() + *timeout;
 }
 
+// An idle engine shows a few signs of life before its silence counts.
+WorkerClientOptions with_turns_in_time(WorkerClientOptions options) {
+  const auto often = std::max<std::int64_t>(options.supervisor.stall_after.count() / kTurnsBeforeStall, 1);
+  options.engine.idle_turn_ms = static_cast<int>(std::min<std::int64_t>(options.engine.idle_turn_ms, often));
+  return options;
+}
+
 void forget_models(EngineStatus* status) {
   for (ModelStatus& model : status->models) {
     model = ModelStatus{model.name, ModelState::loading, 0.0, 0, "", "", ""};
@@ -77,10 +86,11 @@ WorkerClient::Connection::~Connection() {
   reader.join();
 }
 
-WorkerClient::WorkerClient(WorkerClientOptions options) : options_(std::move(options)) {
+WorkerClient::WorkerClient(WorkerClientOptions options) : options_(with_turns_in_time(std::move(options))) {
   for (const ModelConfig& model : options_.engine.models) status_.models.push_back({model.name});
   forget_models(&status_);
   status_.backend = options_.engine.backend;
+  status_.own_process = true;
   status_.last_tick = steady_clock::now();
   SupervisorEvents events;
   events.started = [this](Descriptor descriptor) { inbox_.send(Started{std::move(descriptor)}); };
@@ -279,6 +289,7 @@ void WorkerClient::take(HeartbeatFrame frame, int connection) {
     const int restarts = status->restarts;
     *status = std::move(frame.status);
     status->restarts = restarts;
+    status->own_process = true;
   });
 }
 
@@ -289,7 +300,8 @@ void WorkerClient::take(Other, int connection) {
 }
 
 void WorkerClient::dispatch() {
-  while (connection_ && !alone_ && !queue_.empty()) {
+  // A dead process's connection stays until its last replies are read.
+  while (connection_ && connection_->number > ended_ && !alone_ && !queue_.empty()) {
     Request& first = requests_.at(queue_.front());
     switch (quarantine_.verdict(first.fingerprint, steady_clock::now())) {
       case Quarantine::Verdict::refuse:

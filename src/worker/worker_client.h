@@ -28,7 +28,7 @@
 namespace cortex {
 
 struct WorkerClientOptions {
-  EngineOptions engine;
+  EngineOptions engine;  // its idle turn is shortened to what the supervisor's stall_after needs
   SupervisorOptions supervisor;
   std::size_t max_queued = 1024;
 };

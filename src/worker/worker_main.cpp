@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <map>
@@ -157,8 +158,10 @@ class ExitTimer {
 // Serves one engine until the stream ends.
 class Server {
  public:
-  Server(FrameSocket* socket, std::unique_ptr<Engine> engine)
-      : socket_(socket), outbox_(socket), engine_(std::move(engine)), pulse_([this] { return beat(); }) {}
+  Server(FrameSocket* socket, std::unique_ptr<Engine> engine, std::chrono::milliseconds idle_turn)
+      : socket_(socket), idle_turn_(idle_turn), outbox_(socket), engine_(std::move(engine)), pulse_([this] {
+          return beat();
+        }) {}
   ~Server() { timer_.emplace(); }
 
   void serve() {
@@ -189,12 +192,14 @@ class Server {
     const EngineStatus status = engine_->status();
     if (status.last_tick != told_ && socket_->send(HeartbeatFrame{status})) told_ = status.last_tick;
     outbox_.report_losses();
-    return status.state == EngineState::running ? kBusyHeartbeat : kIdleHeartbeat;
+    return std::min<std::chrono::milliseconds>(status.state == EngineState::running ? kBusyHeartbeat : kIdleHeartbeat,
+                                               idle_turn_);
   }
 
   // In this order: the pulse reads the engine, whose last sinks write to the outbox, all within the timer.
   std::optional<ExitTimer> timer_;
   FrameSocket* const socket_;
+  const std::chrono::milliseconds idle_turn_;
   Outbox outbox_;
   std::unique_ptr<Engine> engine_;
   std::optional<std::chrono::steady_clock::time_point> told_;  // the pulse's thread
@@ -206,7 +211,8 @@ void serve(FrameSocket* socket, const MakeEngine& make_engine) {
   if (!first) return;
   const auto* hello = std::get_if<HelloFrame>(&*first);
   if (hello == nullptr) throw Error(ErrorCode::internal_error, "worker frame: the first is no hello");
-  Server(socket, make_engine(hello->options)).serve();
+  const EngineOptions& options = hello->options;
+  Server(socket, make_engine(options), std::chrono::milliseconds(options.idle_turn_ms)).serve();
 }
 
 }  // namespace

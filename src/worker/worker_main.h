@@ -17,8 +17,9 @@ using MakeEngine = std::function<std::unique_ptr<Engine>(const EngineOptions&)>;
 // Serves the front at the other end of `descriptor`, which it takes over, until that end closes or says to shut down.
 // Returns the process's exit status: 0, or 70 when the front spoke nonsense or no engine could be made.
 //
-// A heartbeat goes out when the engine's loop has turned since the last one, at most every 50 ms: an engine that hangs
-// falls silent. After the end of the stream the process ends within a second, whatever the engine does.
+// A heartbeat goes out when the engine's loop has turned since the last one, at most every 50 ms (or every
+// idle_turn_ms, where that is shorter): an engine that hangs falls silent. After the end of the stream the process ends
+// within a second, whatever the engine does.
 int run_worker(int descriptor);  // with a LocalEngine
 int run_worker(int descriptor, const MakeEngine& make_engine);
 

@@ -65,6 +65,7 @@ EngineStatus engine_status() {
   status.kv_blocks = 100;
   status.kv_blocks_used = 42;
   status.memory_bytes = std::uint64_t{5} << 32;
+  status.own_process = true;
   status.models = {{"m", ModelState::loading, 0.25, 7, "cpu", "cpu", ""},
                    {"n", ModelState::failed, 0.0, 0, "", "", "no such file"}};
   return status;
@@ -85,6 +86,7 @@ std::vector<Frame> all_frames() {
   options.backend = "cpu";
   options.threads = 3;
   options.kv_bytes = std::uint64_t{1} << 40;
+  options.idle_turn_ms = 25;
   return {HelloFrame{kWireVersion, options},
           HelloFrame{},
           GenerateFrame{generate_request()},
@@ -152,6 +154,7 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(status.last_tick - *status.last_step, 3s);
   EXPECT_EQ(status.steps, 12345678901u);
   EXPECT_EQ(status.kv_blocks_used, 42);
+  EXPECT_TRUE(status.own_process);
   EXPECT_EQ(status.models[1].failure, "no such file");
   EXPECT_EQ(status.models[0].progress, 0.25);
 
@@ -162,6 +165,12 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(error->code(), ErrorCode::deadline_exceeded);
   EXPECT_EQ(error->message(), "late");
   EXPECT_EQ(error->param(), "timeout_s");
+
+  HelloFrame hello;
+  hello.options.idle_turn_ms = 25;
+  hello.options.encode_batch_tokens = 17;
+  EXPECT_EQ(round_trip(hello).options.idle_turn_ms, 25);
+  EXPECT_EQ(round_trip(hello).options.encode_batch_tokens, 17);
 
   const auto encode = round_trip(EncodeFrame{encode_request()}).request;
   EXPECT_EQ(encode.texts, encode_request().texts);

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <csignal>
 #include <deque>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "fakes/collected_events.h"
@@ -82,6 +84,7 @@ TEST_F(WorkerClientTest, GeneratesAndEncodesInAnotherProcess) {
   const auto status = wait_for([](const EngineStatus& s) { return s.backend == "echo" && s.running == 0; });
   EXPECT_EQ(status.state, EngineState::idle);
   EXPECT_EQ(status.restarts, 0);
+  EXPECT_TRUE(status.own_process);
 }
 
 TEST_F(WorkerClientTest, ErrorsKeepTheirCode) {
@@ -152,6 +155,23 @@ TEST_F(WorkerClientTest, RequestsWaitForTheRestartUntilTheirDeadline) {
   EXPECT_EQ(patient.finish(), FinishReason::length);
 }
 
+TEST_F(WorkerClientTest, NothingIsSentToAProcessThatIsGone) {
+  // The first two die and leave their socket open for a while; the third works.
+  const std::string deaths = testing::TempDir() + "cortex_deaths." + std::to_string(::getpid());
+  options_.supervisor.executable = "/bin/sh";
+  options_.supervisor.arguments = {
+      "-c",
+      "[ \"$(wc -l < " + deaths + ")\" -ge 2 ] && exec " TEST_WORKER " echo; echo >> " + deaths + "; sleep 2 & exit 1"};
+  options_.supervisor.restart_delay = 300ms;
+  std::ofstream{deaths};
+  wait_for([](const EngineStatus& s) { return s.restarts == 2; });
+  CollectedEvents events;
+  client().generate(ask(1, {5}, 1), events.sink());
+  events.wait();
+  EXPECT_EQ(events.finish(), FinishReason::length);
+  std::filesystem::remove(deaths);
+}
+
 TEST_F(WorkerClientTest, FiveDeathsAreTheEnd) {
   options_.supervisor.arguments = {"die"};
   CollectedEvents waiting;
@@ -191,6 +211,21 @@ TEST_F(WorkerClientTest, AnIdleWorkerIsNotSilent) {
   std::this_thread::sleep_for(2500ms);
   EXPECT_EQ(client().status().restarts, 0);
   EXPECT_EQ(client().status().state, EngineState::idle);
+}
+
+TEST_F(WorkerClientTest, AnIdleEngineIsNotSilentHoweverShortThePatience) {
+  options_.supervisor.arguments = {"fake"};
+  options_.engine.rows_per_step = 256;
+  options_.supervisor.stall_after = 100ms;
+  wait_for([](const EngineStatus& s) { return s.models[1].state == ModelState::ready; });
+  std::this_thread::sleep_for(2s);
+  EXPECT_EQ(client().status().restarts, 0);
+  EXPECT_EQ(client().status().state, EngineState::idle);
+}
+
+TEST_F(WorkerClientTest, ABadPatienceIsRefused) {
+  options_.supervisor.stall_after = 0ms;
+  EXPECT_THROW(client(), Error);
 }
 
 TEST_F(WorkerClientTest, ARequestThatKillsTwiceIsRefused) {
@@ -346,6 +381,13 @@ TEST_F(WorkerClientTest, TheWorkersEngineIsTheSameEngine) {
 TEST_F(WorkerClientTest, BadOptionsEndTheWorker) {
   options_.supervisor.arguments = {"fake"};
   options_.engine.rows_per_step = 1;
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
+}
+
+TEST_F(WorkerClientTest, AnIdleTurnOfNoTimeEndsTheWorker) {
+  options_.supervisor.arguments = {"fake"};
+  options_.engine.rows_per_step = 256;
+  options_.engine.idle_turn_ms = 0;
   wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
 }
 
