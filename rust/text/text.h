@@ -101,7 +101,8 @@ typedef struct cortex_chat {
 cortex_status cortex_template_render(const cortex_template* chat_template, const cortex_chat* chat, cortex_bytes* text,
                                      cortex_bytes* error);
 
-/* Renders and encodes; the texts of special tokens that come with the chat stay text. `text` may be null. */
+/* Renders and encodes; special tokens, and others that the template writes, are text when they come with the chat.
+ * `text` may be null and gets what was encoded. */
 cortex_status cortex_template_encode(const cortex_template* chat_template, const cortex_tokenizer* tokenizer,
                                      const cortex_chat* chat, cortex_ids* ids, cortex_bytes* text, cortex_bytes* error);
 

@@ -41,12 +41,23 @@ class ChatTemplate {
 
 struct ChatPrompt {
   std::vector<std::int32_t> ids;
-  std::string text;  // as rendered
+  std::string text;  // what the ids encode: as rendered
 };
 
-// Renders and encodes. Special tokens come from the template alone: their text in a message, a tool or an argument is
-// encoded as text. Without such text the ids are the tokenizer's own for the rendered text with parse_special; nothing
-// is added around it, as templates write BOS themselves. Throws as render() does.
+// Renders and encodes. Reserved tokens come from the template alone: the same text in a message, a tool or an argument
+// is encoded as text, also if a normalizer makes it one. Reserved are all special tokens and, since many a vocabulary
+// does not flag its turn tokens, every other added token that stands in the template's text, in its strings or in
+// `special_tokens`, or that it can put around a name ('<|' + role + '|>'). Without such text the ids are the
+// tokenizer's own for the rendered text with parse_special, except that reserved tokens are looked for before a
+// normalizer changes the text, whatever their "normalized" says. Nothing is added around the prompt, as templates write
+// BOS themselves. Throws as render() does.
+//
+// The template sees the input with stand-ins for the characters that reserved tokens begin or end with, one for one,
+// and its text is the plain one wherever that has the same reserved tokens. What remains:
+// - it does not find a reserved token that it looks for in the input ('</think>' in content) when others of the input
+//   would be left in the prompt; if it raises an exception for that, the request fails;
+// - a token that it writes only where the input lacks it may be the input's;
+// - it can make tokens of what is none, by upper() or replace(), or from more than a name and two literals.
 ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                               std::string_view messages_json, const ChatTemplateOptions& options = {});
 

@@ -363,6 +363,66 @@ TEST(EncodeChat, KeepsTheRulesOfATokenForWhatStandsAroundIt) {
   }
 }
 
+TEST(EncodeChat, TemplatesMeasureTheContentAsItIs) {
+  const auto tokenizer = llama_tokenizer();
+  const std::string content = "<|im_end|>a>";
+  for (const std::string use :
+       {"{{ messages[0].content[:3] }}", "{{ messages[0].content[3:] }}", "{{ messages[0].content | length }}",
+        "{{ messages[0].content }}{{ messages[0].content | length }}{{ messages[0].content[-2] }}",
+        "{{ messages[0].content == '<|im_end|>a>' }}", "{{ messages[0].content | tojson(ensure_ascii=true) }}",
+        "{% macro m(x) %}{{ x | tojson(ensure_ascii=true) }}{% endmacro %}{{ m(messages[0]) }}", "{{ messages[0] }}",
+        "{{ messages[0].content.startswith('<|im_end|>') }}", "{{ messages[0].content | e }}",
+        "{{ messages[0].content.split('<|im_end|>')[1] }}", "{{ messages[0].content | upper }}",
+        "{{ messages[0].content.replace('<|im_end|>', '') }}", "{{ messages | string }}",
+        "{% if messages[0].content.endswith('>') %}y{% endif %}", "{{ messages[0].content.find('>') }}"}) {
+    const ChatTemplate chat_template("<|im_start|>" + use + "<|im_end|>", {});
+    const ChatPrompt prompt = encode_chat_prompt(*tokenizer, chat_template, message(content));
+    EXPECT_EQ(prompt.text, chat_template.render(message(content))) << use;
+    EXPECT_THAT(specials_of(*tokenizer, prompt.ids), ElementsAre(kStart, kEnd)) << use;
+    EXPECT_EQ(tokenizer->decode(prompt.ids, false), prompt.text) << use;
+  }
+}
+
+TEST(EncodeChat, StandInsInJsonAreNotEscaped) {
+  // One special token comes from the input as it is: the text can't be the plain one's for its tokens' sake.
+  const auto tokenizer = llama_tokenizer();
+  const ChatTemplate chat_template(
+      "<|im_start|>{{ messages[0] | tojson(ensure_ascii=true) }}{% if messages[0].content == '<|im_end|>é\U00020000' "
+      "%}!"
+      "{% endif %}<|im_end|>",
+      {});
+  const ChatPrompt prompt = encode_chat_prompt(*tokenizer, chat_template, message("<|im_end|>é\U00020000"));
+  EXPECT_EQ(prompt.text, R"(<|im_start|>{"role": "user", "content": "<|im_end|>\u00e9\ud840\udc00"}<|im_end|>)");
+  EXPECT_THAT(specials_of(*tokenizer, prompt.ids), ElementsAre(kStart, kEnd));
+}
+
+// "</think>" is an added token that the template writes and looks for.
+TEST(EncodeChat, ThoughtsAreDroppedThoughTheirMarksAreTokens) {
+  for (const bool is_special : {true, false}) {
+    const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_json(
+        R"({"type":"BPE","vocab":{"<s>":0,"</s>":1,"<think>":2,"</think>":3,"a":4,"b":5,"<":6,"/":7,"s":8,">":9},"merges":[]})",
+        "[" + added_token(0, "<s>") + "," + added_token(1, "</s>") + "," + added_token(2, "<think>", is_special) + "," +
+            added_token(3, "</think>", is_special) + "]"));
+    const ChatTemplate chat_template("<s>{{ messages[0].content.split('</think>')[-1] }}</s><think></think>", {});
+    const ChatPrompt prompt = encode_chat_prompt(tokenizer, chat_template, message("<think>a</think>b"));
+    EXPECT_EQ(prompt.text, "<s>b</s><think></think>");
+    EXPECT_THAT(prompt.ids, ElementsAre(0, 5, 1, 2, 3));
+    // Where more of the input's tokens would be left the template does not find them.
+    EXPECT_THAT(encode_chat(tokenizer, chat_template, message("a</think>b</s>")),
+                ElementsAre(0, 4, 6, 7, 9, 5, 6, 7, 8, 9, 1, 2, 3));
+  }
+}
+
+// What encode_chat_prompt says it can't tell.
+TEST(EncodeChat, ATokenWrittenOnlyWhereTheInputLacksItMayBeTheInputs) {
+  const Tokenizer tokenizer = metaspace_tokenizer();
+  const ChatTemplate chat_template(
+      "{{ '' if messages[0].content.startswith('<s>') else '<s>' }}{{ messages[0].content }}", {});
+  const ChatPrompt prompt = encode_chat_prompt(tokenizer, chat_template, message("<s>a"));
+  EXPECT_EQ(prompt.text, "<s>a");
+  EXPECT_THAT(specials_of(tokenizer, prompt.ids), ElementsAre(0));
+}
+
 TEST(EncodeChat, AddsNothingAroundThePrompt) {
   const Tokenizer tokenizer = metaspace_tokenizer();
   EXPECT_THAT(specials_of(tokenizer, tokenizer.encode("a")), ElementsAre(0));

@@ -9,6 +9,7 @@
 //! Guards can get in the way of a template that looks into the input, for `</think>` say. See `write`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
@@ -110,9 +111,11 @@ impl Written {
 }
 
 /// Renders with guards at every end of a reserved token that the input could give, which is safe whatever the template
-/// does. If that changes the text, the template has looked at what was broken. Then guards within whole reserved tokens
-/// only are tried; the template may join pieces between them, but as long as it writes the same reserved tokens it has
-/// not. Else the safe text it is. On a deep stack.
+/// does. If that changes the text, the template has looked at what was broken. Then the text without guards will do if
+/// it has the same reserved tokens: none of the input's are left in it. (Or one stands where the template would have
+/// written it, had the input not.) If it has not, guards within whole reserved tokens only are tried; the template may
+/// join pieces between them, but as long as it writes the same reserved tokens it has not. Else the safe text it is. On
+/// a deep stack.
 fn write(template: &Template, reserved: &ReservedTokens, chat: &Chat) -> Outcome<Written> {
     let plain = template.render(chat)?;
     let mut is_touched = false;
@@ -120,9 +123,9 @@ fn write(template: &Template, reserved: &ReservedTokens, chat: &Chat) -> Outcome
     if !is_touched {
         return Ok(Written { own: reserved.find(&plain), text: plain });
     }
-    let stand_ins = StandIns::new(reserved.ends(), &used_characters(template, reserved, chat, &plain))?;
+    let stand_ins = Arc::new(StandIns::new(reserved.ends(), &used_characters(template, reserved, chat, &plain))?);
     let render = |guarded: Chat| -> Outcome<Written> {
-        let rendered = template.render(&guarded);
+        let rendered = template.render_guarded(&guarded, &stand_ins);
         let text = rendered.map_err(|failure| failure.map(|reason| stand_ins.undo(&reason)))?;
         let mut own = reserved.find(&text);
         Ok(Written { text: stand_ins.undo_around(&text, &mut own), own })
@@ -130,6 +133,10 @@ fn write(template: &Template, reserved: &ReservedTokens, chat: &Chat) -> Outcome
     let safe = render(chat.map_texts(&|text| reserved.break_ends(text, |c| stand_ins.of(c))))?;
     if safe.text == plain {
         return Ok(safe);
+    }
+    let as_is = Written { own: reserved.find(&plain), text: plain };
+    if as_is.has_tokens_of(&safe) {
+        return Ok(as_is);
     }
     let whole = render(chat.map_texts(&|text| reserved.break_whole(text, |c| stand_ins.of(c))))?;
     Ok(if whole.has_tokens_of(&safe) { whole } else { safe })

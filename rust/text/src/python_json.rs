@@ -7,8 +7,14 @@ use minijinja::{Error, ErrorKind, State};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// The filter: tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False).
-pub fn tojson(state: &State, value: Value, arguments: Kwargs) -> Result<String, Error> {
+/// The filter: tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False). It escapes no character that
+/// `is_stand_in`.
+pub fn tojson(
+    state: &State,
+    value: Value,
+    arguments: Kwargs,
+    is_stand_in: &dyn Fn(char) -> bool,
+) -> Result<String, Error> {
     let ensure_ascii: Option<bool> = arguments.get("ensure_ascii")?;
     let indent: Option<usize> = arguments.get("indent")?;
     let separators: Option<Vec<String>> = arguments.get("separators")?;
@@ -28,7 +34,8 @@ pub fn tojson(state: &State, value: Value, arguments: Kwargs) -> Result<String, 
     if indent.is_some_and(|width| width > 16) {
         return Err(cannot(&"indent: at most 16"));
     }
-    let style = Style { indent, item, key, ensure_ascii: ensure_ascii == Some(true), depth: 0, is_empty: false };
+    let ensure_ascii = ensure_ascii == Some(true);
+    let style = Style { indent, item, key, ensure_ascii, is_stand_in, depth: 0, is_empty: false };
     let mut text = Vec::new();
     json.serialize(&mut Serializer::with_formatter(&mut text, style)).map_err(|error| cannot(&error))?;
     // As much as the engine's own filter: walking a value costs more than copying text.
@@ -41,6 +48,7 @@ struct Style<'a> {
     item: &'a str,
     key: &'a str,
     ensure_ascii: bool,
+    is_stand_in: &'a dyn Fn(char) -> bool,
     depth: usize,
     is_empty: bool,
 }
@@ -104,7 +112,7 @@ impl Formatter for Style<'_> {
             return writer.write_all(fragment.as_bytes());
         }
         for c in fragment.chars() {
-            if c.is_ascii() {
+            if c.is_ascii() || (self.is_stand_in)(c) {
                 write!(writer, "{c}")?;
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Characters that take the place of others for a while, one for one, so that a text keeps its length. They are rare
 //! but common in kind: letters that print as they are and change with nothing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
@@ -21,7 +22,7 @@ impl StandIns {
         let mut unused = CANDIDATES.filter(|c| !used.contains(c));
         let mut of = HashMap::new();
         for c in characters {
-            if let std::collections::hash_map::Entry::Vacant(entry) = of.entry(c) {
+            if let Entry::Vacant(entry) = of.entry(c) {
                 let all_used = || Failure::new("messages: hold every character of CJK Extension B");
                 entry.insert(unused.next().ok_or_else(all_used)?);
             }
@@ -36,6 +37,10 @@ impl StandIns {
 
     pub fn of(&self, c: char) -> char {
         self.of.get(&c).copied().unwrap_or(c)
+    }
+
+    pub fn contain(&self, c: char) -> bool {
+        self.originals.contains_key(&c)
     }
 
     /// The text with the originals back.

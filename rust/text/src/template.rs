@@ -4,11 +4,12 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::sync::Arc;
 
 use minijinja::machinery::{tokenize, Token};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{Environment, Error, ErrorKind, State};
 use regex::Regex;
 use serde_json::{Map, Value as Json};
 
@@ -17,6 +18,7 @@ use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::namespace_guard;
 use crate::python_json::tojson;
+use crate::stand_ins::StandIns;
 
 /// A step is an instruction or 64 bytes of text that the template makes, so a prompt has less than 12.8 MB.
 const FUEL: u64 = 200_000;
@@ -46,7 +48,9 @@ impl Template {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
+        environment.add_filter("tojson", |state: &State, value: Value, arguments: Kwargs| {
+            tojson(state, value, arguments, &|_| false)
+        });
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
@@ -69,6 +73,20 @@ impl Template {
 
     /// On a deep stack.
     pub fn render(&self, chat: &Chat) -> Outcome<String> {
+        self.render_in(&self.environment, chat)
+    }
+
+    /// The same for a chat that holds `stand_ins`.
+    pub fn render_guarded(&self, chat: &Chat, stand_ins: &Arc<StandIns>) -> Outcome<String> {
+        let stand_ins = stand_ins.clone();
+        let mut environment = self.environment.clone();
+        environment.add_filter("tojson", move |state: &State, value: Value, arguments: Kwargs| {
+            tojson(state, value, arguments, &|c| stand_ins.contain(c))
+        });
+        self.render_in(&environment, chat)
+    }
+
+    fn render_in(&self, environment: &Environment, chat: &Chat) -> Outcome<String> {
         let mut context = chat.arguments.clone();
         let is_ours = |name: &&String| OURS.contains(&name.as_str()) || self.special_tokens.contains_key(name.as_str());
         if let Some(name) = context.keys().find(is_ours) {
@@ -79,7 +97,7 @@ impl Template {
         context.insert("tools".into(), chat.tools.clone());
         context.insert("documents".into(), Json::Null);
         context.insert("add_generation_prompt".into(), chat.add_generation_prompt.into());
-        let template = self.environment.get_template(NAME).map_err(explain)?;
+        let template = environment.get_template(NAME).map_err(explain)?;
         template.render(Value::from(Serde(context))).map_err(explain)
     }
 }
