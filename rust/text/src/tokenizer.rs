@@ -75,8 +75,8 @@ impl Tokenizer {
         self.inner.post_process(first, second, add_special).map_err(Failure::new)
     }
 
-    /// Encodes a text in which reserved tokens are read as such where they are among `own`, and nowhere else. Nothing is
-    /// put around the text.
+    /// Encodes a text in which reserved tokens are read as such where they are among `own`, and nowhere else. Nothing
+    /// is put around the text.
     pub fn encode_reserved(&self, text: &str, is_reserved: &[bool], own: &[Match]) -> Outcome<Vec<u32>> {
         let pieces = self.added.extract_and_normalize(self.inner.get_normalizer(), text, is_reserved, own)?;
         let encoding = self.encode_pieces(pieces, 0, OffsetType::None)?;
