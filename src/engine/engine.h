@@ -124,9 +124,10 @@ struct EngineStatus {
   std::chrono::steady_clock::time_point last_tick;                 // when its loop last turned
   std::optional<std::chrono::steady_clock::time_point> last_step;  // the last good step
   std::uint64_t steps = 0;
-  int consecutive_failures = 0;  // steps of a model that threw since its last good one; of the worst model
-  int restarts = 0;              // of its process
-  int running = 0;               // sequences and encode jobs in steps
+  int consecutive_failures =
+      0;             // steps of a model that threw since its last good one; of the worst model, or of the loop
+  int restarts = 0;  // of its process
+  int running = 0;   // sequences and encode jobs in steps
   int waiting = 0;
   int kv_blocks = 0;  // of all pools
   int kv_blocks_used = 0;

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/resident_memory.h"
+#include "engine/failure.h"
 #include "engine/memory_plan.h"
 
 namespace cortex {
@@ -16,22 +17,23 @@ using std::chrono::nanoseconds;
 
 constexpr auto kLoadingTurn = std::chrono::milliseconds(200);
 constexpr auto kMemoryReadEvery = std::chrono::milliseconds(250);
+constexpr auto kFailedTurn = std::chrono::milliseconds(10);  // a pause, so that a loop that fails does not spin
 constexpr int kFailingAfterSteps = 3;
 constexpr double kProgressStep = 0.01;
 
 // A sink that throws loses its event, nothing else.
 template <typename Sink, typename Event>
-void call(const Sink& sink, Event event) {
+void call(const Sink& sink, Event event) noexcept {
   try {
     sink(std::move(event));
-  } catch (const std::exception& error) {
-    log_error(fmt::format("a sink threw: {}", error.what()));
+  } catch (...) {
+    log_failure("a sink threw", caught_error());
   }
 }
 
-void fail(const GenerateSink& sink, const Error& error) {
+void fail(const GenerateSink& sink, const Error& error) noexcept {
   GenerateEvent event;
-  event.error = error;
+  event.error = copy_of(error);
   call(sink, std::move(event));
 }
 
@@ -39,9 +41,9 @@ Error failure_of(const ModelStatus& model) {
   return {ErrorCode::model_failed, fmt::format("model {} failed: {}", model.name, model.failure), "model"};
 }
 
-void fail(const EncodeSink& sink, const Error& error) {
+void fail(const EncodeSink& sink, const Error& error) noexcept {
   EncodeReply reply;
-  reply.error = error;
+  reply.error = copy_of(error);
   call(sink, std::move(reply));
 }
 
@@ -68,15 +70,22 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
   }
   current_.backend = options_.backend;
   publish();
-  engine_thread_ = std::thread([this] { run(); });
-  loader_thread_ = std::thread([this] { load_models(); });
+  try {
+    engine_thread_ = std::thread([this] { run(); });
+    loader_thread_ = std::thread([this] { load_models(); });
+  } catch (const std::exception& error) {
+    stop();
+    throw Error(ErrorCode::engine_unavailable, fmt::format("the engine's threads can't start: {}", error.what()));
+  }
 }
 
-LocalEngine::~LocalEngine() {
+LocalEngine::~LocalEngine() { stop(); }
+
+void LocalEngine::stop() {
   stopping_ = true;
   inbox_.close();
-  engine_thread_.join();
-  loader_thread_.join();
+  if (engine_thread_.joinable()) engine_thread_.join();
+  if (loader_thread_.joinable()) loader_thread_.join();
 }
 
 void LocalEngine::generate(GenerateRequest request, GenerateSink sink) {
@@ -106,33 +115,65 @@ EngineStatus LocalEngine::status() const {
 }
 
 void LocalEngine::load_models() {
-  for (std::size_t i = 0; i < options_.models.size() && !stopping_; ++i) {
-    double told = 0.0;
-    const auto progress = [&](double fraction) {
-      if (stopping_) throw Error(ErrorCode::engine_unavailable, "the engine is shutting down");
-      if (fraction < told + kProgressStep) return;
-      told = fraction;
-      inbox_.send(Progress{i, fraction});
-    };
-    try {
-      inbox_.send(Loaded{i, loader_.load(options_.models[i], progress)});
-    } catch (const Error& error) {
-      inbox_.send(Loaded{i, error});
-    } catch (const std::exception& error) {
-      inbox_.send(Loaded{i, Error(ErrorCode::model_failed, error.what())});
-    }
+  try {
+    for (std::size_t i = 0; i < options_.models.size() && !stopping_; ++i) load(i);
+  } catch (...) {  // no memory for a message to the engine thread
+    loader_failed_ = true;
   }
+}
+
+void LocalEngine::load(std::size_t model) {
+  double told = 0.0;
+  const auto progress = [&](double fraction) {
+    if (stopping_) throw shutting_down_;
+    if (fraction < told + kProgressStep) return;
+    told = fraction;
+    inbox_.send(Progress{model, fraction});
+  };
+  Loaded loaded{model, {}};
+  try {
+    loaded.outcome = loader_.load(options_.models[model], progress);
+  } catch (...) {
+    loaded.outcome = caught_error();
+  }
+  inbox_.send(std::move(loaded));
 }
 
 void LocalEngine::run() {
   bool busy = false;
   while (!stopping_) {
-    drain_inbox(busy ? nanoseconds(0) : patience());
-    end_late();
-    busy = compute();
-    publish();
+    try {
+      turn(&busy);
+    } catch (...) {
+      fail_turn(caught_error());
+      std::this_thread::sleep_for(kFailedTurn);
+    }
   }
   shut_down();
+}
+
+void LocalEngine::turn(bool* busy) {
+  drain_inbox(std::exchange(*busy, true) ? nanoseconds(0) : patience());
+  if (loader_failed_.exchange(false)) fail_loading();
+  end_late();
+  *busy = compute();
+  publish();
+  if (std::exchange(failed_turns_, 0) > 0) publish();
+}
+
+void LocalEngine::fail_turn(const Error& error) noexcept {
+  ++failed_turns_;
+  log_failure("a turn of the engine failed", error);
+  try {
+    for (ModelSlot& slot : models_) {
+      const bool planned = (slot.scheduler && slot.scheduler->in_step()) || (slot.queue && slot.queue->in_batch());
+      if (planned) fail_step(&slot, error);
+      if (slot.status.state == ModelState::failed) end_all(slot, Error(ErrorCode::model_failed, "out of memory"));
+    }
+    publish();
+  } catch (...) {
+    log_failure("the failed turn", caught_error());
+  }
 }
 
 void LocalEngine::drain_inbox(nanoseconds patience) {
@@ -156,10 +197,17 @@ void LocalEngine::handle(Loaded loaded) {
   try {
     if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
     install(&slot, std::move(std::get<LoadedModel>(loaded.outcome)));
-  } catch (const std::exception& error) {
-    fail_model(&slot, error.what());
+  } catch (...) {
+    fail_model(&slot, caught_error().message());
   }
   for (const RequestId id : std::exchange(slot.held, {})) start(id);
+}
+
+void LocalEngine::fail_loading() {
+  drain_inbox(nanoseconds(0));  // what it could still tell came before
+  for (ModelSlot& slot : models_) {
+    if (slot.status.state == ModelState::loading) fail_model(&slot, "out of memory");
+  }
 }
 
 void LocalEngine::install(ModelSlot* slot, LoadedModel loaded) {
@@ -185,31 +233,31 @@ void LocalEngine::install(ModelSlot* slot, LoadedModel loaded) {
 template <typename Kind>
 void LocalEngine::accept(Kind job, std::map<RequestId, Kind>* jobs) {
   const RequestId id = job.request.id;
-  const auto slot = std::ranges::find(models_, job.request.model, [](const ModelSlot& s) { return s.status.name; });
-  if (slot == models_.end()) {
-    return fail(job.sink, Error(ErrorCode::model_not_found, fmt::format("model: there is no \"{}\"", job.request.model),
-                                "model"));
+  bool loading = false;
+  try {
+    const auto slot = std::ranges::find(models_, job.request.model, [](const ModelSlot& s) { return s.status.name; });
+    if (slot == models_.end()) {
+      throw Error(ErrorCode::model_not_found, fmt::format("model: there is no \"{}\"", job.request.model), "model");
+    }
+    if (generations_.contains(id) || encodings_.contains(id)) {
+      throw Error(ErrorCode::internal_error, fmt::format("request id {} is in use", id));
+    }
+    job.model = static_cast<std::size_t>(slot - models_.begin());
+    loading = slot->status.state == ModelState::loading;
+    if (loading) slot->held.push_back(id);
+    jobs->emplace(id, std::move(job));  // takes the job, or throws and leaves it
+  } catch (...) {
+    return fail(job.sink, caught_error());
   }
-  if (generations_.contains(id) || encodings_.contains(id)) {
-    return fail(job.sink, Error(ErrorCode::internal_error, fmt::format("request id {} is in use", id)));
-  }
-  job.model = static_cast<std::size_t>(slot - models_.begin());
-  jobs->emplace(id, std::move(job));
-  if (slot->status.state == ModelState::loading) {
-    slot->held.push_back(id);
-  } else {
-    start(id);
-  }
+  if (!loading) start(id);
 }
 
 void LocalEngine::start(RequestId id) {
   try {
     if (const auto it = generations_.find(id); it != generations_.end()) start(&it->second);
     if (const auto it = encodings_.find(id); it != encodings_.end()) start(&it->second);
-  } catch (const Error& error) {
-    end(id, error);
-  } catch (const std::exception& error) {
-    end(id, Error(ErrorCode::internal_error, error.what()));
+  } catch (...) {
+    end(id, caught_error());
   }
 }
 
@@ -320,84 +368,83 @@ bool LocalEngine::compute() {
 
 bool LocalEngine::step(ModelSlot* slot) {
   Scheduler& scheduler = *slot->scheduler;
-  const StepPlan& plan = scheduler.plan();
-  if (plan.slices.empty()) return false;
-  const TimePoint begin = clock_.steady_now();
-  for (const RequestId id : scheduler.planned()) {
-    auto& started = generations_.at(id).started;
-    if (!started) started = begin;
-  }
+  if (scheduler.idle()) return false;
+  TimePoint end;
   std::vector<SequenceEvent> events;
   const auto failure = attempt(slot, [&] {
+    const StepPlan& plan = scheduler.plan();
+    CORTEX_CHECK(!plan.slices.empty());
+    const TimePoint begin = clock_.steady_now();
+    for (const RequestId id : scheduler.planned()) {
+      auto& started = generations_.at(id).started;
+      if (!started) started = begin;
+    }
+    if (options_.before_step) options_.before_step();
     StepResult result;
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
+    current_.last_step = end = clock_.steady_now();
     events = scheduler.commit(result);
   });
   if (failure) fail_step(slot, *failure);
-  const TimePoint end = clock_.steady_now();
   for (SequenceEvent& event : events) deliver(std::move(event), end);
   return true;
 }
 
 bool LocalEngine::encode_batch(ModelSlot* slot) {
   EncodeQueue& queue = *slot->queue;
-  const PackedTexts& batch = queue.plan();
-  if (batch.tokens.empty()) return false;
-  const TimePoint begin = clock_.steady_now();
+  if (queue.idle()) return false;
   std::vector<EncodeEvent> events;
   const auto failure = attempt(slot, [&] {
+    const PackedTexts& batch = queue.plan();
+    CORTEX_CHECK(!batch.tokens.empty());
+    const TimePoint begin = clock_.steady_now();
+    if (options_.before_step) options_.before_step();
     EncodeResult result;
     slot->loaded.encoder->encode(batch, &result);
+    const TimePoint end = clock_.steady_now();
+    current_.last_step = end;
+    for (const RequestId id : queue.planned()) {
+      Encoding& encoding = encodings_.at(id);
+      if (!encoding.started) encoding.started = begin;
+      encoding.compute_ms += milliseconds_between(begin, end);
+    }
     events = queue.commit(result);
   });
-  if (failure) {
-    fail_step(slot, *failure);
-    return true;
-  }
-  const double compute_ms = milliseconds_between(begin, clock_.steady_now());
-  for (const RequestId id : queue.planned()) {
-    Encoding& encoding = encodings_.at(id);
-    if (!encoding.started) encoding.started = begin;
-    encoding.compute_ms += compute_ms;
-  }
+  if (failure) fail_step(slot, *failure);
   for (EncodeEvent& event : events) deliver(std::move(event));
   return true;
 }
 
-std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const std::function<void()>& work) {
-  std::optional<Error> failure;
+template <typename Work>
+std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const Work& work) {
   try {
-    if (options_.before_step) options_.before_step();
     work();
-  } catch (const Error& error) {
-    failure = error;
-  } catch (const std::exception& error) {
-    failure = Error(ErrorCode::internal_error, error.what());
-  }
-  if (failure) {
+  } catch (...) {
     ++slot->consecutive_failures;
-    log_error(fmt::format("a step of model {} failed: {}: {}", slot->status.name, name_of(failure->code()),
-                          failure->message()));
-  } else {
-    ++current_.steps;
-    slot->consecutive_failures = 0;
-    current_.last_step = clock_.steady_now();
+    const Error error = caught_error();
+    log_failure("a step failed", error);
+    return error;
   }
-  return failure;
+  ++current_.steps;
+  slot->consecutive_failures = 0;
+  return std::nullopt;
 }
 
+// Allocates nothing, but for a model that failed.
 void LocalEngine::fail_step(ModelSlot* slot, const Error& error) {
   if (error.code() == ErrorCode::model_failed) return fail_model(slot, error.message());
   std::span<const RequestId> planned;
   if (slot->scheduler) {
-    slot->scheduler->fail_step();
+    if (slot->scheduler->in_step()) slot->scheduler->fail_step();
     planned = slot->scheduler->planned();
   } else {
-    slot->queue->fail_batch();
+    if (slot->queue->in_batch()) slot->queue->fail_batch();
     planned = slot->queue->planned();
   }
   for (const RequestId id : planned) end(id, error);
+  // What can't even be planned would fail for ever.
+  if (planned.empty()) end_all(*slot, error);
 }
 
 void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
@@ -431,7 +478,8 @@ void LocalEngine::publish() {
   const TimePoint now = clock_.steady_now();
   EngineStatus& status = current_;
   status.last_tick = now;
-  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = status.consecutive_failures = 0;
+  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = 0;
+  status.consecutive_failures = failed_turns_;
   status.models.clear();
   std::size_t entered = 0;
   for (ModelSlot& slot : models_) {
@@ -466,13 +514,12 @@ void LocalEngine::publish() {
 }
 
 void LocalEngine::shut_down() {
-  const Error gone(ErrorCode::engine_unavailable, "the engine is shutting down");
   while (auto command = inbox_.try_receive()) {
-    if (auto* generation = std::get_if<Generation>(&*command)) fail(generation->sink, gone);
-    if (auto* encoding = std::get_if<Encoding>(&*command)) fail(encoding->sink, gone);
+    if (auto* generation = std::get_if<Generation>(&*command)) fail(generation->sink, shutting_down_);
+    if (auto* encoding = std::get_if<Encoding>(&*command)) fail(encoding->sink, shutting_down_);
   }
-  for (const auto& [id, generation] : generations_) fail(generation.sink, gone);
-  for (const auto& [id, encoding] : encodings_) fail(encoding.sink, gone);
+  for (const auto& [id, generation] : generations_) fail(generation.sink, shutting_down_);
+  for (const auto& [id, encoding] : encodings_) fail(encoding.sink, shutting_down_);
   generations_.clear();
   encodings_.clear();
   models_.clear();

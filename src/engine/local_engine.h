@@ -4,6 +4,9 @@
 // encoder (the models with work take turns), tell the sinks. A loader thread brings up the configured models one after
 // another; requests to a model that loads wait, as long as their deadline lets them. The idle loop turns at least every
 // EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows.
+//
+// No exception leaves either thread. A step that throws ends its requests, a model whose device failed ends all of its
+// own; anything else that throws is counted as a failure, and the loop turns on. A request always ends.
 #pragma once
 
 #include <atomic>
@@ -37,7 +40,8 @@ struct LocalEngineOptions : EngineOptions {
 
 class LocalEngine : public Engine {
  public:
-  // Throws Error invalid_option when options don't fit each other. Models load afterwards: status() tells how it goes.
+  // Throws Error invalid_option when options don't fit each other, engine_unavailable when a thread can't start. Models
+  // load afterwards: status() tells how it goes.
   explicit LocalEngine(LocalEngineOptions options);
   // Requests in flight end with engine_unavailable. Waits for the step that runs.
   ~LocalEngine() override;
@@ -91,10 +95,15 @@ class LocalEngine : public Engine {
     int consecutive_failures = 0;          // steps that threw since its last good one
   };
 
-  void load_models();  // the loader thread
+  void stop();         // both threads
+  void load_models();  // the loader thread, whole
+  void load(std::size_t model);
 
   // All that follows: the engine thread.
   void run();
+  void turn(bool* busy);
+  // A turn threw outside a step's attempt: what is planned ends, the thread goes on.
+  void fail_turn(const Error& error) noexcept;
   void drain_inbox(std::chrono::nanoseconds patience);
   void handle(Generation generation);
   void handle(Encoding encoding);
@@ -102,6 +111,7 @@ class LocalEngine : public Engine {
   void handle(Progress progress);
   void handle(Loaded loaded);
   void install(ModelSlot* slot, LoadedModel loaded);
+  void fail_loading();
   template <typename Kind>
   void accept(Kind job, std::map<RequestId, Kind>* jobs);
   void start(RequestId id);
@@ -119,7 +129,8 @@ class LocalEngine : public Engine {
   bool step(ModelSlot* slot);
   bool encode_batch(ModelSlot* slot);
   // Runs a step's work; what it threw, if it did.
-  std::optional<Error> attempt(ModelSlot* slot, const std::function<void()>& work);
+  template <typename Work>
+  std::optional<Error> attempt(ModelSlot* slot, const Work& work);
   // The step threw: its requests end; all of the model's when the device can't run it any more.
   void fail_step(ModelSlot* slot, const Error& error);
   void deliver(SequenceEvent event, TimePoint now);
@@ -132,11 +143,14 @@ class LocalEngine : public Engine {
   ModelLoader loader_;
   Channel<Command> inbox_;
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> loader_failed_ = false;  // it could not even say so
+  const Error shutting_down_{ErrorCode::engine_unavailable, "the engine is shutting down"};
 
   std::vector<ModelSlot> models_;
   std::map<RequestId, Generation> generations_;
   std::map<RequestId, Encoding> encodings_;
   std::size_t next_model_ = 0;
+  int failed_turns_ = 0;  // since the last good one
   TimePoint memory_read_;
   EngineStatus current_;
 
