@@ -251,3 +251,62 @@ def test_perplexity_says_what_is_wrong_with_its_ids(ids, words, tmp_path):
 def test_perplexity_of_a_missing_file(tmp_path):
     result = run("perplexity", "--model", TINY_LLAMA, "--backend", "cpu", "--ids", tmp_path / "none")
     assert result.returncode == 78, result.stderr
+
+
+def together(count, call):
+    """Runs call(index) on so many threads at once; returns what each gave, None where it could not connect."""
+    results = [None] * count
+
+    def run_one(index):
+        try:
+            results[index] = call(index)
+        except requests.RequestException:
+            pass
+
+    threads = [threading.Thread(target=run_one, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, results
+
+
+def test_going_down_with_texts_waiting_to_be_tokenized(start):
+    server = start({**CHAT, "tiny-embed": TINY_BERT}, "--backend", "cpu", "--drain-timeout-ms", 0).wait_until_ready()
+    body = {"inputs": ["word " * 12_000] * 32, "truncate": True}
+    threads, _ = together(12, lambda _: server.post("/embed", body).status_code)
+    time.sleep(0.3)
+    asked = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0, server.read_log()
+    assert time.monotonic() - asked < 5
+    for thread in threads:
+        thread.join()
+
+
+def test_a_burst_beyond_the_limit_is_turned_away(start):
+    server = start(SLOW, "--backend", "cpu", "--max-waiting", 2, "--max-sequences", 1).wait_until_ready()
+    threads, statuses = together(20, lambda _: server.chat("hi", max_tokens=16, store=False).status_code)
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {200, 429}, statuses
+    assert statuses.count(200) >= 3
+    assert server.chat("hi", max_tokens=2).status_code == 200
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path):
+    command = [BINARY, "serve", "--port", "0", "--state-dir", tmp_path, "--backend", "cpu", "--model", f"m={TINY_LLAMA}"]
+    with subprocess.Popen(map(str, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        port = process.stdout.readline().rstrip().rpartition(":")[2]
+        with requests.Session() as session:
+            for _ in range(2000):  # a line each, far beyond what the pipe holds
+                session.get(f"http://127.0.0.1:{port}/livez", timeout=5).raise_for_status()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_short_stall_limit_leaves_an_idle_worker_alone(start):
+    server = start(CHAT, "--backend", "cpu", "--stall-after-ms", 100).wait_until_ready()
+    time.sleep(2)
+    health = server.get("/healthz").json()
+    assert health["status"] == "ok" and health["engine"]["restarts"] == 0, health
