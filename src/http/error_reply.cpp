@@ -8,7 +8,6 @@
 namespace cortex {
 namespace {
 
-
 int openai_status(ErrorCode code) {
   switch (code) {
     case ErrorCode::invalid_framing:

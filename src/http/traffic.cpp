@@ -24,7 +24,8 @@ Traffic::Request::~Request() {
 
 void Traffic::Request::reserve(std::uint64_t bytes) {
   if (bytes <= traffic_.body_limit_bytes_) {
-    if ((traffic_.body_bytes_ += bytes) <= traffic_.body_limit_bytes_) {
+    const std::uint64_t all_bytes = traffic_.body_bytes_ += bytes;
+    if (all_bytes <= traffic_.body_limit_bytes_) {
       bytes_ += bytes;
       return;
     }
