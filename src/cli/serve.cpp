@@ -41,6 +41,8 @@ struct ServeFlags {
   std::int64_t keep_conversations_s = 86400;
   std::int64_t header_timeout_ms = 10'000;
   std::int64_t body_timeout_ms = 30'000;
+  std::int64_t body_rate = 1024;
+  std::int64_t half_close_probe_ms = 1'000;
   std::int64_t write_timeout_ms = 60'000;
   std::int64_t idle_timeout_ms = 60'000;
   std::int64_t ping_interval_ms = 15'000;
@@ -81,6 +83,10 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
   };
   add_time("header-timeout-ms", &flags->header_timeout_ms, "For a request's header block");
   add_time("body-timeout-ms", &flags->body_timeout_ms, "Between two pieces of a request's body");
+  add("body-rate", &flags->body_rate, "Bytes a second a request's body must come at, beyond its timeout")
+      ->check(CLI::PositiveNumber);
+  add_time("half-close-probe-ms", &flags->half_close_probe_ms,
+           "Between looks whether a client that has closed its sending side still reads");
   add_time("write-timeout-ms", &flags->write_timeout_ms, "For a client that does not read");
   add_time("idle-timeout-ms", &flags->idle_timeout_ms, "Between two requests of a connection");
   add_time("ping-interval-ms", &flags->ping_interval_ms, "Silence in a stream before a ping");
@@ -149,6 +155,8 @@ FrontOptions front_options(const ServeFlags& flags, const EngineOptions& engine)
   }
   listener.header_deadline = Milliseconds(flags.header_timeout_ms);
   listener.body_deadline = Milliseconds(flags.body_timeout_ms);
+  listener.body_rate_bytes_per_s = static_cast<decltype(listener.body_rate_bytes_per_s)>(flags.body_rate);
+  listener.probe_half_closed_after = Milliseconds(flags.half_close_probe_ms);
   listener.write_deadline = Milliseconds(flags.write_timeout_ms);
   listener.idle_deadline = Milliseconds(flags.idle_timeout_ms);
   listener.ping_after = Milliseconds(flags.ping_interval_ms);

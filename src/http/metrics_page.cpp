@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/resident_memory.h"
+#include "service/health.h"
 
 namespace cortex {
 
@@ -29,7 +30,7 @@ void MetricsPage::read_gauges() {
   }
   metrics_.set("engine_restarts", "Times the engine's process was started again.", {}, engine.restarts);
   metrics_.set("memory_used_bytes", "Resident bytes of the front and the engine.", {},
-               static_cast<double>(resident_bytes() + engine.memory_bytes));
+               static_cast<double>(memory_used_bytes(engine)));
   metrics_.set("memory_ceiling_bytes", "Bytes this machine or its cgroup allows.", {},
                static_cast<double>(memory_ceiling_bytes()));
   metrics_.set("conversations", "Stored conversations.", {}, conversations_.count());

@@ -60,7 +60,7 @@ void write_engine(JsonWriter& json, const EngineStatus& engine, std::chrono::ste
 
 // Nothing acts on memory and heat yet: source "none" and level 0 say so; the byte counts are measured.
 void write_guards(JsonWriter& json, const EngineStatus& engine, double since_s) {
-  const std::uint64_t used = resident_bytes() + engine.memory_bytes;
+  const std::uint64_t used = memory_used_bytes(engine);
   const std::uint64_t ceiling = memory_ceiling_bytes();
   const double pressure = static_cast<double>(used) / static_cast<double>(ceiling);
   json.key("guards").begin_object().key("memory").begin_object();

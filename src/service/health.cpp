@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/resident_memory.h"
 
 namespace cortex {
 namespace {
@@ -66,6 +67,10 @@ Health assess(const EngineStatus& engine, bool draining, std::chrono::steady_clo
   assess_models(engine, &health);
   if (draining) note(&health, HealthStatus::draining, "draining", "the server is shutting down");
   return health;
+}
+
+std::uint64_t memory_used_bytes(const EngineStatus& engine) {
+  return resident_bytes() + (engine.own_process ? engine.memory_bytes : 0);
 }
 
 double retry_after_s(const Health& health) {

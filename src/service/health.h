@@ -32,6 +32,9 @@ struct HealthRules {
 Health assess(const EngineStatus& engine, bool draining, std::chrono::steady_clock::time_point now,
               const HealthRules& rules);
 
+// Resident bytes of the front and its engine, whether they share a process or not.
+std::uint64_t memory_used_bytes(const EngineStatus& engine);
+
 // Seconds a client should wait before it tries again, at least 1; meaningful when not ready.
 double retry_after_s(const Health& health);
 

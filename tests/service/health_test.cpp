@@ -106,5 +106,13 @@ TEST(Health, DrainingWinsOverLoading) {
   EXPECT_THAT(codes(health), ElementsAre("model_loading", "draining"));
 }
 
+TEST(Health, TheEnginesMemoryCountsOnceWhereverItRuns) {
+  EngineStatus engine = healthy();
+  engine.memory_bytes = std::uint64_t{1} << 40;
+  EXPECT_LT(memory_used_bytes(engine), engine.memory_bytes);
+  engine.own_process = true;
+  EXPECT_GT(memory_used_bytes(engine), engine.memory_bytes);
+}
+
 }  // namespace
 }  // namespace cortex
