@@ -147,13 +147,14 @@ void CpuDecoder::place_keys_values(int layer, int begin, int end) {
   }
 }
 
-// Later rows see more, so rows are dealt out in turn rather than cut into parts.
+// Later rows see more, so rows are dealt out in turn rather than cut into runs.
 void CpuDecoder::attend_rows(int layer) {
   const int items = static_cast<int>(rows_.size()) * spec_.kv_heads;
   mixed_.resize(rows_.size() * offset_of(spec_.heads, spec_.head_dim));
-  team_->run([&](int member) {
-    AttentionScratch& scratch = scratch_[static_cast<std::size_t>(member)];
-    for (int item = member; item < items; item += team_->size()) {
+  const int parts = std::min(items, static_cast<int>(scratch_.size()));
+  team_->run(parts, [&](int part) {
+    AttentionScratch& scratch = scratch_[static_cast<std::size_t>(part)];
+    for (int item = part; item < items; item += parts) {
       attend_row(layer, item / spec_.kv_heads, item % spec_.kv_heads, scratch);
     }
   });

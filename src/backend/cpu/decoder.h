@@ -78,7 +78,7 @@ class CpuDecoder : public DecoderBackend {
   std::vector<float> mixed_;               // [T, heads * head_dim] or [T, intermediate]
   std::vector<float> update_;              // [T, hidden]
   std::vector<float> logits_;              // [some wanted rows, vocabulary]
-  std::vector<AttentionScratch> scratch_;  // [team]
+  std::vector<AttentionScratch> scratch_;  // one a thread
   std::optional<StepResult> result_;       // submitted, not collected
   std::vector<RowResult> last_step_;       // tokens only
 };

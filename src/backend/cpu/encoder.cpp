@@ -104,10 +104,11 @@ void CpuEncoder::embed(const PackedTexts& texts) {
 void CpuEncoder::attend_rows(const PackedTexts& texts) {
   const int rows = static_cast<int>(texts.tokens.size());
   mixed_.resize(offset_of(rows, spec_.heads * spec_.head_dim));
-  team_->run([&](int member) {
-    for (int row = member; row < rows; row += team_->size()) {
+  const int parts = std::min(rows, static_cast<int>(scratch_.size()));
+  team_->run(parts, [&](int part) {
+    for (int row = part; row < rows; row += parts) {
       const auto text = static_cast<std::size_t>(text_of_row_[static_cast<std::size_t>(row)]);
-      attend_row(row, texts.starts[text], texts.starts[text + 1], scratch_[static_cast<std::size_t>(member)]);
+      attend_row(row, texts.starts[text], texts.starts[text + 1], scratch_[static_cast<std::size_t>(part)]);
     }
   });
 }

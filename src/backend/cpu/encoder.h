@@ -56,7 +56,7 @@ class CpuEncoder : public EncoderBackend {
   std::vector<float> projected_;           // [T, 3 * heads * head_dim] or [T, intermediate]
   std::vector<float> mixed_;               // [T, heads * head_dim]
   std::vector<float> update_;              // [T, hidden]
-  std::vector<AttentionScratch> scratch_;  // [team]
+  std::vector<AttentionScratch> scratch_;  // one a thread
 };
 
 }  // namespace cortex

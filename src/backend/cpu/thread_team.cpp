@@ -30,6 +30,9 @@ void relax() {
 #endif
 }
 
+// Few enough that taking them costs nothing beside a part, enough that the threads end nearly together.
+constexpr int kPartsPerThread = 4;
+
 // Some microseconds: what lies between two parts of a step.
 constexpr int kSpins = 500;
 
@@ -47,7 +50,7 @@ ThreadTeam::ThreadTeam(int threads, const StartThread& start) {
   const int size = threads > 0 ? threads : usable_cores();
   threads_.reserve(static_cast<std::size_t>(size) - 1);
   try {
-    for (int member = 1; member < size; ++member) threads_.push_back(start([this, member] { serve(member); }));
+    for (int member = 1; member < size; ++member) threads_.push_back(start([this] { serve(); }));
   } catch (const std::system_error& error) {
     stop();
     throw Error(ErrorCode::engine_unavailable,
@@ -64,51 +67,60 @@ void ThreadTeam::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadTeam::run(const std::function<void(int)>& body) {
+void ThreadTeam::run(int parts, const std::function<void(int)>& body) {
   body_ = &body;
+  parts_ = static_cast<std::uint32_t>(parts);
   failure_ = nullptr;
-  busy_.store(static_cast<std::uint32_t>(threads_.size()), std::memory_order_relaxed);
+  unfinished_.store(parts_, std::memory_order_relaxed);
+  untaken_.store(parts_, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  work(0);
-  for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0;
-       left = busy_.load(std::memory_order_acquire)) {
-    wait_while(busy_, left);
+  work();
+  for (std::uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+       left = unfinished_.load(std::memory_order_acquire)) {
+    wait_while(unfinished_, left);
   }
   if (failure_) std::rethrow_exception(failure_);
 }
 
 void ThreadTeam::parallel_for(int items, const std::function<void(int, int)>& body) {
-  const int parts = std::min(items, size());
+  const int parts = size() == 1 ? 1 : std::min(items, size() * kPartsPerThread);
   if (parts <= 1) {
     if (items > 0) body(0, items);
     return;
   }
-  run([&](int member) {
-    const auto bound = [&](int part) { return static_cast<int>(static_cast<std::int64_t>(items) * part / parts); };
-    if (member < parts) body(bound(member), bound(member + 1));
+  run(parts, [&](int part) {
+    const auto bound = [&](int at) { return static_cast<int>(static_cast<std::int64_t>(items) * at / parts); };
+    body(bound(part), bound(part + 1));
   });
 }
 
-void ThreadTeam::serve(int member) {
+void ThreadTeam::serve() {
   std::uint32_t seen = 0;
   while (true) {
     wait_while(generation_, seen);
-    const std::uint32_t now = generation_.load(std::memory_order_acquire);
-    if (now == seen) continue;
+    seen = generation_.load(std::memory_order_acquire);
     if (stopping_) return;
-    seen = now;
-    work(member);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+    work();
   }
 }
 
-void ThreadTeam::work(int member) {
-  try {
-    (*body_)(member);
-  } catch (...) {
-    std::lock_guard lock(failure_mutex_);
-    if (!failure_) failure_ = std::current_exception();
+// A thread that comes late finds nothing, or parts of a later run, which are as good: a run ends only when each part
+// that was taken is finished, so what describes it is read after a part is taken.
+void ThreadTeam::work() {
+  std::uint32_t untaken = untaken_.load(std::memory_order_acquire);
+  while (untaken != 0) {
+    if (!untaken_.compare_exchange_weak(untaken, untaken - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      continue;
+    }
+    try {
+      (*body_)(static_cast<int>(parts_ - untaken));
+    } catch (...) {
+      std::lock_guard lock(failure_mutex_);
+      if (!failure_) failure_ = std::current_exception();
+    }
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    untaken = untaken_.load(std::memory_order_acquire);
   }
 }
 

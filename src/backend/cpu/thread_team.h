@@ -1,6 +1,7 @@
-// A fixed number of threads that work on one thing together: the caller is the first of them. They sleep between
-// steps, and spin for some microseconds between the parts of one. One caller at a time, the engine thread; the
-// destructor joins.
+// A fixed number of threads that work on one thing together: the caller is the first of them. Work is cut into parts,
+// and whoever is free takes the next one, so that a thread the system has put aside holds up no more than the part it
+// has in hand. The others sleep between steps, and spin for some microseconds between the calls of one. One caller at a
+// time, the engine thread; the destructor joins.
 #pragma once
 
 #include <atomic>
@@ -27,23 +28,26 @@ class ThreadTeam {
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls body(member) once for each member in 0..size()-1 and waits for all. Throws what one of them threw.
-  void run(const std::function<void(int member)>& body);
+  // Calls body(part) once for each part in 0..parts-1, on any of the threads, and waits for all. Throws what one of
+  // them threw.
+  void run(int parts, const std::function<void(int part)>& body);
 
-  // Splits [0, items) into one contiguous part a thread. What a part computes must not depend on where it begins.
+  // Splits [0, items) into contiguous parts. What is computed of an item must not depend on the part it is in.
   void parallel_for(int items, const std::function<void(int begin, int end)>& body);
 
  private:
   static std::thread start_thread(std::function<void()> body) { return std::thread(std::move(body)); }
   void stop();
-  void serve(int member);
-  void work(int member);
+  void serve();
+  void work();
 
   std::vector<std::thread> threads_;
   std::atomic<std::uint32_t> generation_{0};  // counts runs; a change starts one
-  std::atomic<std::uint32_t> busy_{0};        // members still working, the caller apart
+  std::atomic<std::uint32_t> untaken_{0};     // parts; body_ and parts_ hold still for whoever takes one
+  std::atomic<std::uint32_t> unfinished_{0};  // parts
   std::atomic<bool> stopping_{false};
   const std::function<void(int)>* body_ = nullptr;
+  std::uint32_t parts_ = 0;
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
 };

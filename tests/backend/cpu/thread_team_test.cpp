@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <functional>
+#include <future>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -17,15 +18,17 @@
 namespace cortex {
 namespace {
 
-TEST(ThreadTeam, EveryMemberWorksOnce) {
+TEST(ThreadTeam, EveryPartIsDoneOnce) {
   for (const int threads : {1, 2, 5}) {
     ThreadTeam team(threads);
     EXPECT_EQ(team.size(), threads);
-    std::vector<int> calls(static_cast<std::size_t>(threads));
-    for (int round = 0; round < 300; ++round) {
-      team.run([&](int member) { ++calls[static_cast<std::size_t>(member)]; });
+    for (const int parts : {0, 1, 2, 7}) {
+      std::vector<int> calls(static_cast<std::size_t>(parts));
+      for (int round = 0; round < 300; ++round) {
+        team.run(parts, [&](int part) { ++calls[static_cast<std::size_t>(part)]; });
+      }
+      EXPECT_EQ(calls, std::vector<int>(static_cast<std::size_t>(parts), 300));
     }
-    EXPECT_EQ(calls, std::vector<int>(static_cast<std::size_t>(threads), 300));
   }
 }
 
@@ -45,20 +48,44 @@ TEST(ThreadTeam, WakesAfterASleep) {
   std::atomic<int> calls{0};
   for (int round = 0; round < 3; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    team.run([&](int) { ++calls; });
+    team.run(2, [&](int) { ++calls; });
   }
   EXPECT_EQ(calls, 6);
 }
 
-TEST(ThreadTeam, ThrowsWhatAMemberThrew) {
+TEST(ThreadTeam, ThrowsWhatAPartThrew) {
   ThreadTeam team(2);
   for (int thrower = 0; thrower < 2; ++thrower) {
-    EXPECT_THROW(team.run([&](int member) {
-      if (member == thrower) throw std::runtime_error("a member");
-    }),
+    EXPECT_THROW(team.run(2,
+                          [&](int part) {
+                            if (part == thrower) throw std::runtime_error("a part");
+                          }),
                  std::runtime_error);
   }
-  EXPECT_NO_THROW(team.run([](int) {}));
+  EXPECT_NO_THROW(team.run(2, [](int) {}));
+}
+
+// On a busy machine the system may run a thread late.
+TEST(ThreadTeam, AThreadThatDoesNotRunHoldsNothingUp) {
+  std::atomic<bool> may_run{false};
+  const auto start = [&](std::function<void()> body) {
+    return std::thread([&may_run, body = std::move(body)] {
+      may_run.wait(false);
+      body();
+    });
+  };
+  ThreadTeam team(3, start);
+  std::vector<int> touched(100);
+  auto work = std::async(std::launch::async, [&] {
+    team.parallel_for(100, [&](int begin, int end) {
+      for (int i = begin; i < end; ++i) ++touched[static_cast<std::size_t>(i)];
+    });
+  });
+  EXPECT_EQ(work.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  may_run = true;
+  may_run.notify_all();
+  work.get();
+  EXPECT_EQ(touched, std::vector<int>(100, 1));
 }
 
 TEST(ThreadTeam, AThreadThatCannotBeStartedStopsTheOthers) {
