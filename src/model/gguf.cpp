@@ -361,7 +361,7 @@ GgufFile read_gguf(std::shared_ptr<const RandomAccessFile> file) {
   const std::uint64_t key_count = in.count("keys", kMaxKeys, kLeastKeyBytes);
 
   Fields metadata = MetadataReader(&in).read(key_count);
-  TensorInfoReader infos(&in, file);
+  TensorInfoReader infos(&in, std::move(file));
   std::vector<TensorView> tensors = infos.read(tensor_count);
   infos.place(alignment_of(metadata), &tensors);
   return {std::move(metadata), std::move(tensors)};
