@@ -124,8 +124,8 @@ struct EngineStatus {
   std::chrono::steady_clock::time_point last_tick;                 // when its loop last turned
   std::optional<std::chrono::steady_clock::time_point> last_step;  // the last good step
   std::uint64_t steps = 0;
-  int consecutive_failures =
-      0;             // steps of a model that threw since its last good one; of the worst model, or of the loop
+  // Steps that threw since the last good one: of the model with most of them, or of the loop itself.
+  int consecutive_failures = 0;
   int restarts = 0;  // of its process
   int running = 0;   // sequences and encode jobs in steps
   int waiting = 0;
