@@ -92,7 +92,7 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
   add_time("ping-interval-ms", &flags->ping_interval_ms, "Silence in a stream before a ping");
   add_time("drain-delay-ms", &flags->drain_delay_ms, "After SIGTERM, before new requests are refused", 0);
   add_time("drain-timeout-ms", &flags->drain_timeout_ms, "For requests that run when it drains", 0);
-  add_time("stall-after-ms", &flags->stall_after_ms, "Without a sign of life the engine's process is replaced");
+  add_time("stall-after-ms", &flags->stall_after_ms, "Without a sign of life the engine's process is replaced", 100);
   add_time("restart-delay-ms", &flags->restart_delay_ms,
            "Before the engine's process is started again at its second death, doubled at each further one");
 }

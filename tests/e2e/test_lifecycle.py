@@ -184,6 +184,7 @@ def run(*arguments):
         (["serve", "--port", "0", "--model", f"../x={TINY_LLAMA}"], 78, "name"),
         (["serve", "--port", "0", "--model", f"m={TINY_LLAMA}", "--model", f"m={TINY_BERT}"], 78, "twice"),
         (["serve", "--port", "0", "--host", "0.0.0.0", "--model", f"m={TINY_LLAMA}"], 78, "api-key"),
+        (["serve", "--port", "0", "--stall-after-ms", "50", "--model", f"m={TINY_LLAMA}"], 64, "100"),
         (["serve", "--port", "70000", "--model", f"m={TINY_LLAMA}"], 64, "70000"),
     ],
 )
