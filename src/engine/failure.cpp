@@ -44,9 +44,9 @@ Error copy_of(const Error& error) noexcept {
   }
 }
 
-void log_failure(std::string_view what, const Error& error) noexcept {
+void log_failure(std::string_view what, const Error& error, std::string_view trace) noexcept {
   try {
-    log_error(fmt::format("{}: {}: {}", what, name_of(error.code()), error.message()));
+    log_error(fmt::format("{}: {}: {}", what, name_of(error.code()), error.message()), trace);
   } catch (...) {  // no memory for the line
   }
 }

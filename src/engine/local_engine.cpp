@@ -93,6 +93,7 @@ void LocalEngine::generate(GenerateRequest request, GenerateSink sink) {
   generation.submitted = clock_.steady_now();
   if (request.timeout) generation.deadline = generation.submitted + *request.timeout;
   generation.prompt_tokens = static_cast<int>(request.prompt.size());
+  generation.trace = request.trace;
   generation.request = std::move(request);
   generation.sink = std::move(sink);
   inbox_.send(std::move(generation));
@@ -102,6 +103,7 @@ void LocalEngine::encode(EncodeRequest request, EncodeSink sink) {
   Encoding encoding;
   encoding.submitted = clock_.steady_now();
   if (request.timeout) encoding.deadline = encoding.submitted + *request.timeout;
+  encoding.trace = request.trace;
   encoding.request = std::move(request);
   encoding.sink = std::move(sink);
   inbox_.send(std::move(encoding));
@@ -291,11 +293,13 @@ void LocalEngine::end(RequestId id, const Error& error) {
   if (const auto node = generations_.extract(id)) {
     const ModelSlot& slot = models_[node.mapped().model];
     if (slot.scheduler && !node.mapped().held) slot.scheduler->cancel(id);
+    log_failure("a generation ended", error, node.mapped().trace);
     fail(node.mapped().sink, error);
   }
   if (const auto node = encodings_.extract(id)) {
     const ModelSlot& slot = models_[node.mapped().model];
     if (slot.queue && !node.mapped().held) slot.queue->cancel(id);
+    log_failure("an encoding ended", error, node.mapped().trace);
     fail(node.mapped().sink, error);
   }
 }
@@ -463,12 +467,14 @@ void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
   }
   if (!event.event.last()) return call(generation.sink, std::move(event.event));
   const auto node = generations_.extract(it);
+  if (event.event.error) log_failure("a generation failed", *event.event.error, node.mapped().trace);
   call(node.mapped().sink, std::move(event.event));
 }
 
 void LocalEngine::deliver(EncodeEvent event) {
   const auto node = encodings_.extract(event.id);
   const Encoding& encoding = node.mapped();
+  if (event.reply.error) log_failure("an encoding failed", *event.reply.error, encoding.trace);
   event.reply.queue_ms = milliseconds_between(encoding.submitted, *encoding.started);
   event.reply.compute_ms = encoding.compute_ms;
   call(encoding.sink, std::move(event.reply));

@@ -59,6 +59,7 @@ class LocalEngine : public Engine {
   struct Job {
     Request request;  // moves on to the model once that is ready; its id stays
     Sink sink;
+    std::string trace;
     TimePoint submitted;
     std::optional<TimePoint> deadline;
     std::optional<TimePoint> started;  // its first step
