@@ -20,6 +20,9 @@ Error internal_error(const char* what) noexcept {
   }
 }
 
+// A client's doing, not a fault.
+bool is_expected(ErrorCode code) { return code < ErrorCode::queue_full || code == ErrorCode::deadline_exceeded; }
+
 }  // namespace
 
 Error caught_error() noexcept {
@@ -46,8 +49,9 @@ Error copy_of(const Error& error) noexcept {
 
 void log_failure(std::string_view what, const Error& error, std::string_view trace) noexcept {
   try {
-    log_error(fmt::format("{}: {}: {}", what, name_of(error.code()), error.message()), trace);
-  } catch (...) {  // no memory for the line
+    const std::string line = fmt::format("{}: {}: {}", what, name_of(error.code()), error.message());
+    is_expected(error.code()) ? log_debug(line, trace) : log_error(line, trace);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): without memory for the line there is none
   }
 }
 

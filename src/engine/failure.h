@@ -13,7 +13,8 @@ Error caught_error() noexcept;
 // A copy; its message is "out of memory" where there is none for the whole one.
 Error copy_of(const Error& error) noexcept;
 
-// A line in the log, or none. `trace` is the id of the request that failed.
+// A line in the log (at level debug for what a client brought about), or none. `trace` is the id of the request that
+// failed.
 void log_failure(std::string_view what, const Error& error, std::string_view trace = "-") noexcept;
 
 }  // namespace cortex

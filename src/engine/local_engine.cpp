@@ -53,9 +53,10 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
     : options_(std::move(options)),
       clock_(*options_.clock),
       loader_(options_.backend, {options_.threads}, options_.open_model, options_.open_backend) {
+  // Made to be refused: what does not fit shows now, not when a model is there.
   BlockPool no_blocks(0);
-  Scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);
-  EncodeQueue queue(options_.encode_batch_tokens);
+  const Scheduler scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);
+  const EncodeQueue queue(options_.encode_batch_tokens);
   if (options_.idle_turn_ms < 1) {
     throw Error(ErrorCode::invalid_option, fmt::format("idle_turn_ms: {}; at least 1", options_.idle_turn_ms));
   }
@@ -181,7 +182,7 @@ void LocalEngine::fail_turn(const Error& error) noexcept {
 void LocalEngine::drain_inbox(nanoseconds patience) {
   auto command = patience.count() > 0 ? inbox_.receive_for(patience) : inbox_.try_receive();
   while (command) {
-    std::visit([this](auto&& value) { handle(std::move(value)); }, std::move(*command));
+    std::visit([this](auto&& value) { handle(std::forward<decltype(value)>(value)); }, std::move(*command));
     command = inbox_.try_receive();
   }
 }
@@ -426,7 +427,7 @@ std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const Work& work) {
     work();
   } catch (...) {
     ++slot->consecutive_failures;
-    const Error error = caught_error();
+    Error error = caught_error();
     log_failure("a step failed", error);
     return error;
   }
