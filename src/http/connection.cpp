@@ -443,7 +443,7 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
   asio::steady_timer signal_;    // its end wakes the coroutine that sends
   ListenerShared& shared_;
   std::string input_;  // read, not used yet
-  std::array<char, 16 * 1024> chunk_;
+  std::array<char, std::size_t{16} << 10> chunk_;
   PendingReply* sending_ = nullptr;
   std::uint64_t armed_ = 0;
   bool loopback_ = false;      // reached over a loopback address

@@ -91,7 +91,7 @@ std::vector<Route> Front::Parts::routes() {
       add("GET", "/metrics", [this](const HttpRequest&, const Reply& reply) { metrics_page.answer(*reply); });
   metrics_route.open_on_loopback = metrics_route.answers_while_draining = true;
   add("POST", "/chat",
-      [this](HttpRequest request, Reply reply) { native_chat(services, std::move(request), std::move(reply)); });
+      [this](const HttpRequest& request, const Reply& reply) { native_chat(services, request, reply); });
   add("GET", "/chat/{id}",
       [this](const HttpRequest& request, const Reply& reply) { native_get_conversation(services, request, *reply); });
   add("DELETE", "/chat/{id}", [this](const HttpRequest& request, const Reply& reply) {
@@ -102,9 +102,9 @@ std::vector<Route> Front::Parts::routes() {
     native_cancel(services, request, *reply);
   }).at_once = true;
   add("POST", "/embed",
-      [this](HttpRequest request, Reply reply) { native_embed(services, std::move(request), std::move(reply)); });
+      [this](const HttpRequest& request, const Reply& reply) { native_embed(services, request, reply); });
   add("POST", "/rerank",
-      [this](HttpRequest request, Reply reply) { native_rerank(services, std::move(request), std::move(reply)); });
+      [this](const HttpRequest& request, const Reply& reply) { native_rerank(services, request, reply); });
   return routes;
 }
 

@@ -18,9 +18,9 @@
 
 namespace cortex {
 
-inline constexpr std::size_t kHeadLimitBytes = 16 * 1024;
+inline constexpr std::size_t kHeadLimitBytes = std::size_t{16} << 10;
 inline constexpr std::size_t kFieldLimit = 100;
-inline constexpr std::size_t kTargetLimitBytes = 8 * 1024;
+inline constexpr std::size_t kTargetLimitBytes = std::size_t{8} << 10;
 inline constexpr std::size_t kChunkExtensionLimitBytes = 256;
 
 // Copied out of the header block, so that nothing that comes later (trailers) can change it.

@@ -331,7 +331,7 @@ JsonBody::JsonBody(JsonBody&&) noexcept = default;
 JsonBody& JsonBody::operator=(JsonBody&&) noexcept = default;
 JsonBody::~JsonBody() = default;
 
-JsonBody JsonBody::parse(std::string text, JsonKind root_kind) {
+JsonBody JsonBody::parse(const std::string& text, JsonKind root_kind) {
   if (text.starts_with("\xef\xbb\xbf")) refuse_syntax("it starts with a byte order mark");
   auto document = std::make_unique<Document>();
   dom::parser parser;

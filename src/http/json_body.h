@@ -68,7 +68,7 @@ class JsonValue {
 class JsonBody {
  public:
   // Throws Error invalid_json (for a root of another kind too), json_too_deep, invalid_utf8 or duplicate_key.
-  static JsonBody parse(std::string text, JsonKind root = JsonKind::object);
+  static JsonBody parse(const std::string& text, JsonKind root = JsonKind::object);
   JsonBody(JsonBody&&) noexcept;
   JsonBody& operator=(JsonBody&&) noexcept;
   ~JsonBody();

@@ -75,7 +75,7 @@ class Handle : public HttpReply {
   ~Handle() override { reply_->abandon(); }
 
   bool respond(int status, HttpHeaders headers, std::string body) override {
-    return reply_->respond(status, std::move(headers), std::move(body));
+    return reply_->respond(status, headers, body);
   }
   void start_stream(int status, HttpHeaders headers) override { reply_->start_stream(status, std::move(headers)); }
   void write(std::string bytes) override { reply_->write(bytes); }
@@ -96,7 +96,7 @@ std::shared_ptr<HttpReply> PendingReply::handle(std::shared_ptr<PendingReply> re
   return std::make_shared<Handle>(std::move(reply));
 }
 
-bool PendingReply::respond(int status, HttpHeaders headers, std::string body) {
+bool PendingReply::respond(int status, const HttpHeaders& headers, const std::string& body) {
   std::lock_guard lock(mutex_);
   if (disconnected_) return true;
   if (phase_ == Phase::streaming || phase_ == Phase::finished) return false;
@@ -174,8 +174,7 @@ void PendingReply::abandon() {
 void PendingReply::refuse(const Error& error, HttpHeaders headers) {
   for (auto& header : error_headers(error, terms_.dialect)) headers.push_back(std::move(header));
   headers.emplace_back("content-type", "application/json");
-  respond(http_status(error.code(), terms_.dialect), std::move(headers),
-          error_body(error, terms_.dialect, terms_.request_id));
+  respond(http_status(error.code(), terms_.dialect), headers, error_body(error, terms_.dialect, terms_.request_id));
 }
 
 PendingReply::Output PendingReply::take() {

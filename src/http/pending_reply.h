@@ -36,7 +36,7 @@ class PendingReply {
   static std::shared_ptr<HttpReply> handle(std::shared_ptr<PendingReply> reply);
 
   // As HttpReply has them.
-  bool respond(int status, HttpHeaders headers, std::string body);
+  bool respond(int status, const HttpHeaders& headers, const std::string& body);
   void start_stream(int status, HttpHeaders headers);
   void write(std::string_view bytes);
   void end(StreamEnd how);

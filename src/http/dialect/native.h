@@ -24,11 +24,11 @@ struct NativeServices {
   Metrics& metrics;
 };
 
-void native_chat(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
+void native_chat(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void native_get_conversation(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
 void native_delete_conversation(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
 void native_cancel(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
-void native_embed(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
-void native_rerank(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply);
+void native_embed(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
+void native_rerank(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 
 }  // namespace cortex

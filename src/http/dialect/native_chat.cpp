@@ -284,8 +284,8 @@ void count(Metrics& metrics, const std::string& model, const ChatEvent& event) {
 
 }  // namespace
 
-void native_chat(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply) {
-  const JsonBody document = JsonBody::parse(std::move(request.body));
+void native_chat(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
+  const JsonBody document = JsonBody::parse(request.body);
   const JsonValue body = document.root();
   const bool stream = optional_boolean(body, "stream").value_or(false);
   ChatRequest chat = read_chat(body, request);

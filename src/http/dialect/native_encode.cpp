@@ -175,8 +175,8 @@ std::string rerank_json(const std::vector<RerankResult>& results, const std::vec
 
 }  // namespace
 
-void native_embed(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply) {
-  const JsonBody document = JsonBody::parse(std::move(request.body));
+void native_embed(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
+  const JsonBody document = JsonBody::parse(request.body);
   EmbedShape shape{};
   const EmbedRequest embed = read_embed(document.root(), request, &shape);
   Metrics& metrics = services.metrics;
@@ -191,8 +191,9 @@ void native_embed(const NativeServices& services, HttpRequest request, std::shar
   reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
 }
 
-void native_rerank(const NativeServices& services, HttpRequest request, std::shared_ptr<HttpReply> reply) {
-  const JsonBody document = JsonBody::parse(std::move(request.body));
+void native_rerank(const NativeServices& services, const HttpRequest& request,
+                   const std::shared_ptr<HttpReply>& reply) {
+  const JsonBody document = JsonBody::parse(request.body);
   const JsonValue body = document.root();
   const bool return_text = optional_boolean(body, "return_text").value_or(false);
   optional_boolean(body, "raw_scores");  // a cosine is the same either way
