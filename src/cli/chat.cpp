@@ -74,7 +74,7 @@ std::optional<std::string> answer(ChatService& chat, ChatRequest request) {
   auto state = std::make_shared<State>();
   ChatCall call = chat.prepare(std::move(request));
   const std::string id = call.id;
-  const auto conversation = call.conversation_id;
+  std::optional<std::string> conversation = call.conversation_id;
   interrupted = 0;
   chat.run(std::move(call), [state](ChatEvent event) {
     std::fwrite(event.text.data(), 1, event.text.size(), stdout);

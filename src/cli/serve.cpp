@@ -194,13 +194,14 @@ class EndSignals {
     sigemptyset(&signals_);
     sigaddset(&signals_, SIGTERM);
     sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, kWake);
     pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
     thread_ = std::thread([this] { run(); });
   }
 
   ~EndSignals() {
     ending_ = true;
-    pthread_kill(thread_.native_handle(), SIGTERM);
+    pthread_kill(thread_.native_handle(), kWake);
     thread_.join();
   }
 
@@ -209,12 +210,14 @@ class EndSignals {
   std::optional<int> await() { return arrived_.receive(); }
 
  private:
+  static constexpr int kWake = SIGUSR1;  // tells our own thread that it is over
+
   void run() {
     for (;;) {
       int signal = 0;
       if (sigwait(&signals_, &signal) != 0) continue;
       if (ending_) return;
-      arrived_.send(int{signal});
+      if (signal != kWake) arrived_.send(int{signal});
     }
   }
 

@@ -76,8 +76,7 @@ Transaction::~Transaction() {
   if (!open_) return;
   try {
     database_.execute("ROLLBACK");
-  } catch (const std::exception&) {
-    // SQLite has rolled back by itself already.
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): SQLite has rolled back by itself already
   }
 }
 

@@ -126,7 +126,7 @@ std::string describe(int status) {
 void quietly(const std::function<void()>& call) noexcept {
   try {
     call();
-  } catch (...) {
+  } catch (...) {  // NOLINT(bugprone-empty-catch): as above
   }
 }
 

@@ -294,7 +294,7 @@ void WorkerClient::take(HeartbeatFrame frame, int connection) {
 }
 
 template <typename Other>
-void WorkerClient::take(Other, int connection) {
+void WorkerClient::take(const Other&, int connection) {
   log_error("the worker sent a frame that only the front sends");
   if (connection_ && connection_->number == connection) connection_->socket.shut_down();
 }

@@ -110,7 +110,7 @@ class WorkerClient : public Engine {
   void take(EncodeReplyFrame frame, int connection);
   void take(HeartbeatFrame frame, int connection);
   template <typename Other>
-  void take(Other frame, int connection);
+  void take(const Other& frame, int connection);
 
   // Sends what waits, as far as the quarantine lets it.
   void dispatch();

@@ -167,7 +167,7 @@ class Server {
   void serve() {
     while (auto frame = socket_->receive()) {
       if (std::holds_alternative<ShutdownFrame>(*frame)) return;
-      std::visit([this](auto&& body) { handle(std::move(body)); }, std::move(*frame));
+      std::visit([this](auto&& body) { handle(std::forward<decltype(body)>(body)); }, std::move(*frame));
     }
   }
 
@@ -184,7 +184,7 @@ class Server {
   }
   void handle(CancelFrame frame) { engine_->cancel(frame.id); }
   template <typename Other>
-  void handle(Other) {
+  void handle(const Other&) {
     throw Error(ErrorCode::internal_error, "worker frame: a kind that only a worker sends");
   }
 
