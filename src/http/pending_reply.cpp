@@ -128,6 +128,7 @@ void PendingReply::write(std::string_view bytes) {
   std::lock_guard lock(mutex_);
   if (disconnected_ || bytes.empty() || (phase_ != Phase::announced && phase_ != Phase::streaming)) return;
   if (unsent_bytes_ > terms_.stream_buffer_limit_bytes) {
+    if (!overflowed_) wake_pending_ = false;  // the last wake may have been spent on a write that will not end
     overflowed_ = true;
   } else {
     put_chunk(bytes);

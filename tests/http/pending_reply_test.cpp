@@ -195,6 +195,19 @@ TEST(PendingReply, OverflowsWhenThePeerLagsBehind) {
   EXPECT_TRUE(opened.reply->overflowed());
 }
 
+TEST(PendingReply, AnOverflowIsToldAlsoWhileAWriteIsUnderWay) {
+  ReplyTerms small = terms();
+  small.stream_buffer_limit_bytes = 1000;
+  Opened opened(small);
+  opened.reply->start_stream(200, {});
+  opened.reply->take();                         // the connection writes, and its peer does not read
+  opened.reply->write(std::string(2000, 'a'));  // told, but nobody takes it
+  const int wakes = opened.wakes;
+  opened.reply->write("b");
+  EXPECT_TRUE(opened.reply->overflowed());
+  EXPECT_EQ(opened.wakes, wakes + 1);
+}
+
 TEST(PendingReply, AbandonedRequestsGetAnAnswer) {
   Opened opened;
   PendingReply::handle(opened.reply).reset();
