@@ -7,23 +7,19 @@
 #include <fstream>
 #include <system_error>
 
+#include "fakes/temporary_folder.h"
+
 namespace cortex {
 namespace {
 
 class FileSystemTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "cortex-files-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    directory_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   void replace(const std::string& name, std::string_view text) {
     real_file_system().replace(directory_ / name, std::as_bytes(std::span(text)));
   }
 
-  std::filesystem::path directory_;
+  TemporaryFolder folder_;
+  const std::filesystem::path& directory_ = folder_.path();
 };
 
 TEST_F(FileSystemTest, ReplacesAWholeFileAndLeavesNothingBeside) {

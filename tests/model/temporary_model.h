@@ -8,37 +8,11 @@
 #include <stdexcept>
 #include <string>
 
+#include "fakes/temporary_folder.h"
 #include "fakes/test_paths.h"
 #include "model/model.h"
 
 namespace cortex {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "cortex-model-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
-    path_ = name;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-  const std::filesystem::path& path() const { return path_; }
-  void write(const std::filesystem::path& name, const std::string& bytes) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name, std::ios::binary) << bytes;
-  }
-  std::string read(const std::filesystem::path& name) const {
-    std::ostringstream bytes;
-    bytes << std::ifstream(path_ / name, std::ios::binary).rdbuf();
-    return bytes.str();
-  }
-  void remove(const std::filesystem::path& name) const { std::filesystem::remove_all(path_ / name); }
-
- private:
-  std::filesystem::path path_;
-};
 
 class TemporaryModel : public TemporaryFolder {
  public:

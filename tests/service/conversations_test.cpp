@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "fakes/fake_clock.h"
+#include "fakes/temporary_folder.h"
 
 namespace cortex {
 namespace {
@@ -20,13 +21,6 @@ const Message kHi{"assistant", "Hi!"};
 
 class ConversationsTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "cortex-conversations-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    directory_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   std::unique_ptr<Conversations> open(ConversationLimits limits = {}) {
     return std::make_unique<Conversations>(directory_ / "state" / "conversations.db", limits, clock_);
   }
@@ -52,7 +46,8 @@ class ConversationsTest : public testing::Test {
     return ErrorCode::internal_error;
   }
 
-  std::filesystem::path directory_;
+  TemporaryFolder folder_;
+  const std::filesystem::path& directory_ = folder_.path();
   FakeClock clock_;
 };
 
