@@ -13,6 +13,7 @@ namespace cortex {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace std::string_literals;
 using testing::ElementsAre;
 using testing::StartsWith;
 
@@ -244,7 +245,7 @@ TEST_F(ConversationsTest, APlaceThatTakesNothingIsAnInvalidPath) {
 
 TEST_F(ConversationsTest, KeepEveryByteOfAMessage) {
   auto conversations = open();
-  const std::string content("a\0b 'quoted' \"双\" 🙂", 24);
+  const std::string content = "a\0b 'quoted' \"双\" 🙂"s;
   auto turn = conversations->create("m", "");
   const std::string id = turn->id();
   turn->commit({{"user", content}});
