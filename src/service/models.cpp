@@ -18,6 +18,8 @@ std::string_view name_of(Task task) {
   switch (task) {
     case Task::chat:
       return "chat";
+    case Task::complete:
+      return "complete";
     case Task::embed:
       return "embed";
     case Task::rerank:
@@ -71,6 +73,7 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
 
 bool ServedModel::can(Task task) const {
   if (task == Task::chat) return kind == ModelKind::chat && chat_template.has_value();
+  if (task == Task::complete) return kind == ModelKind::chat;
   return kind == ModelKind::embed;
 }
 
@@ -80,7 +83,7 @@ std::size_t ServedModel::text_limit_bytes() const {
 
 std::string ServedModel::capabilities() const {
   if (kind == ModelKind::embed) return "embed and rerank";
-  return chat_template ? "chat" : "nothing without a chat template";
+  return chat_template ? "chat and complete" : "complete; it has no chat template";
 }
 
 Models::Models(const FileSystem& files, const std::vector<ModelConfig>& configs) {

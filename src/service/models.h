@@ -16,7 +16,7 @@
 
 namespace cortex {
 
-enum class Task { chat, embed, rerank };
+enum class Task { chat, complete, embed, rerank };
 
 struct ServedModel {
   std::string name;
@@ -32,7 +32,7 @@ struct ServedModel {
   bool can(Task task) const;
   // Texts beyond it are not even tokenized: more than any real text of a context's tokens has.
   std::size_t text_limit_bytes() const;
-  // "chat", "embed and rerank", ...
+  // "chat and complete", "embed and rerank", ...
   std::string capabilities() const;
 };
 
