@@ -46,17 +46,20 @@ typedef struct cortex_tokenizer cortex_tokenizer;
 
 /* A vocabulary as GGUF files have it. Optional ids are -1 when absent. */
 typedef struct cortex_vocabulary {
-  cortex_span model; /* "gpt2" */
-  cortex_span pre;   /* "smollm" */
+  cortex_span model; /* "gpt2", "llama" */
+  cortex_span pre;   /* "smollm"; of "gpt2" only */
   const cortex_span* tokens;
   const int32_t* token_types; /* [tokens_size] */
+  const float* scores;        /* [tokens_size]; of "llama" only */
+  size_t scores_size;
   size_t tokens_size;
-  const cortex_span* merges; /* "left right", best first */
+  const cortex_span* merges; /* "left right", best first; of "gpt2" only */
   size_t merges_size;
   int32_t bos;
   int32_t eos;
   bool add_bos;
   bool add_eos;
+  bool add_space_prefix; /* of "llama" only */
 } cortex_vocabulary;
 
 cortex_status cortex_tokenizer_from_json(cortex_span json, cortex_tokenizer** out, cortex_bytes* error);

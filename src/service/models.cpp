@@ -28,8 +28,8 @@ std::string_view name_of(Task task) {
   return "";
 }
 
-BpeVocabulary vocabulary_of(GgufVocabulary gguf) {
-  BpeVocabulary vocabulary;
+Vocabulary vocabulary_of(GgufVocabulary gguf) {
+  Vocabulary vocabulary;
   vocabulary.model = std::move(gguf.model);
   vocabulary.pre = std::move(gguf.pre);
   vocabulary.tokens = std::move(gguf.tokens);

@@ -33,7 +33,7 @@ Tokenizer Tokenizer::from_json(std::string_view json) {
   return Tokenizer(tokenizer);
 }
 
-Tokenizer Tokenizer::from_vocabulary(const BpeVocabulary& vocabulary) {
+Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
   if (vocabulary.token_types.size() != vocabulary.tokens.size()) {
     throw Error(ErrorCode::invalid_tokenizer, fmt::format("tokenizer.ggml.token_type: {} entries for {} tokens",
                                                           vocabulary.token_types.size(), vocabulary.tokens.size()));
@@ -45,6 +45,8 @@ Tokenizer Tokenizer::from_vocabulary(const BpeVocabulary& vocabulary) {
       .pre = rust::span(vocabulary.pre),
       .tokens = tokens.data(),
       .token_types = vocabulary.token_types.data(),
+      .scores = vocabulary.scores.data(),
+      .scores_size = vocabulary.scores.size(),
       .tokens_size = tokens.size(),
       .merges = merges.data(),
       .merges_size = merges.size(),
@@ -52,6 +54,7 @@ Tokenizer Tokenizer::from_vocabulary(const BpeVocabulary& vocabulary) {
       .eos = vocabulary.eos.value_or(-1),
       .add_bos = vocabulary.add_bos,
       .add_eos = vocabulary.add_eos,
+      .add_space_prefix = vocabulary.add_space_prefix,
   };
   cortex_tokenizer* tokenizer = nullptr;
   cortex_bytes error{};

@@ -15,16 +15,20 @@ struct cortex_tokenizer;  // rust/text
 
 namespace cortex {
 
-// The vocabulary that a GGUF file carries. Supported: model "gpt2" (byte-level BPE) with pre "smollm".
-struct BpeVocabulary {
+// The vocabulary that a GGUF file carries. Supported: model "gpt2", byte-level BPE, with pre "default", "gpt-2",
+// "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2" or "deepseek-r1-qwen"; and model "llama", SentencePiece's BPE,
+// for which a space and U+2581 are the same.
+struct Vocabulary {
   std::string model;
   std::string pre;
   std::vector<std::string> tokens;
   std::vector<std::int32_t> token_types;  // 3 control: special; 4 user-defined: always one token, but plain text
-  std::vector<std::string> merges;        // "left right", best first
+  std::vector<std::string> merges;        // of "gpt2": "left right", best first
+  std::vector<float> scores;              // of "llama": [tokens]; the best is joined first
   std::optional<std::int32_t> bos, eos, unknown, padding;
   bool add_bos = false;
   bool add_eos = false;
+  bool add_space_prefix = true;  // of "llama": a text, and what follows a special token, begins with a space
 };
 
 struct EncodeOptions {
@@ -49,7 +53,7 @@ class Tokenizer {
   // The text of a tokenizer.json. Its truncation and padding are switched off. Throws Error invalid_tokenizer.
   static Tokenizer from_json(std::string_view json);
   // Throws Error invalid_tokenizer.
-  static Tokenizer from_vocabulary(const BpeVocabulary& vocabulary);
+  static Tokenizer from_vocabulary(const Vocabulary& vocabulary);
 
   std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
   EncodedPair encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;

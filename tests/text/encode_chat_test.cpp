@@ -253,7 +253,7 @@ Tokenizer letter_tokenizer(const std::vector<std::string>& added_tokens, const s
 }
 
 TEST(EncodeChat, TurnTokensThatAreNotFlaggedSpecialAreTheTemplatesToo) {
-  BpeVocabulary vocabulary;
+  Vocabulary vocabulary;
   vocabulary.model = "gpt2";
   vocabulary.pre = "smollm";
   vocabulary.tokens = {"ĊĊ", "<|im_start|>", "<|im_end|>", "a", "<", "|", "i", "m", "_", "s", "t", "r", "e", "n", "d",
@@ -466,7 +466,7 @@ TEST(EncodeChat, IsSharedByThreads) {
 TEST(EncodeChat, GivesTheGoldenIdsOfSmolLM2) {
   const Model model = open_model(real_file_system(), default_model("SmolLM2-135M-Instruct.Q4_1.gguf"));
   const auto& gguf = std::get<GgufVocabulary>(model.tokenizer);
-  BpeVocabulary vocabulary;
+  Vocabulary vocabulary;
   vocabulary.model = gguf.model;
   vocabulary.pre = gguf.pre;
   vocabulary.tokens = gguf.tokens;

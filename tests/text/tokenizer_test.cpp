@@ -41,8 +41,8 @@ Tokenizer byte_fallback_tokenizer() {
                      R"({"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":false})"));
 }
 
-BpeVocabulary small_vocabulary() {
-  BpeVocabulary vocabulary;
+Vocabulary small_vocabulary() {
+  Vocabulary vocabulary;
   vocabulary.model = "gpt2";
   vocabulary.pre = "smollm";
   vocabulary.tokens = {"<|end|>", "a", "b", "1", "2", "Ġ", "ab", "Ġab", "12", "\n\n"};
@@ -51,7 +51,7 @@ BpeVocabulary small_vocabulary() {
   return vocabulary;
 }
 
-std::string failure_of(const BpeVocabulary& vocabulary) {
+std::string failure_of(const Vocabulary& vocabulary) {
   try {
     Tokenizer::from_vocabulary(vocabulary);
   } catch (const Error& error) {
@@ -230,7 +230,7 @@ TEST(Tokenizer, FromAVocabularyControlTokensAreSpecialAndUserDefinedOnesText) {
 }
 
 TEST(Tokenizer, FromAVocabularyAddsBosAndEosAsTheFileSays) {
-  BpeVocabulary vocabulary = small_vocabulary();
+  Vocabulary vocabulary = small_vocabulary();
   vocabulary.bos = 0;
   EXPECT_THAT(Tokenizer::from_vocabulary(vocabulary).encode("a"), ElementsAre(1));
   vocabulary.add_bos = true;
@@ -247,7 +247,7 @@ TEST(Tokenizer, FromAVocabularyAddsBosAndEosAsTheFileSays) {
 }
 
 TEST(Tokenizer, FromAVocabularyNamesWhatIsNotSupported) {
-  BpeVocabulary vocabulary = small_vocabulary();
+  Vocabulary vocabulary = small_vocabulary();
   vocabulary.pre = "klingon";
   EXPECT_THAT(failure_of(vocabulary),
               HasSubstr(R"(tokenizer.ggml.pre: "klingon" is not supported; supported: "smollm")"));
@@ -258,7 +258,7 @@ TEST(Tokenizer, FromAVocabularyNamesWhatIsNotSupported) {
 }
 
 TEST(Tokenizer, FromAVocabularyRefusesWhatDoesNotFit) {
-  BpeVocabulary vocabulary = small_vocabulary();
+  Vocabulary vocabulary = small_vocabulary();
   vocabulary.merges.push_back("a c");
   EXPECT_THAT(failure_of(vocabulary), HasSubstr("tokenizer.ggml.merges"));
   vocabulary = small_vocabulary();

@@ -48,6 +48,8 @@ pub struct RawVocabulary {
     pre: Span,
     tokens: *const Span,
     token_types: *const i32,
+    scores: *const f32,
+    scores_size: usize,
     tokens_size: usize,
     merges: *const Span,
     merges_size: usize,
@@ -55,6 +57,7 @@ pub struct RawVocabulary {
     eos: i32,
     add_bos: bool,
     add_eos: bool,
+    add_space_prefix: bool,
 }
 
 #[repr(C)]
@@ -191,11 +194,13 @@ pub unsafe extern "C" fn cortex_tokenizer_from_vocabulary(
             pre: raw.pre.text("tokenizer.ggml.pre")?,
             tokens: texts(slice(raw.tokens, raw.tokens_size), "tokenizer.ggml.tokens")?,
             token_types: slice(raw.token_types, raw.tokens_size),
+            scores: slice(raw.scores, raw.scores_size),
             merges: texts(slice(raw.merges, raw.merges_size), "tokenizer.ggml.merges")?,
             bos: u32::try_from(raw.bos).ok(),
             eos: u32::try_from(raw.eos).ok(),
             add_bos: raw.add_bos,
             add_eos: raw.add_eos,
+            add_space_prefix: raw.add_space_prefix,
         })?;
         out.write(Box::into_raw(Box::new(tokenizer)));
         Ok(())

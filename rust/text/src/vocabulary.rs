@@ -1,81 +1,73 @@
-//! A tokenizer from a GGUF file's vocabulary, by the builders of `tokenizers`. A kind of vocabulary is a function here,
-//! a way to cut text before it is one line of `PRE_TOKENIZERS`.
+//! A tokenizer from a GGUF file's vocabulary, by the builders of `tokenizers`. A kind of vocabulary is a line of `build`.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::failure::{Failure, Outcome};
+use crate::{pre_tokenizers, sentencepiece};
 
 pub struct Vocabulary<'a> {
     pub model: &'a str,
     pub pre: &'a str,
     pub tokens: Vec<&'a str>,
     pub token_types: &'a [i32],
+    pub scores: &'a [f32],
     pub merges: Vec<&'a str>,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
     pub add_bos: bool,
     pub add_eos: bool,
+    pub add_space_prefix: bool,
 }
 
+pub const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
-
-type MakePreTokenizer = fn() -> PreTokenizerWrapper;
-
-const PRE_TOKENIZERS: &[(&str, MakePreTokenizer)] = &[("smollm", smollm)];
+pub const UNUSED: i32 = 5;
 
 pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
-    match vocabulary.model {
+    let mut tokenizer = match vocabulary.model {
         "gpt2" => build_byte_level(vocabulary),
-        other => Err(Failure::new(format!("tokenizer.ggml.model: {other:?} is not supported; supported: \"gpt2\""))),
-    }
-}
-
-fn build_byte_level(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
-    let pre_tokenizer = find_pre_tokenizer(vocabulary.pre)?;
-    let model = BPE::builder()
-        .vocab_and_merges(ids(&vocabulary.tokens)?, merges(&vocabulary.merges)?)
-        .build()
-        .map_err(Failure::at("tokenizer.ggml.merges"))?;
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
+        "llama" => sentencepiece::build(vocabulary),
+        other => {
+            let reason = format!("tokenizer.ggml.model: {other:?} is not supported; supported: \"gpt2\", \"llama\"");
+            Err(Failure::new(reason))
+        }
+    }?;
     tokenizer.with_post_processor(frame(vocabulary)?);
     tokenizer.add_tokens(added_tokens(vocabulary)).map_err(Failure::at("tokenizer.ggml.token_type"))?;
     Ok(tokenizer)
 }
 
-fn find_pre_tokenizer(name: &str) -> Outcome<PreTokenizerWrapper> {
-    if let Some((_, make)) = PRE_TOKENIZERS.iter().find(|(known, _)| *known == name) {
-        return Ok(make());
-    }
-    let known: Vec<_> = PRE_TOKENIZERS.iter().map(|(known, _)| format!("{known:?}")).collect();
-    let known = known.join(", ");
-    Err(Failure::new(format!("tokenizer.ggml.pre: {name:?} is not supported; supported: {known}")))
+fn build_byte_level(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
+    let pre_tokenizer = pre_tokenizers::find(vocabulary.pre)?;
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary.ids()?, merges(&vocabulary.merges)?)
+        .ignore_merges(pre_tokenizer.prefers_whole_pieces)
+        .build()
+        .map_err(Failure::at("tokenizer.ggml.merges"))?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(pre_tokenizer.build()?));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    Ok(tokenizer)
 }
 
-/// Digits one by one, then GPT-2's words.
-fn smollm() -> PreTokenizerWrapper {
-    let words = ByteLevel::new(false, true, true);
-    PreTokenizerWrapper::Sequence(Sequence::new(vec![Digits::new(true).into(), words.into()]))
-}
-
-fn ids<S: std::hash::BuildHasher + Default>(tokens: &[&str]) -> Outcome<HashMap<String, u32, S>> {
-    let mut ids = HashMap::with_capacity_and_hasher(tokens.len(), S::default());
-    for (id, token) in tokens.iter().enumerate() {
-        if let Some(other) = ids.insert(token.to_string(), id as u32) {
-            return Err(Failure::new(format!("tokenizer.ggml.tokens: {token:?} is both id {other} and id {id}")));
+impl Vocabulary<'_> {
+    pub fn ids<S: BuildHasher + Default>(&self) -> Outcome<HashMap<String, u32, S>> {
+        let mut ids = HashMap::with_capacity_and_hasher(self.tokens.len(), S::default());
+        for (id, token) in self.tokens.iter().enumerate() {
+            if let Some(other) = ids.insert(token.to_string(), id as u32) {
+                return Err(Failure::new(format!("tokenizer.ggml.tokens: {token:?} is both id {other} and id {id}")));
+            }
         }
+        Ok(ids)
     }
-    Ok(ids)
 }
 
 fn merges(lines: &[&str]) -> Outcome<Vec<(String, String)>> {
@@ -86,13 +78,13 @@ fn merges(lines: &[&str]) -> Outcome<Vec<(String, String)>> {
     lines.iter().enumerate().map(split).collect()
 }
 
-/// Control tokens are special. User-defined ones are not: they are plain text that is always one token, such as runs of
+/// Control tokens, and the unknown one, are special. User-defined ones are not: they are plain text that is always one token, such as runs of
 /// line ends.
 fn added_tokens(vocabulary: &Vocabulary) -> Vec<AddedToken> {
     let tokens = vocabulary.tokens.iter().zip(vocabulary.token_types);
     tokens
-        .filter(|(_, kind)| matches!(**kind, CONTROL | USER_DEFINED))
-        .map(|(token, kind)| AddedToken::from(*token, *kind == CONTROL).normalized(false))
+        .filter(|(_, kind)| matches!(**kind, CONTROL | UNKNOWN | USER_DEFINED))
+        .map(|(token, kind)| AddedToken::from(*token, *kind != USER_DEFINED).normalized(false))
         .collect()
 }
 

@@ -1,0 +1,92 @@
+//! SentencePiece's BPE as GGUF files have it: tokens with scores and no list of merges. Of all neighbours that make a
+//! token together those whose token has the best score are joined first, and of equals the leftmost; what is no token
+//! by itself is bytes. That is byte-pair encoding with a merge for each way to put a token together, ranked by score.
+//! Source: llama.cpp, src/llama-vocab.cpp, llm_tokenizer_spm.
+
+use std::collections::HashMap;
+
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as Decoders;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, Tokenizer};
+
+use crate::failure::{Failure, Outcome};
+use crate::vocabulary::{Vocabulary, NORMAL, UNUSED};
+
+/// What stands for a space.
+const SPACE: &str = "\u{2581}";
+
+/// The model with all that stands around it but added tokens and the frame.
+pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
+    let ids = vocabulary.ids()?;
+    for byte in 0..=255u8 {
+        let token = format!("<0x{byte:02X}>");
+        if !ids.contains_key(&token) {
+            return Err(Failure::new(format!(
+                "tokenizer.ggml.tokens: there is no {token:?}, and every byte needs one"
+            )));
+        }
+    }
+    let model = BPE::builder()
+        .vocab_and_merges(ids, merges(vocabulary)?)
+        .byte_fallback(true)
+        .build()
+        .map_err(Failure::at("tokenizer.ggml.tokens"))?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(normalizer(vocabulary.add_space_prefix)?)).map_err(Failure::new)?;
+    tokenizer.with_decoder(Some(decoder(vocabulary.add_space_prefix)?));
+    Ok(tokenizer)
+}
+
+/// Best first. Of one score the longest left part comes first, so that a run of blanks, whose tokens all have the same,
+/// grows from the left.
+fn merges(vocabulary: &Vocabulary) -> Outcome<Vec<(String, String)>> {
+    let scores = vocabulary.scores;
+    if scores.len() != vocabulary.tokens.len() {
+        let (scores, tokens) = (scores.len(), vocabulary.tokens.len());
+        return Err(Failure::new(format!("tokenizer.ggml.scores: {scores} entries for {tokens} tokens")));
+    }
+    if let Some(id) = scores.iter().position(|score| score.is_nan()) {
+        return Err(Failure::new(format!("tokenizer.ggml.scores[{id}]: is not a number")));
+    }
+    let kinds = vocabulary.tokens.iter().zip(vocabulary.token_types).zip(scores);
+    let mergeable: HashMap<&str, f32> = kinds
+        .filter(|((_, kind), _)| matches!(**kind, NORMAL | UNUSED))
+        .map(|((token, _), score)| (*token, *score))
+        .collect();
+    let mut merges: Vec<(f32, &str, &str)> = Vec::with_capacity(2 * mergeable.len());
+    for (token, score) in &mergeable {
+        let cuts = token.char_indices().skip(1).map(|(i, _)| token.split_at(i));
+        let halves = cuts.filter(|(left, right)| mergeable.contains_key(left) && mergeable.contains_key(right));
+        merges.extend(halves.map(|(left, right)| (*score, left, right)));
+    }
+    merges.sort_unstable_by(|(a_score, a_left, a_right), (b_score, b_left, b_right)| {
+        let by_score = b_score.total_cmp(a_score);
+        by_score.then(b_left.len().cmp(&a_left.len())).then((a_left, a_right).cmp(&(b_left, b_right)))
+    });
+    Ok(merges.into_iter().map(|(_, left, right)| (left.to_string(), right.to_string())).collect())
+}
+
+fn normalizer(add_space_prefix: bool) -> Outcome<NormalizerWrapper> {
+    let mut steps: Vec<NormalizerWrapper> = Vec::new();
+    if add_space_prefix {
+        steps.push(Prepend::new(SPACE.to_string()).into());
+    }
+    steps.push(Replace::new(" ", SPACE).map_err(Failure::new)?.into());
+    Ok(Normalizers::new(steps).into())
+}
+
+fn decoder(add_space_prefix: bool) -> Outcome<DecoderWrapper> {
+    let mut steps: Vec<DecoderWrapper> = vec![
+        Replace::new(SPACE, " ").map_err(Failure::new)?.into(),
+        ByteFallback::default().into(),
+        Fuse::default().into(),
+    ];
+    if add_space_prefix {
+        steps.push(Strip::new(' ', 1, 0).into());
+    }
+    Ok(Decoders::new(steps).into())
+}
