@@ -2,20 +2,6 @@
 
 namespace cortex {
 
-std::string_view name_of(ModelKind kind) {
-  switch (kind) {
-    case ModelKind::chat:
-      return "chat";
-    case ModelKind::embed:
-      return "embed";
-    case ModelKind::rerank:
-      return "rerank";
-    case ModelKind::classify:
-      return "classify";
-  }
-  check_failed("a ModelKind of the enumeration", __FILE__, __LINE__);
-}
-
 std::string_view name_of(ModelState state) {
   switch (state) {
     case ModelState::unloaded:

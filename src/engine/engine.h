@@ -18,18 +18,17 @@
 
 #include "backend/step_plan.h"
 #include "base/error.h"
+#include "model/model_kind.h"
 
 namespace cortex {
 
 using RequestId = std::uint64_t;  // made by the caller, unique in its engine's life
 
-enum class ModelKind { chat, embed, rerank, classify };
-std::string_view name_of(ModelKind kind);
-
 // A model to run: the engine loads it, the caller has read its text side.
 struct ModelConfig {
   std::string name;
   std::string path;
+  std::optional<ModelKind> kind;  // absent: what its files make it
 };
 
 struct GenerateRequest {
@@ -80,11 +79,14 @@ struct GenerateEvent {
 };
 using GenerateSink = std::function<void(GenerateEvent)>;
 
+// Of an encoder the pooled states or, when it has a head, the logits; of a decoder the last token's state, or its
+// log-probabilities of `scores` as the next token.
 struct EncodeRequest {
   RequestId id = 0;
   std::string model;
   std::vector<std::vector<TokenId>> texts;       // special tokens included
-  std::vector<std::vector<std::int32_t>> types;  // as texts, or empty: all 0
+  std::vector<std::vector<std::int32_t>> types;  // as texts, or empty: all 0; encoders only
+  std::vector<TokenId> scores;                   // decoders only; empty: the state
   int priority = 0;
   std::string salt;
   std::optional<std::chrono::milliseconds> timeout;
@@ -93,7 +95,7 @@ struct EncodeRequest {
 
 struct EncodeReply {
   int dimensions = 0;
-  std::vector<float> vectors;  // [texts, dimensions], pooled, not normalised
+  std::vector<float> vectors;  // [texts, dimensions], not normalised
   double queue_ms = 0.0;
   double compute_ms = 0.0;
   std::optional<Error> error;

@@ -86,7 +86,10 @@ Model open_huggingface(const FileSystem& files, const std::filesystem::path& dir
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_huggingface(config, &tensors);
   tensors.refuse_rest();
-  if (auto* encoder = std::get_if<EncoderModel>(&model.network)) read_sentence_transformers(folder, &encoder->spec);
+  if (auto* encoder = std::get_if<EncoderModel>(&model.network)) {
+    read_sentence_transformers(folder, &encoder->spec, &model.embedding);
+    model.kind = ModelKind::embed;
+  }
   read_tokenizer_files(folder, config, &model);
   return model;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/file_system.h"
+#include "model/model_kind.h"
 #include "model/spec.h"
 
 namespace cortex {
@@ -39,6 +40,14 @@ struct GenerationDefaults {
   std::optional<bool> do_sample;  // false: the model's makers mean greedy
 };
 
+// How an embedder is used, as the files of sentence-transformers say.
+struct EmbeddingUse {
+  Pooling pooling = Pooling::mean;
+  bool normalise = false;                      // its own pipeline ends in a normalisation
+  std::map<std::string, std::string> prompts;  // by name: what goes before a text
+  std::optional<std::string> default_prompt;   // a name in `prompts`
+};
+
 struct DecoderModel {
   DecoderSpec spec;
   DecoderWeights weights;
@@ -53,7 +62,12 @@ using Network = std::variant<DecoderModel, EncoderModel>;
 struct Model {
   std::filesystem::path path;
   std::string architecture;
+  std::string format;  // for people: "safetensors", "GGUF Q4_K", "MLX 4-bit"
   Network network;
+  // What the files make it: a decoder chats, embeds with a pooling (last_token) beside it; an encoder embeds, or with a
+  // head of one label ranks, of more classifies.
+  ModelKind kind = ModelKind::chat;
+  EmbeddingUse embedding;  // of embedders
   std::variant<TokenizerJson, GgufVocabulary> tokenizer;
   std::optional<std::string> chat_template;           // Jinja source
   std::map<std::string, std::string> special_tokens;  // "bos_token" -> "<s>", ..., for the chat template

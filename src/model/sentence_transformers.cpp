@@ -78,13 +78,14 @@ Pooling read_pooling(const ModelFolder& folder, const std::string& module_path, 
 
 }  // namespace
 
-void read_sentence_transformers(const ModelFolder& folder, EncoderSpec* spec) {
+void read_sentence_transformers(const ModelFolder& folder, EncoderSpec* spec, EmbeddingUse* use) {
   const auto modules_text = folder.find_text("modules.json", kMaxBytes, ErrorCode::invalid_config);
   if (modules_text) {
     const std::vector<Module> modules = read_modules(*modules_text);
     if (modules.size() < 2) throw Error(ErrorCode::invalid_config, "modules.json: has no Pooling module");
     spec->pooling = read_pooling(folder, modules[1].path, spec->hidden);
-    spec->normalise = modules.size() == 3;
+    use->normalise = modules.size() == 3;
+    use->pooling = spec->pooling;
   }
   const auto text = folder.find_text("sentence_bert_config.json", kMaxBytes, ErrorCode::invalid_config);
   if (!text) return;

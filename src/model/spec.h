@@ -13,19 +13,28 @@
 namespace cortex {
 
 enum class AttentionKind { full, sliding_window };
-enum class Activation { silu, gelu, gelu_tanh };
+enum class Activation { silu, gelu, gelu_tanh, tanh };
+enum class Pooling { cls, mean, last_token };
 
 // Rotary embedding. The pair (i, i + dims/2) of a head turns by position * inverse_frequency(i).
-// Sources: Su et al. 2021 (RoFormer); the llama3 scaling of Llama 3.1 as in transformers' modeling_rope_utils.
+// Sources: Su et al. 2021 (RoFormer); Peng et al. 2023 (YaRN); the llama3 scaling of Llama 3.1 as in transformers'
+// modeling_rope_utils.
 struct RopeSpec {
-  enum class Scaling { none, linear, llama3 };
+  enum class Scaling { none, linear, llama3, yarn };
   float theta = 10000.0f;
   int dims = 0;  // leading elements of a head that turn; even
   Scaling scaling = Scaling::none;
   float factor = 1.0f;
   float low_frequency_factor = 1.0f;
   float high_frequency_factor = 4.0f;
-  int original_context = 0;  // tokens
+  int original_context = 0;          // tokens
+  float beta_fast = 32.0f;           // yarn: turns in the original context above which a frequency is left alone,
+  float beta_slow = 1.0f;            // and below which it is stretched by the whole factor
+  bool truncate = true;              // yarn: the bounds of that range are whole pairs
+  float magnitude = 1.0f;            // cosines and sines are multiplied by it (yarn's attention factor)
+  std::vector<float> divisors = {};  // [dims / 2], or empty: each frequency is divided by its own (GGUF's rope_freqs)
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 // [dims / 2], computed in double and rounded once.
@@ -34,7 +43,21 @@ std::vector<float> inverse_frequencies(const RopeSpec& rope);
 struct DecoderLayerSpec {
   AttentionKind attention = AttentionKind::full;
   int window_tokens = 0;  // sliding_window only: a token sees itself and window_tokens - 1 before it
+  bool experts = false;   // a mixture of experts in place of the feed-forward
 };
+
+// A mixture of experts: softmax over all experts, the best `per_token` of them (ties: the lower index), whose
+// probabilities, made to sum to 1 when `normalised`, weigh their outputs. Source: Shazeer et al. 2017; Qwen3-MoE.
+struct ExpertsSpec {
+  int count = 0;
+  int per_token = 0;
+  int intermediate = 0;  // of each expert
+  bool normalised = true;
+};
+
+// RMS norm of queries and keys before rope: none, over each head [head_dim], or over all heads at once
+// [heads * head_dim].
+enum class QueryKeyNorm { none, per_head, whole };
 
 struct DecoderSpec {
   std::string architecture;  // for messages only
@@ -48,6 +71,13 @@ struct DecoderSpec {
   float norm_epsilon = 1e-5f;
   Activation activation = Activation::silu;  // gate's; the feed-forward is down(activation(gate) * up)
   RopeSpec rope;
+  std::optional<RopeSpec> window_rope;  // of sliding-window layers, where it is another
+  float attention_scale = 0.0f;         // of query . key; 0: 1 / sqrt(head_dim)
+  float embedding_scale = 1.0f;         // multiplies the embedding's rows
+  QueryKeyNorm query_key_norm = QueryKeyNorm::none;
+  bool pre_norm = true;    // x + f(norm(x)), for attention and feed-forward
+  bool post_norm = false;  // x + norm(f(x)); with both, x + norm(f(norm(x)))
+  std::optional<ExpertsSpec> experts;
   bool qkv_bias = false;
   bool output_bias = false;
   bool mlp_bias = false;
@@ -55,43 +85,84 @@ struct DecoderSpec {
   std::vector<DecoderLayerSpec> layers;
 };
 
-enum class Pooling { cls, mean, last_token };
+struct EncoderLayerSpec {
+  AttentionKind attention = AttentionKind::full;
+  int reach_tokens = 0;  // sliding_window only: a token sees itself and so many to either side
+};
 
-// BERT's family: bidirectional attention, post-norm, learned positions.
+// What a classifier makes of the last states: pooled, then dense and activation, norm, and one logit a label.
+struct EncoderHeadSpec {
+  Pooling pooling = Pooling::cls;
+  Activation activation = Activation::tanh;  // of dense
+  int labels = 1;
+};
+
+// Bidirectional attention: BERT's family (post-norm, learned positions) and ModernBERT's (pre-norm, rope, gated).
 struct EncoderSpec {
   std::string architecture;  // for messages only
   int vocabulary = 0;
-  int token_types = 0;
-  int positions = 0;  // rows of the position table
+  int token_types = 0;  // 0: no token types
+  int positions = 0;    // rows of the position table; 0: rope
   int hidden = 0;
-  int layers = 0;
+  std::vector<EncoderLayerSpec> layers;
   int heads = 0;
   int head_dim = 0;
   int intermediate = 0;
   int context_tokens = 0;  // what a text may have, special tokens included
   float norm_epsilon = 1e-12f;
   Activation activation = Activation::gelu;
-  Pooling pooling = Pooling::mean;
-  bool normalise = false;  // the model's own pipeline ends in a normalisation
+  bool pre_norm = false;  // x + f(norm(x)) and a final norm; otherwise norm(x + f(x))
+  bool gated = false;     // the feed-forward is down(activation(gate) * up), otherwise down(activation(up))
+  RopeSpec rope;          // where there are no positions
+  std::optional<RopeSpec> window_rope;  // of sliding-window layers, where it is another
+  Pooling pooling = Pooling::mean;      // of an embedder
+  std::optional<EncoderHeadSpec> head;  // a classifier gives logits in place of a pooled state
+};
+
+// MLX's affine quantisation: element j of a row is scales[j / group] * q + biases[j / group], where q are `bits` bits
+// each, little end first in the row's 32-bit words.
+struct AffineGroups {
+  TensorView scales, biases;  // [out, in / group_elements]
+  int bits = 0;
+  int group_elements = 0;
 };
 
 // A matrix [out, in] or a vector [n] as its file holds it.
 struct Weight {
   TensorView tensor;
+  std::optional<AffineGroups> groups;  // then `tensor` is u32 [out, in * bits / 32]
   // > 0: the rows of each head lie in the order of interleaved rope (GGUF's llama): row 2i and 2i+1 are what halves put
   // at i and i + head_dim/2. Readers undo it by moving whole rows, which is exact.
   int interleaved_heads = 0;
+  float plus = 0.0f;  // added to every value: norms that store weight - 1 (Gemma)
+
+  std::vector<std::int64_t> shape() const;  // of the values: [out, in] or [n]
+  std::int64_t rows() const { return tensor.rows(); }
+  std::int64_t columns() const;
+  std::int64_t elements() const { return rows() * columns(); }
 };
+
+// Rows [first, first + count) of a matrix as a weight of its own; not of an interleaved one.
+Weight rows_of(const Weight& weight, std::int64_t first, std::int64_t count);
 
 // The whole weight as float32, rows in the spec's order, into `out` [rows, columns]; takes little memory besides.
 // Throws Error weights_io_error.
 void read_weight(const Weight& weight, std::span<float> out);
 std::vector<float> read_weight(const Weight& weight);
 
+// A layer has what its spec calls for.
+struct ExpertWeights {
+  Weight gate, up, down;  // [experts.intermediate, hidden] twice, [hidden, experts.intermediate]
+};
+
 struct DecoderLayerWeights {
-  Weight attention_norm, mlp_norm;   // [hidden]
-  Weight query, key, value, output;  // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
-  Weight gate, up, down;             // [intermediate, hidden] twice, [hidden, intermediate]
+  std::optional<Weight> attention_norm, mlp_norm;            // [hidden], pre_norm
+  std::optional<Weight> attention_post_norm, mlp_post_norm;  // [hidden], post_norm
+  Weight query, key, value, output;            // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
+  std::optional<Weight> query_norm, key_norm;  // [head_dim], or [heads * head_dim] and [kv_heads * head_dim]
+  std::optional<Weight> gate, up, down;        // [intermediate, hidden] twice, [hidden, intermediate]; without experts
+  std::optional<Weight> router;                // [experts.count, hidden], with experts
+  std::vector<ExpertWeights> experts;          // [experts.count], with experts
   std::optional<Weight> query_bias, key_bias, value_bias, output_bias;  // qkv_bias, output_bias
   std::optional<Weight> gate_bias, up_bias, down_bias;                  // mlp_bias
 };
@@ -104,26 +175,36 @@ struct DecoderWeights {
 };
 
 struct Linear {
-  Weight weight;  // [out, in]
-  Weight bias;    // [out]
+  Weight weight;               // [out, in]
+  std::optional<Weight> bias;  // [out]
 };
 struct LayerNorm {
-  Weight weight, bias;  // [hidden]
+  Weight weight;               // [hidden]
+  std::optional<Weight> bias;  // [hidden]
 };
 
 struct EncoderLayerWeights {
+  std::optional<LayerNorm> attention_norm;  // ModernBERT's first layer has none
   Linear query, key, value, output;
-  LayerNorm attention_norm;
-  Linear up, down;
   LayerNorm mlp_norm;
+  std::optional<Linear> gate;  // gated
+  Linear up, down;
+};
+
+struct EncoderHeadWeights {
+  std::optional<Linear> dense;    // [hidden, hidden]
+  std::optional<LayerNorm> norm;  // after the activation
+  Linear out;                     // [labels, hidden]
 };
 
 struct EncoderWeights {
-  Weight token_embedding;     // [vocabulary, hidden]
-  Weight position_embedding;  // [positions, hidden]
-  Weight type_embedding;      // [token_types, hidden]
+  Weight token_embedding;                    // [vocabulary, hidden]
+  std::optional<Weight> position_embedding;  // [positions, hidden]
+  std::optional<Weight> type_embedding;      // [token_types, hidden]
   LayerNorm embedding_norm;
   std::vector<EncoderLayerWeights> layers;
+  std::optional<LayerNorm> final_norm;  // pre_norm
+  std::optional<EncoderHeadWeights> head;
 };
 
 }  // namespace cortex

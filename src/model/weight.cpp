@@ -37,6 +37,15 @@ void read_weight(const Weight& weight, std::span<float> out) {
   }
 }
 
+std::int64_t Weight::columns() const {
+  return groups ? groups->scales.columns() * groups->group_elements : tensor.columns();
+}
+
+std::vector<std::int64_t> Weight::shape() const {
+  if (tensor.shape.size() < 2) return tensor.shape;
+  return {rows(), columns()};
+}
+
 std::vector<float> read_weight(const Weight& weight) {
   std::vector<float> values(static_cast<std::size_t>(weight.tensor.elements()));
   read_weight(weight, values);

@@ -29,6 +29,7 @@ template <typename T, typename U>
 concept Is = std::same_as<std::remove_const_t<T>, U>;
 
 // How many values an enumeration has.
+constexpr std::int64_t size_of(ModelKind) { return 4; }
 constexpr std::int64_t size_of(FinishReason) { return 2; }
 constexpr std::int64_t size_of(ModelState) { return 4; }
 constexpr std::int64_t size_of(EngineState) { return 6; }
@@ -36,7 +37,7 @@ constexpr std::int64_t size_of(EngineState) { return 6; }
 // One description for both directions, so that they can't differ: `a` is a Writer or a Reader.
 template <typename A, Is<ModelConfig> T>
 void describe(A& a, T& v) {
-  a.fields(v.name, v.path);
+  a.fields(v.name, v.path, v.kind);
 }
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
@@ -59,7 +60,7 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<EncodeRequest> T>
 void describe(A& a, T& v) {
-  a.fields(v.id, v.model, v.texts, v.types, v.priority, v.salt, v.timeout, v.trace);
+  a.fields(v.id, v.model, v.texts, v.types, v.scores, v.priority, v.salt, v.timeout, v.trace);
 }
 template <typename A, Is<TokenLogprob> T>
 void describe(A& a, T& v) {

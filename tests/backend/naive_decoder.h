@@ -63,6 +63,8 @@ inline double naive_activation(Activation activation, double x) {
       return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
     case Activation::gelu_tanh:
       return 0.5 * x * (1.0 + std::tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    case Activation::tanh:
+      return std::tanh(x);
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
@@ -110,7 +112,7 @@ inline std::vector<float> naive_logits(const DecoderSpec& spec, const DecoderWei
     stream.emplace_back(table.begin() + token * hidden, table.begin() + (token + 1) * hidden);
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const DecoderLayerWeights& layer = weights.layers[i];
-    const NaiveRows in = naive_rms_norm(stream, layer.attention_norm, spec.norm_epsilon);
+    const NaiveRows in = naive_rms_norm(stream, layer.attention_norm.value(), spec.norm_epsilon);
     NaiveRows queries = naive_linear(in, layer.query, layer.query_bias);
     NaiveRows keys = naive_linear(in, layer.key, layer.key_bias);
     const NaiveRows values = naive_linear(in, layer.value, layer.value_bias);
@@ -119,15 +121,15 @@ inline std::vector<float> naive_logits(const DecoderSpec& spec, const DecoderWei
     const NaiveRows mixed = naive_attention(spec, spec.layers[i], queries, keys, values);
     naive_add(stream, naive_linear(mixed, layer.output, layer.output_bias));
 
-    const NaiveRows normed = naive_rms_norm(stream, layer.mlp_norm, spec.norm_epsilon);
-    NaiveRows gate = naive_linear(normed, layer.gate, layer.gate_bias);
-    const NaiveRows up = naive_linear(normed, layer.up, layer.up_bias);
+    const NaiveRows normed = naive_rms_norm(stream, layer.mlp_norm.value(), spec.norm_epsilon);
+    NaiveRows gate = naive_linear(normed, layer.gate.value(), layer.gate_bias);
+    const NaiveRows up = naive_linear(normed, layer.up.value(), layer.up_bias);
     for (std::size_t row = 0; row < gate.size(); ++row) {
       for (std::size_t n = 0; n < up[row].size(); ++n) {
         gate[row][n] = naive_activation(spec.activation, gate[row][n]) * up[row][n];
       }
     }
-    naive_add(stream, naive_linear(gate, layer.down, layer.down_bias));
+    naive_add(stream, naive_linear(gate, layer.down.value(), layer.down_bias));
   }
   const Weight& head = spec.tied_head ? weights.embedding : weights.head.value();
   std::vector<float> logits;

@@ -226,7 +226,7 @@ TEST(GgufModel, OpensTheDefaultDecoderQuickly) {
   EXPECT_EQ(spec.rope.theta, 100000.0f);
   EXPECT_TRUE(spec.tied_head);
   EXPECT_EQ(decoder(model).weights.embedding.tensor.dtype, DType::q8_0);
-  EXPECT_EQ(decoder(model).weights.layers[29].down.tensor.dtype, DType::q4_1);
+  EXPECT_EQ(decoder(model).weights.layers[29].down->tensor.dtype, DType::q4_1);
   EXPECT_THAT(decoder(model).weights.layers[0].key.tensor.shape, ElementsAre(192, 576));
   EXPECT_EQ(decoder(model).weights.layers[0].key.interleaved_heads, 3);
   EXPECT_THAT(model.stop_ids, ElementsAre(0, 2));

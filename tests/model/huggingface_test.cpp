@@ -14,10 +14,10 @@ namespace {
 TEST(HuggingFace, OpensTheDefaultEncoder) {
   const Model model = open_model(real_file_system(), default_model("all-MiniLM-L6-v2"));
   const EncoderSpec& spec = std::get<EncoderModel>(model.network).spec;
-  EXPECT_EQ(spec.layers, 6);
+  EXPECT_EQ(spec.layers.size(), 6u);
   EXPECT_EQ(spec.hidden, 384);
   EXPECT_EQ(spec.pooling, Pooling::mean);
-  EXPECT_TRUE(spec.normalise);
+  EXPECT_TRUE(model.embedding.normalise);
   EXPECT_EQ(model.context_tokens(), 256);
   EXPECT_EQ(model.weight_bytes, 90'856'960u);
   EXPECT_FALSE(model.chat_template.has_value());

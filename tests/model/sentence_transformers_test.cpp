@@ -13,13 +13,13 @@ constexpr auto kCode = ErrorCode::invalid_config;
 EncoderSpec spec_of(const Model& model) { return std::get<EncoderModel>(model.network).spec; }
 
 TEST(SentenceTransformers, ReadsPoolingAndNormalisation) {
-  const EncoderSpec mean = spec_of(TemporaryModel("bert-mean").open());
-  EXPECT_EQ(mean.pooling, Pooling::mean);
-  EXPECT_TRUE(mean.normalise);
-  EXPECT_EQ(mean.context_tokens, 320);
-  const EncoderSpec cls = spec_of(TemporaryModel("bert-cls").open());
-  EXPECT_EQ(cls.pooling, Pooling::cls);
-  EXPECT_FALSE(cls.normalise);
+  const Model mean = TemporaryModel("bert-mean").open();
+  EXPECT_EQ(spec_of(mean).pooling, Pooling::mean);
+  EXPECT_TRUE(mean.embedding.normalise);
+  EXPECT_EQ(mean.context_tokens(), 320);
+  const Model cls = TemporaryModel("bert-cls").open();
+  EXPECT_EQ(spec_of(cls).pooling, Pooling::cls);
+  EXPECT_FALSE(cls.embedding.normalise);
 }
 
 TEST(SentenceTransformers, KnowsBothWaysToNameAMode) {
@@ -35,7 +35,7 @@ TEST(SentenceTransformers, WithoutItsFilesPoolsByMean) {
   const TemporaryModel model("bert-cls");
   model.remove("modules.json");
   EXPECT_EQ(spec_of(model.open()).pooling, Pooling::mean);
-  EXPECT_FALSE(spec_of(model.open()).normalise);
+  EXPECT_FALSE(model.open().embedding.normalise);
 }
 
 TEST(SentenceTransformers, LimitsTheContext) {

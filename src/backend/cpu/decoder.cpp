@@ -42,12 +42,12 @@ CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, c
 
 CpuDecoder::Layer CpuDecoder::read_layer(const DecoderLayerWeights& weights, WeightReader& reader) const {
   Layer layer;
-  layer.attention_norm = reader.read_vector({&weights.attention_norm});
+  layer.attention_norm = reader.read_vector({&weights.attention_norm.value()});
   layer.query_key_value = reader.read({&weights.query, &weights.key, &weights.value});
   layer.output = reader.read({&weights.output});
-  layer.mlp_norm = reader.read_vector({&weights.mlp_norm});
-  layer.gate_up = reader.read({&weights.gate, &weights.up});
-  layer.down = reader.read({&weights.down});
+  layer.mlp_norm = reader.read_vector({&weights.mlp_norm.value()});
+  layer.gate_up = reader.read({&weights.gate.value(), &weights.up.value()});
+  layer.down = reader.read({&weights.down.value()});
   if (spec_.qkv_bias) {
     layer.query_key_value_bias =
         reader.read_vector({&weights.query_bias.value(), &weights.key_bias.value(), &weights.value_bias.value()});

@@ -15,7 +15,7 @@ std::size_t elements_of(const EncoderSpec& spec) {
   const std::size_t attention = 4 * static_cast<std::size_t>(spec.heads) * static_cast<std::size_t>(spec.head_dim);
   const std::size_t layer = hidden * (attention + 2 * static_cast<std::size_t>(spec.intermediate));
   const std::size_t tables = hidden * static_cast<std::size_t>(spec.vocabulary + spec.positions + spec.token_types);
-  return tables + layer * static_cast<std::size_t>(spec.layers);
+  return tables + layer * spec.layers.size();
 }
 
 }  // namespace
@@ -25,28 +25,29 @@ CpuEncoder::CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, c
     : spec_(spec), team_(std::move(team)), scratch_(static_cast<std::size_t>(team_->size())) {
   WeightReader reader(elements_of(spec), progress);
   token_embedding_ = reader.read({&weights.token_embedding});
-  position_embedding_ = reader.read({&weights.position_embedding});
-  type_embedding_ = reader.read({&weights.type_embedding});
+  position_embedding_ = reader.read({&weights.position_embedding.value()});
+  type_embedding_ = reader.read({&weights.type_embedding.value()});
   embedding_norm_ = read_norm(weights.embedding_norm, reader);
   for (const EncoderLayerWeights& layer : weights.layers) layers_.push_back(read_layer(layer, reader));
   weight_bytes_ = reader.read_bytes();
 }
 
 CpuEncoder::Norm CpuEncoder::read_norm(const LayerNorm& norm, WeightReader& reader) {
-  return {reader.read_vector({&norm.weight}), reader.read_vector({&norm.bias})};
+  return {reader.read_vector({&norm.weight}), reader.read_vector({&norm.bias.value()})};
 }
 
 CpuEncoder::Layer CpuEncoder::read_layer(const EncoderLayerWeights& weights, WeightReader& reader) {
   Layer layer;
   layer.query_key_value = reader.read({&weights.query.weight, &weights.key.weight, &weights.value.weight});
-  layer.query_key_value_bias = reader.read_vector({&weights.query.bias, &weights.key.bias, &weights.value.bias});
+  layer.query_key_value_bias =
+      reader.read_vector({&weights.query.bias.value(), &weights.key.bias.value(), &weights.value.bias.value()});
   layer.output = reader.read({&weights.output.weight});
-  layer.output_bias = reader.read_vector({&weights.output.bias});
-  layer.attention_norm = read_norm(weights.attention_norm, reader);
+  layer.output_bias = reader.read_vector({&weights.output.bias.value()});
+  layer.attention_norm = read_norm(weights.attention_norm.value(), reader);
   layer.up = reader.read({&weights.up.weight});
-  layer.up_bias = reader.read_vector({&weights.up.bias});
+  layer.up_bias = reader.read_vector({&weights.up.bias.value()});
   layer.down = reader.read({&weights.down.weight});
-  layer.down_bias = reader.read_vector({&weights.down.bias});
+  layer.down_bias = reader.read_vector({&weights.down.bias.value()});
   layer.mlp_norm = read_norm(weights.mlp_norm, reader);
   return layer;
 }

@@ -226,6 +226,9 @@ void activate(Activation activation, float* values, std::size_t count) {
         return v * (1.0f - 1.0f / (exp_of(u + u) + 1.0f));  // (1 + tanh u) / 2 = 1 - 1 / (e^2u + 1)
       });
       break;
+    case Activation::tanh:
+      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return 1.0f - 2.0f / (exp_of(v + v) + 1.0f); });
+      break;
   }
 }
 

@@ -47,13 +47,13 @@ MlxLinear load_linear(const std::vector<const Weight*>& weights,
 }  // namespace
 
 MlxDecoder::Layer::Layer(const DecoderLayerWeights& weights)
-    : attention_norm(load_array(weights.attention_norm)),
-      mlp_norm(load_array(weights.mlp_norm)),
+    : attention_norm(load_array(weights.attention_norm.value())),
+      mlp_norm(load_array(weights.mlp_norm.value())),
       query_key_value(load_linear({&weights.query, &weights.key, &weights.value},
                                   {&weights.query_bias, &weights.key_bias, &weights.value_bias})),
       output(load_linear({&weights.output}, {&weights.output_bias})),
-      gate_up(load_linear({&weights.gate, &weights.up}, {&weights.gate_bias, &weights.up_bias})),
-      down(load_linear({&weights.down}, {&weights.down_bias})) {}
+      gate_up(load_linear({&weights.gate.value(), &weights.up.value()}, {&weights.gate_bias, &weights.up_bias})),
+      down(load_linear({&weights.down.value()}, {&weights.down_bias})) {}
 
 std::size_t MlxDecoder::Layer::bytes() const {
   return attention_norm.nbytes() + mlp_norm.nbytes() + query_key_value.bytes() + output.bytes() + gate_up.bytes() +

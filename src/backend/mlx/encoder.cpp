@@ -26,15 +26,15 @@ void pool_text(Pooling pooling, const mx::array& hidden, int begin, int end, std
 
 }  // namespace
 
-MlxEncoder::Norm::Norm(const LayerNorm& weights) : weight(load_array(weights.weight)), bias(load_array(weights.bias)) {}
+MlxEncoder::Norm::Norm(const LayerNorm& weights) : weight(load_array(weights.weight)), bias(load_array(weights.bias.value())) {}
 
 MlxEncoder::Layer::Layer(const EncoderLayerWeights& weights)
     : query_key_value({&weights.query.weight, &weights.key.weight, &weights.value.weight},
-                      {&weights.query.bias, &weights.key.bias, &weights.value.bias}),
-      output({&weights.output.weight}, {&weights.output.bias}),
-      up({&weights.up.weight}, {&weights.up.bias}),
-      down({&weights.down.weight}, {&weights.down.bias}),
-      attention_norm(weights.attention_norm),
+                      {&weights.query.bias.value(), &weights.key.bias.value(), &weights.value.bias.value()}),
+      output({&weights.output.weight}, {&weights.output.bias.value()}),
+      up({&weights.up.weight}, {&weights.up.bias.value()}),
+      down({&weights.down.weight}, {&weights.down.bias.value()}),
+      attention_norm(weights.attention_norm.value()),
       mlp_norm(weights.mlp_norm) {}
 
 std::size_t MlxEncoder::Layer::bytes() const {
@@ -45,8 +45,8 @@ std::size_t MlxEncoder::Layer::bytes() const {
 MlxEncoder::MlxEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress)
     : spec_(spec),
       token_embedding_(load_array(weights.token_embedding)),
-      position_embedding_(load_array(weights.position_embedding)),
-      type_embedding_(load_array(weights.type_embedding)),
+      position_embedding_(load_array(weights.position_embedding.value())),
+      type_embedding_(load_array(weights.type_embedding.value())),
       embedding_norm_(weights.embedding_norm) {
   weight_bytes_ = token_embedding_.nbytes() + position_embedding_.nbytes() + type_embedding_.nbytes() +
                   2 * embedding_norm_.weight.nbytes();

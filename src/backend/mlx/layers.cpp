@@ -70,6 +70,8 @@ mx::array activate(Activation activation, const mx::array& x) {
       const mx::array inner = x + constant(0.044715) * x * x * x;
       return constant(0.5) * x * (constant(1.0) + mx::tanh(constant(std::sqrt(2.0 / std::numbers::pi)) * inner));
     }
+    case Activation::tanh:
+      return mx::tanh(x);
   }
   check_failed("a known activation", __FILE__, __LINE__);
 }

@@ -19,7 +19,7 @@ EncoderSpec read_spec(const Fields& config) {
   spec.positions = config.integer("max_position_embeddings", 1, kMaxContext);
   spec.context_tokens = spec.positions;
   spec.hidden = config.integer("hidden_size", 1, kMaxHidden);
-  spec.layers = config.integer("num_hidden_layers", 1, kMaxLayers);
+  spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
   spec.heads = config.integer("num_attention_heads", 1, kMaxHeads);
   spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
   spec.norm_epsilon = config.find_number("layer_norm_eps", 1e-30, 1.0).value_or(1e-12f);
@@ -89,7 +89,7 @@ Network bert_from_huggingface(const Fields& config, TensorMap* tensors) {
   weights.position_embedding = take.table("position_embeddings", spec.positions);
   weights.type_embedding = take.table("token_type_embeddings", spec.token_types);
   weights.embedding_norm = take.norm("embeddings.LayerNorm");
-  for (int i = 0; i < spec.layers; ++i) weights.layers.push_back(take.layer(i));
+  for (int i = 0; i < static_cast<int>(spec.layers.size()); ++i) weights.layers.push_back(take.layer(i));
   tensors->ignore(prefix + "embeddings.position_ids");
   tensors->ignore_prefix(prefix + "pooler.");
   tensors->ignore_prefix("cls.");

@@ -20,7 +20,7 @@ TEST(Bert, ReadsItsSpec) {
   EXPECT_EQ(spec.vocabulary, 257);
   EXPECT_EQ(spec.positions, 320);
   EXPECT_EQ(spec.token_types, 2);
-  EXPECT_EQ(spec.layers, 3);
+  EXPECT_EQ(spec.layers.size(), 3u);
   EXPECT_EQ(spec.heads, 4);
   EXPECT_EQ(spec.head_dim, 16);
   EXPECT_EQ(spec.intermediate, 128);
@@ -32,15 +32,15 @@ TEST(Bert, PutsTensorsInTheirSlots) {
   const Model model = TemporaryModel("bert-mean").open();
   const EncoderWeights& weights = encoder(model).weights;
   EXPECT_EQ(weights.token_embedding.tensor.name, "embeddings.word_embeddings.weight");
-  EXPECT_THAT(weights.type_embedding.tensor.shape, ElementsAre(2, 64));
+  EXPECT_THAT(weights.type_embedding->tensor.shape, ElementsAre(2, 64));
   ASSERT_EQ(weights.layers.size(), 3u);
   const EncoderLayerWeights& layer = weights.layers[2];
   EXPECT_EQ(layer.query.weight.tensor.name, "encoder.layer.2.attention.self.query.weight");
-  EXPECT_EQ(layer.output.bias.tensor.name, "encoder.layer.2.attention.output.dense.bias");
-  EXPECT_EQ(layer.attention_norm.weight.tensor.name, "encoder.layer.2.attention.output.LayerNorm.weight");
+  EXPECT_EQ(layer.output.bias->tensor.name, "encoder.layer.2.attention.output.dense.bias");
+  EXPECT_EQ(layer.attention_norm->weight.tensor.name, "encoder.layer.2.attention.output.LayerNorm.weight");
   EXPECT_EQ(layer.up.weight.tensor.name, "encoder.layer.2.intermediate.dense.weight");
   EXPECT_EQ(layer.down.weight.tensor.name, "encoder.layer.2.output.dense.weight");
-  EXPECT_EQ(layer.mlp_norm.bias.tensor.name, "encoder.layer.2.output.LayerNorm.bias");
+  EXPECT_EQ(layer.mlp_norm.bias->tensor.name, "encoder.layer.2.output.LayerNorm.bias");
 }
 
 // Rewrites every tensor's name, and adds four-byte tensors of these names.

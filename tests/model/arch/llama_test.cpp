@@ -33,13 +33,13 @@ TEST(Llama, PutsTensorsInTheirSlots) {
   EXPECT_EQ(weights.final_norm.tensor.name, "model.norm.weight");
   ASSERT_EQ(weights.layers.size(), 3u);
   const DecoderLayerWeights& layer = weights.layers[1];
-  EXPECT_EQ(layer.attention_norm.tensor.name, "model.layers.1.input_layernorm.weight");
-  EXPECT_EQ(layer.mlp_norm.tensor.name, "model.layers.1.post_attention_layernorm.weight");
+  EXPECT_EQ(layer.attention_norm->tensor.name, "model.layers.1.input_layernorm.weight");
+  EXPECT_EQ(layer.mlp_norm->tensor.name, "model.layers.1.post_attention_layernorm.weight");
   EXPECT_EQ(layer.query.tensor.name, "model.layers.1.self_attn.q_proj.weight");
   EXPECT_EQ(layer.output.tensor.name, "model.layers.1.self_attn.o_proj.weight");
-  EXPECT_EQ(layer.gate.tensor.name, "model.layers.1.mlp.gate_proj.weight");
+  EXPECT_EQ(layer.gate->tensor.name, "model.layers.1.mlp.gate_proj.weight");
   EXPECT_THAT(layer.key.tensor.shape, ElementsAre(32, 64));
-  EXPECT_THAT(layer.down.tensor.shape, ElementsAre(64, 160));
+  EXPECT_THAT(layer.down->tensor.shape, ElementsAre(64, 160));
   EXPECT_EQ(layer.query.interleaved_heads, 0);
   EXPECT_FALSE(layer.query_bias.has_value());
 }
