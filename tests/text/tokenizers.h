@@ -28,14 +28,18 @@ inline std::shared_ptr<const Tokenizer> llama_tokenizer() {
 }
 
 // One row of numbers per line.
-inline std::vector<std::vector<std::int32_t>> read_rows_of_ids(const std::string& name) {
-  std::istringstream lines(read_data(name));
+inline std::vector<std::vector<std::int32_t>> rows_of_ids(const std::string& text) {
+  std::istringstream lines(text);
   std::vector<std::vector<std::int32_t>> rows;
   for (std::string line; std::getline(lines, line);) {
     std::istringstream numbers(line);
     rows.emplace_back(std::istream_iterator<std::int32_t>(numbers), std::istream_iterator<std::int32_t>());
   }
   return rows;
+}
+
+inline std::vector<std::vector<std::int32_t>> read_rows_of_ids(const std::string& name) {
+  return rows_of_ids(read_data(name));
 }
 
 // What the tiny models' golden ids were made of.
