@@ -44,7 +44,8 @@ constexpr std::array<StoredType, 31> kStoredTypes = {
      {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},
      {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},     {26, "I32"},   {27, "I64"},    {28, "F64"},   {29, "IQ1_M"},
      {30, "BF16"},    {34, "TQ1_0"},  {39, "MXFP4"}}};
-constexpr std::array kSupportedTypes = {DType::f32, DType::f16, DType::bf16, DType::q4_1, DType::q8_0};
+constexpr std::array kSupportedTypes = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0,
+                                        DType::q5_1, DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k};
 
 // Reads forward through a file, never past its end.
 class ByteReader {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json_writer.h"
 #include "model/float16.h"
+#include "model/quantised_blocks.h"
 
 static_assert(std::endian::native == std::endian::little, "weight files are little-endian and read as they are");
 
@@ -18,22 +19,12 @@ namespace cortex {
 namespace {
 
 // In the order of DType; names as safetensors and GGUF write them.
-constexpr std::array<DTypeLayout, 15> kLayouts = {{{"F32", 1, 4},
-                                                   {"F16", 1, 2},
-                                                   {"BF16", 1, 2},
-                                                   {"F64", 1, 8},
-                                                   {"I8", 1, 1},
-                                                   {"I16", 1, 2},
-                                                   {"I32", 1, 4},
-                                                   {"I64", 1, 8},
-                                                   {"U8", 1, 1},
-                                                   {"U16", 1, 2},
-                                                   {"U32", 1, 4},
-                                                   {"U64", 1, 8},
-                                                   {"BOOL", 1, 1},
-                                                   {"Q4_1", 32, 20},
-                                                   {"Q8_0", 32, 34}}};
-static_assert(kLayouts.size() == static_cast<std::size_t>(DType::q8_0) + 1);
+constexpr std::array<DTypeLayout, 21> kLayouts = {
+    {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},    {"F64", 1, 8},    {"I8", 1, 1},     {"I16", 1, 2},
+     {"I32", 1, 4},      {"I64", 1, 8},      {"U8", 1, 1},      {"U16", 1, 2},    {"U32", 1, 4},    {"U64", 1, 8},
+     {"BOOL", 1, 1},     {"Q4_0", 32, 18},   {"Q4_1", 32, 20},  {"Q5_0", 32, 22}, {"Q5_1", 32, 24}, {"Q8_0", 32, 34},
+     {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}}};
+static_assert(kLayouts.size() == static_cast<std::size_t>(DType::q6_k) + 1);
 
 constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 
@@ -41,23 +32,6 @@ std::uint16_t load16(const std::byte* from) {
   std::uint16_t bits;
   std::memcpy(&bits, from, sizeof(bits));
   return bits;
-}
-
-// A block of 32: f16 scale, f16 minimum, 16 bytes whose low nibbles are elements 0..15, high nibbles 16..31.
-void widen_q4_1(const std::byte* block, float* out) {
-  const float scale = float_of_float16(load16(block));
-  const float minimum = float_of_float16(load16(block + 2));
-  for (int i = 0; i < 16; ++i) {
-    const auto pair = static_cast<unsigned>(block[4 + i]);
-    out[i] = static_cast<float>(pair & 15) * scale + minimum;
-    out[i + 16] = static_cast<float>(pair >> 4) * scale + minimum;
-  }
-}
-
-// A block of 32: f16 scale, 32 signed bytes.
-void widen_q8_0(const std::byte* block, float* out) {
-  const float scale = float_of_float16(load16(block));
-  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(static_cast<std::int8_t>(block[2 + i])) * scale;
 }
 
 // `blocks` blocks of `dtype` to float32.
@@ -72,15 +46,13 @@ void widen(DType dtype, const std::byte* from, std::size_t blocks, float* out) {
     case DType::bf16:
       for (std::size_t i = 0; i < blocks; ++i) out[i] = float_of_bfloat16(load16(from + 2 * i));
       return;
-    case DType::q4_1:
-      for (std::size_t i = 0; i < blocks; ++i) widen_q4_1(from + 20 * i, out + 32 * i);
-      return;
-    case DType::q8_0:
-      for (std::size_t i = 0; i < blocks; ++i) widen_q8_0(from + 34 * i, out + 32 * i);
-      return;
     default:
-      CORTEX_CHECK(!"a dtype that weights can have");
+      dequantise(dtype, from, blocks, out);
   }
+}
+
+void check_rows(const TensorView& tensor, std::int64_t first, std::int64_t count) {
+  CORTEX_CHECK(first >= 0 && count >= 0 && first <= tensor.rows() - count);
 }
 
 void read_bytes(const TensorView& tensor, std::uint64_t offset, std::span<std::byte> out) {
@@ -105,6 +77,12 @@ std::int64_t TensorView::rows() const {
 
 std::int64_t TensorView::columns() const { return shape.empty() ? 1 : shape.back(); }
 
+std::uint64_t TensorView::row_bytes() const {
+  const DTypeLayout& layout = layout_of(dtype);
+  CORTEX_CHECK(columns() % layout.block_elements == 0);
+  return static_cast<std::uint64_t>(columns() / layout.block_elements * layout.block_bytes);
+}
+
 std::string to_string(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
   for (const std::int64_t dimension : shape) {
@@ -114,18 +92,24 @@ std::string to_string(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
+TensorView rows_of(const TensorView& tensor, std::int64_t first, std::int64_t count) {
+  check_rows(tensor, first, count);
+  TensorView rows = tensor;
+  rows.shape = {count, tensor.columns()};
+  rows.offset += static_cast<std::uint64_t>(first) * tensor.row_bytes();
+  rows.bytes = static_cast<std::uint64_t>(count) * tensor.row_bytes();
+  return rows;
+}
+
 void read_rows(const TensorView& tensor, std::int64_t first_row, std::int64_t count, std::span<float> out) {
+  check_rows(tensor, first_row, count);
   const DTypeLayout& layout = layout_of(tensor.dtype);
-  const std::int64_t columns = tensor.columns();
-  CORTEX_CHECK(first_row >= 0 && count >= 0 && first_row <= tensor.rows() - count);
-  CORTEX_CHECK(out.size() == static_cast<std::size_t>(count * columns));
-  CORTEX_CHECK(columns % layout.block_elements == 0);
+  CORTEX_CHECK(out.size() == static_cast<std::size_t>(count * tensor.columns()));
 
   const auto block_bytes = static_cast<std::size_t>(layout.block_bytes);
-  const auto row_blocks = static_cast<std::uint64_t>(columns / layout.block_elements);
   const std::size_t chunk_blocks = kChunkBytes / block_bytes;
-  std::uint64_t offset = tensor.offset + static_cast<std::uint64_t>(first_row) * row_blocks * block_bytes;
-  std::uint64_t left = static_cast<std::uint64_t>(count) * row_blocks;
+  std::uint64_t offset = tensor.offset + static_cast<std::uint64_t>(first_row) * tensor.row_bytes();
+  std::uint64_t left = static_cast<std::uint64_t>(count) * (tensor.row_bytes() / block_bytes);
   std::vector<std::byte> chunk(std::min<std::uint64_t>(left, chunk_blocks) * block_bytes);
   float* to = out.data();
   while (left > 0) {
@@ -136,6 +120,12 @@ void read_rows(const TensorView& tensor, std::int64_t first_row, std::int64_t co
     to += blocks * static_cast<std::size_t>(layout.block_elements);
     left -= blocks;
   }
+}
+
+void read_row_bytes(const TensorView& tensor, std::int64_t first_row, std::int64_t count, std::span<std::byte> out) {
+  check_rows(tensor, first_row, count);
+  CORTEX_CHECK(out.size() == static_cast<std::uint64_t>(count) * tensor.row_bytes());
+  read_bytes(tensor, tensor.offset + static_cast<std::uint64_t>(first_row) * tensor.row_bytes(), out);
 }
 
 }  // namespace cortex
