@@ -40,7 +40,7 @@ struct GenerateRequest {
   SamplingParams sampling;
   std::vector<std::pair<TokenId, float>> logit_bias;
   bool logprobs = false;         // of sampled tokens
-  int top_logprobs = 0;          // the likeliest alternatives beside each
+  int top_logprobs = 0;          // the likeliest alternatives beside each, and beside each of the prompt's
   bool prompt_logprobs = false;  // of prompt[1..], as events before the first sampled token; takes no prefix hits
   int priority = 0;              // -10..10, lower first
   std::string salt;              // keeps cached blocks of tenants apart
@@ -70,6 +70,7 @@ struct GenerateTimings {
 // Some tokens, or the end. A failed request gets `error` as its only last event.
 struct GenerateEvent {
   std::vector<float> prompt_logprobs;  // the next ones of prompt[1..]
+  std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;  // as these, when top_logprobs are asked for
   std::vector<SampledToken> tokens;    // a stop id is the last of them, with finish = stop
   std::optional<FinishReason> finish;
   std::optional<GenerateTimings> timings;  // so far with the first token, whole with finish

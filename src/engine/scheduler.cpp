@@ -9,8 +9,8 @@
 namespace cortex {
 namespace {
 
-std::int64_t tokens_needed(const GenerateRequest& request, std::size_t prompt_tokens) {
-  return static_cast<std::int64_t>(prompt_tokens) + request.max_tokens;
+std::int64_t tokens_needed(std::size_t prompt_tokens, int max_tokens) {
+  return static_cast<std::int64_t>(prompt_tokens) + max_tokens;
 }
 
 std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
@@ -41,32 +41,42 @@ Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits),
 void Scheduler::add(GenerateRequest request) {
   CORTEX_CHECK(!request.prompt.empty());
   CORTEX_CHECK(request.max_tokens >= 0);
-  const std::int64_t needed = tokens_needed(request, request.prompt.size());
-  if (blocks_for(needed) > pool_->total_blocks()) {
-    throw Error(
-        ErrorCode::request_cannot_fit,
-        fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}",
-                    needed, request.prompt.size(), request.max_tokens,
-                    static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
-  }
-  const auto key = std::pair(request.priority, arrivals_);
-  waiting_.emplace(key, std::make_unique<Sequence>(std::move(request), arrivals_));
+  require_room(request.prompt.size(), request.max_tokens);
+  const int priority = request.priority;
+  add(std::move(request), priority);
+}
+
+void Scheduler::add(TextSequence text) {
+  CORTEX_CHECK(!text.tokens.empty());
+  require_room(text.tokens.size(), 0);
+  const int priority = text.priority;
+  add(std::move(text), priority);
+}
+
+template <typename Request>
+void Scheduler::add(Request request, int priority) {
+  waiting_.emplace(std::pair(priority, arrivals_), std::make_unique<Sequence>(std::move(request), arrivals_));
   ++arrivals_;
+}
+
+void Scheduler::require_room(std::size_t prompt_tokens, int max_tokens) const {
+  const std::int64_t needed = tokens_needed(prompt_tokens, max_tokens);
+  if (blocks_for(needed) <= pool_->total_blocks()) return;
+  throw Error(ErrorCode::request_cannot_fit,
+              fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}",
+                          needed, prompt_tokens, max_tokens,
+                          static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
 }
 
 bool Scheduler::cancel(RequestId id) {
   CORTEX_CHECK(!in_step_);
-  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-    if (it->second->request.id != id) continue;
-    waiting_.erase(it);
+  const auto waited = std::erase_if(waiting_, [&](const auto& entry) { return entry.second->request.id == id; });
+  const auto ran = std::erase_if(running_, [&](const SequencePtr& sequence) {
+    if (sequence->request.id != id) return false;
+    pool_->release(sequence->blocks);
     return true;
-  }
-  for (const SequencePtr& sequence : running_) {
-    if (sequence->request.id != id) continue;
-    remove(sequence.get());
-    return true;
-  }
-  return false;
+  });
+  return waited + ran > 0;
 }
 
 const StepPlan& Scheduler::plan() {
@@ -99,9 +109,9 @@ std::vector<SequenceEvent> Scheduler::commit(const StepResult& result) {
   std::vector<SequenceEvent> events;
   events.reserve(planned_.size());
   for (std::size_t i = 0; i < planned_.size(); ++i) {
-    GenerateEvent event = advance(i, result.rows);
-    planned_[i].over = event.last();
-    if (has_content(event)) events.push_back({planned_ids_[i], std::move(event)});
+    SequenceEvent event = advance(i, result.rows);
+    planned_[i].over = event.event.last();
+    if (has_content(event.event)) events.push_back(std::move(event));
   }
   for (const Planned& planned : planned_) {
     if (planned.over) remove(planned.sequence);
@@ -121,6 +131,7 @@ void Scheduler::check_shape(const StepResult& result) const {
   for (std::size_t i = 0; i < result.rows.size(); ++i) {
     const RowResult& row = result.rows[i];
     CORTEX_CHECK(!row.finite || row.scores.size() == plan_.wanted[i].scores.size());
+    CORTEX_CHECK(!row.finite || row.hidden.empty() != plan_.wanted[i].hidden);
     CORTEX_CHECK(!row.finite || !plan_.wanted[i].token || row.token >= 0);
   }
 }
@@ -128,7 +139,7 @@ void Scheduler::check_shape(const StepResult& result) const {
 void Scheduler::admit() {
   while (!waiting_.empty() && running() < limits_.max_sequences) {
     Sequence& first = *waiting_.begin()->second;
-    const auto needed = blocks_for(tokens_needed(first.request, first.tokens.size()));
+    const auto needed = blocks_for(tokens_needed(first.tokens.size(), first.request.max_tokens));
     auto blocks = pool_->allocate(static_cast<int>(needed));
     if (!blocks) return;
     first.blocks = std::move(*blocks);
@@ -163,11 +174,16 @@ void Scheduler::add_slice(Sequence* sequence, int rows) {
 
 void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
   const GenerateRequest& request = sequence.request;
+  const bool last = position + 1 == static_cast<int>(sequence.tokens.size());
   WantedRow wanted;
   wanted.row = row;
-  if (request.prompt_logprobs && position + 1 < sequence.prompt_tokens) {
+  if (sequence.text && last) {
+    wanted.scores = sequence.scores;
+    wanted.hidden = sequence.scores.empty();
+  } else if (request.prompt_logprobs && position + 1 < sequence.prompt_tokens) {
     wanted.scores = std::span(sequence.tokens).subspan(static_cast<std::size_t>(position) + 1, 1);
-  } else if (position + 1 == static_cast<int>(sequence.tokens.size()) && request.max_tokens > 0) {
+    wanted.top_logprobs = request.logprobs ? request.top_logprobs : 0;
+  } else if (last && request.max_tokens > 0) {
     wanted.token = true;
     wanted.top_logprobs = request.logprobs ? request.top_logprobs : 0;
     wanted.sampling.params = request.sampling;
@@ -180,10 +196,11 @@ void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
   plan_.wanted.push_back(wanted);
 }
 
-GenerateEvent Scheduler::advance(std::size_t index, std::span<const RowResult> rows) {
+SequenceEvent Scheduler::advance(std::size_t index, std::span<const RowResult> rows) {
   const SequenceSlice& slice = plan_.slices[index];
   const auto [sequence, first_wanted, wanted_rows, over] = planned_[index];
-  GenerateEvent event;
+  SequenceEvent result{sequence->request.id, {}, sequence->text, {}};
+  GenerateEvent& event = result.event;
   sequence->computed += slice.rows;
   for (std::size_t i = first_wanted; i < first_wanted + wanted_rows; ++i) {
     const WantedRow& wanted = plan_.wanted[i];
@@ -192,16 +209,19 @@ GenerateEvent Scheduler::advance(std::size_t index, std::span<const RowResult> r
       event.error =
           Error(ErrorCode::numerical_error, fmt::format("the model gave NaN or infinity for the token at position {}",
                                                         slice.start + wanted.row - slice.first_row + 1));
-      return event;
+      return result;
     }
-    if (wanted.token) {
+    if (sequence->text) {
+      result.row = wanted.hidden ? rows[i].hidden : rows[i].scores;
+    } else if (wanted.token) {
       take_token(sequence, rows[i], &event);
     } else {
       event.prompt_logprobs.push_back(rows[i].scores.front());
+      if (wanted.top_logprobs > 0) event.prompt_top_logprobs.push_back(rows[i].top_logprobs);
     }
   }
   if (sequence->request.max_tokens == 0 && sequence->remaining() == 0) event.finish = FinishReason::length;
-  return event;
+  return result;
 }
 
 void Scheduler::take_token(Sequence* sequence, const RowResult& row, GenerateEvent* event) {
@@ -214,6 +234,11 @@ void Scheduler::take_token(Sequence* sequence, const RowResult& row, GenerateEve
   } else if (sequence->output_tokens() >= request.max_tokens) {
     event->finish = FinishReason::length;
   }
+}
+
+int Scheduler::running_texts() const {
+  return static_cast<int>(
+      std::ranges::count_if(running_, [](const SequencePtr& sequence) { return sequence->text.has_value(); }));
 }
 
 void Scheduler::remove(const Sequence* sequence) {

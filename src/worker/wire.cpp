@@ -77,7 +77,7 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<GenerateEvent> T>
 void describe(A& a, T& v) {
-  a.fields(v.prompt_logprobs, v.tokens, v.finish, v.timings, v.error);
+  a.fields(v.prompt_logprobs, v.prompt_top_logprobs, v.tokens, v.finish, v.timings, v.error);
 }
 template <typename A, Is<EncodeReply> T>
 void describe(A& a, T& v) {

@@ -261,6 +261,27 @@ TEST(Scheduler, ScoresComeBeforeTheFirstToken) {
   EXPECT_EQ(second[0].event.finish, FinishReason::length);
 }
 
+TEST(Scheduler, APromptsAlternativesComeWithItsScores) {
+  BlockPool pool(8);
+  Scheduler scheduler({24, 8}, &pool);
+  auto scoring = request(1, 20, 1);
+  scoring.prompt_logprobs = scoring.logprobs = true;
+  scoring.top_logprobs = 2;
+  scheduler.add(scoring);
+  const StepPlan& plan = scheduler.plan();
+  StepResult result = answer(plan);
+  for (std::size_t i = 0; i < plan.wanted.size(); ++i) {
+    EXPECT_EQ(plan.wanted[i].top_logprobs, 2);
+    result.rows[i].top_logprobs = {{static_cast<TokenId>(i), -0.5f}, {7, -1.5f}};
+  }
+  const auto events = scheduler.commit(result);
+  const GenerateEvent& event = events[0].event;
+  ASSERT_EQ(event.prompt_top_logprobs.size(), event.prompt_logprobs.size());
+  EXPECT_EQ(event.prompt_top_logprobs[18][0].token, 18);
+  EXPECT_EQ(event.prompt_top_logprobs[18][1].logprob, -1.5f);
+  EXPECT_EQ(event.tokens[0].top_logprobs[0].token, 19);
+}
+
 TEST(Scheduler, AOneTokenPromptIsScoredByNothing) {
   BlockPool pool(8);
   Scheduler scheduler({24, 8}, &pool);

@@ -11,6 +11,12 @@ using std::chrono::steady_clock;
 
 constexpr float kLogprob = -0.5f;
 
+std::vector<TokenLogprob> alternatives(TokenId token, int count) {
+  std::vector<TokenLogprob> top;
+  for (int i = 0; i < count; ++i) top.push_back({token + i, kLogprob - static_cast<float>(i)});
+  return top;
+}
+
 GenerateEvent failed(Error error) {
   GenerateEvent event;
   event.error = std::move(error);
@@ -175,6 +181,9 @@ bool EchoEngine::step(Generation& generation, TimePoint now) {
   GenerateEvent event;
   if (generation.produced == 0 && request.prompt_logprobs) {
     event.prompt_logprobs.assign(request.prompt.empty() ? 0 : request.prompt.size() - 1, kLogprob);
+    for (std::size_t i = 1; request.logprobs && request.top_logprobs > 0 && i < request.prompt.size(); ++i) {
+      event.prompt_top_logprobs.push_back(alternatives(request.prompt[i], request.top_logprobs));
+    }
   }
   if (request.max_tokens == 0) {
     event.finish = FinishReason::length;
@@ -189,9 +198,7 @@ bool EchoEngine::step(Generation& generation, TimePoint now) {
       sampled.token = generation.reply[index % length];
     }
     sampled.logprob = kLogprob;
-    for (int i = 0; request.logprobs && i < request.top_logprobs; ++i) {
-      sampled.top_logprobs.push_back({sampled.token + i, kLogprob - static_cast<float>(i)});
-    }
+    if (request.logprobs) sampled.top_logprobs = alternatives(sampled.token, request.top_logprobs);
     ++generation.produced;
     if (std::ranges::find(request.stop_ids, sampled.token) != request.stop_ids.end()) {
       event.finish = FinishReason::stop;

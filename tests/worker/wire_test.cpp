@@ -45,6 +45,7 @@ EncodeRequest encode_request() {
 GenerateEvent generate_event() {
   GenerateEvent event;
   event.prompt_logprobs = {-0.5f, -1.25f};
+  event.prompt_top_logprobs = {{{9, -0.25f}, {4, -0.5f}}, {}};
   event.tokens = {{5, -0.1f, {{5, -0.1f}, {6, -2.0f}}}, {7, -3.0f, {}}};
   event.finish = FinishReason::stop;
   event.timings = GenerateTimings{1.5, 2.5, 3.5, 10, 8, 4, 2, 1};
@@ -141,6 +142,10 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
 
   const auto event = round_trip(GenerateEventFrame{8, generate_event()}).event;
   EXPECT_EQ(event.prompt_logprobs, generate_event().prompt_logprobs);
+  ASSERT_EQ(event.prompt_top_logprobs.size(), 2u);
+  ASSERT_EQ(event.prompt_top_logprobs[0].size(), 2u);
+  EXPECT_EQ(event.prompt_top_logprobs[0][1].token, 4);
+  EXPECT_EQ(event.prompt_top_logprobs[0][1].logprob, -0.5f);
   ASSERT_EQ(event.tokens.size(), 2u);
   EXPECT_EQ(event.tokens[0].top_logprobs[1].token, 6);
   EXPECT_EQ(event.tokens[1].logprob, -3.0f);
