@@ -7,7 +7,9 @@
 #include <optional>
 #include <utility>
 
+#include "model/arch/decoder_tensors.h"
 #include "model/arch/limits.h"
+#include "model/arch/rope_fields.h"
 
 namespace cortex {
 namespace {
@@ -30,63 +32,6 @@ int default_head_dim(const Fields& fields, std::string_view heads_field, const D
   return spec.hidden / spec.heads;
 }
 
-void check_rope_dims(const Fields& fields, std::string_view field, const DecoderSpec& spec) {
-  const int dims = spec.rope.dims;
-  if (dims < 2 || dims % 2 != 0 || dims > spec.head_dim) {
-    fields.fail(field,
-                fmt::format("rope turns {} elements of a head; an even number from 2 to {}", dims, spec.head_dim));
-  }
-}
-
-void read_llama3_scaling(const Fields& scaling, RopeSpec* rope) {
-  rope->low_frequency_factor = scaling.number("low_freq_factor", kLeastPositive, kMaxRopeFactor);
-  rope->high_frequency_factor = scaling.number("high_freq_factor", kLeastPositive, kMaxRopeFactor);
-  rope->original_context = scaling.integer("original_max_position_embeddings", 1, kMaxContext);
-  if (rope->high_frequency_factor <= rope->low_frequency_factor) {
-    scaling.fail("high_freq_factor", fmt::format("{} is not above low_freq_factor, {}", rope->high_frequency_factor,
-                                                 rope->low_frequency_factor));
-  }
-}
-
-// What stands there for a type that isn't named can't be guessed, and must not be passed over.
-void check_untyped(const Fields& scaling) {
-  for (const auto& [name, value] : scaling.entries()) {
-    if (value.is_null() || name == "rope_theta" || name == "partial_rotary_factor") continue;
-    scaling.fail(name, describe(value) + " stands without a rope_type; one of default, linear, llama3");
-  }
-}
-
-// `scaling` is rope_parameters or the older rope_scaling, which call the type "rope_type", or "type" in the oldest
-// files.
-void read_scaling(const Fields& scaling, RopeSpec* rope) {
-  const std::string_view field = scaling.contains("rope_type") ? "rope_type" : "type";
-  const std::string* type = scaling.find_text(field);
-  if (!type) return check_untyped(scaling);
-  if (*type == "default") return;
-  if (*type == "linear") {
-    rope->scaling = RopeSpec::Scaling::linear;
-  } else if (*type == "llama3") {
-    rope->scaling = RopeSpec::Scaling::llama3;
-    read_llama3_scaling(scaling, rope);
-  } else {
-    scaling.fail(field, fmt::format("{} is not supported; one of default, linear, llama3", quote(*type)));
-  }
-  rope->factor = scaling.number("factor", kLeastPositive, kMaxRopeFactor);
-}
-
-RopeSpec read_rope(const Fields& config, int head_dim) {
-  RopeSpec rope;
-  const Fields* parameters = config.find_object("rope_parameters");
-  const Fields& theta_holder = parameters && parameters->contains("rope_theta") ? *parameters : config;
-  rope.theta = theta_holder.find_number("rope_theta", 1.0, kMaxTheta).value_or(rope.theta);
-  const Fields& partial_holder = parameters && parameters->contains("partial_rotary_factor") ? *parameters : config;
-  const float partial = partial_holder.find_number("partial_rotary_factor", 0.0, 1.0).value_or(1.0f);
-  rope.dims = static_cast<int>(static_cast<float>(head_dim) * partial);
-  const Fields* scaling = parameters ? parameters : config.find_object("rope_scaling");
-  if (scaling) read_scaling(*scaling, &rope);
-  return rope;
-}
-
 // A scale that changes nothing is as good as none; any other fails with `what`.
 void check_scale_is_one(const Fields& metadata, const std::string& key, std::string_view what) {
   const auto scale = metadata.find_number(key, kLeastPositive, kMaxRopeFactor);
@@ -98,7 +43,7 @@ void read_gguf_rope(const Fields& metadata, const std::string& prefix, DecoderSp
   rope.theta = metadata.find_number(prefix + "rope.freq_base", 1.0, kMaxTheta).value_or(rope.theta);
   rope.dims = metadata.find_integer(prefix + "rope.dimension_count", 2, kMaxHeadDim).value_or(spec->head_dim);
   const bool stated = metadata.contains(prefix + "rope.dimension_count");
-  check_rope_dims(metadata, prefix + (stated ? "rope.dimension_count" : "attention.key_length"), *spec);
+  check_rope_dims(metadata, prefix + (stated ? "rope.dimension_count" : "attention.key_length"), rope, spec->head_dim);
   const std::string type_key = prefix + "rope.scaling.type";
   check_scale_is_one(metadata, prefix + "rope.scale_linear", "is not supported; only 1");
   const std::string* type = metadata.find_text(type_key);
@@ -111,82 +56,9 @@ void read_gguf_rope(const Fields& metadata, const std::string& prefix, DecoderSp
   rope.factor = metadata.number(prefix + "rope.scaling.factor", kLeastPositive, kMaxRopeFactor);
 }
 
-class LayerTaker {
- public:
-  LayerTaker(std::string prefix, TensorMap* tensors) : prefix_(std::move(prefix)), tensors_(*tensors) {}
-
-  Weight weight(std::string_view name, const TensorMap::Shape& shape) {
-    return tensors_.take(fmt::format("{}{}.weight", prefix_, name), shape);
-  }
-  std::optional<Weight> bias(bool wanted, std::string_view name, std::int64_t size) {
-    if (!wanted) return std::nullopt;
-    return tensors_.take(fmt::format("{}{}.bias", prefix_, name), {size});
-  }
-
- private:
-  std::string prefix_;
-  TensorMap& tensors_;
-};
-
-DecoderLayerWeights take_layer(const DecoderSpec& spec, const DecoderTensorNames& names, LayerTaker take) {
-  const std::int64_t hidden = spec.hidden;
-  const std::int64_t query = std::int64_t{spec.heads} * spec.head_dim;
-  const std::int64_t kv = std::int64_t{spec.kv_heads} * spec.head_dim;
-  DecoderLayerWeights layer;
-  layer.attention_norm = take.weight(names.attention_norm, {hidden});
-  layer.mlp_norm = take.weight(names.mlp_norm, {hidden});
-  layer.query = take.weight(names.query, {query, hidden});
-  layer.key = take.weight(names.key, {kv, hidden});
-  layer.value = take.weight(names.value, {kv, hidden});
-  layer.output = take.weight(names.output, {hidden, query});
-  layer.gate = take.weight(names.gate, {spec.intermediate, hidden});
-  layer.up = take.weight(names.up, {spec.intermediate, hidden});
-  layer.down = take.weight(names.down, {hidden, spec.intermediate});
-  layer.query_bias = take.bias(spec.qkv_bias, names.query, query);
-  layer.key_bias = take.bias(spec.qkv_bias, names.key, kv);
-  layer.value_bias = take.bias(spec.qkv_bias, names.value, kv);
-  layer.output_bias = take.bias(spec.output_bias, names.output, hidden);
-  layer.gate_bias = take.bias(spec.mlp_bias, names.gate, spec.intermediate);
-  layer.up_bias = take.bias(spec.mlp_bias, names.up, spec.intermediate);
-  layer.down_bias = take.bias(spec.mlp_bias, names.down, hidden);
-  return layer;
-}
-
 }  // namespace
 
-const DecoderTensorNames kHuggingFaceDecoderNames = {
-    .embedding = "model.embed_tokens",
-    .final_norm = "model.norm",
-    .head = "lm_head",
-    .layers = "model.layers.",
-    .attention_norm = "input_layernorm",
-    .mlp_norm = "post_attention_layernorm",
-    .query = "self_attn.q_proj",
-    .key = "self_attn.k_proj",
-    .value = "self_attn.v_proj",
-    .output = "self_attn.o_proj",
-    .gate = "mlp.gate_proj",
-    .up = "mlp.up_proj",
-    .down = "mlp.down_proj",
-};
-
-const DecoderTensorNames kGgufDecoderNames = {
-    .embedding = "token_embd",
-    .final_norm = "output_norm",
-    .head = "output",
-    .layers = "blk.",
-    .attention_norm = "attn_norm",
-    .mlp_norm = "ffn_norm",
-    .query = "attn_q",
-    .key = "attn_k",
-    .value = "attn_v",
-    .output = "attn_output",
-    .gate = "ffn_gate",
-    .up = "ffn_up",
-    .down = "ffn_down",
-};
-
-DecoderSpec read_decoder_config(const Fields& config) {
+DecoderSpec read_decoder_config(const Fields& config, const DecoderDefaults& defaults) {
   DecoderSpec spec;
   spec.architecture = config.text("model_type");
   spec.vocabulary = config.integer("vocab_size", 1, kMaxVocabulary);
@@ -196,14 +68,12 @@ DecoderSpec read_decoder_config(const Fields& config) {
   spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
   spec.context_tokens = config.integer("max_position_embeddings", 1, kMaxContext);
   spec.norm_epsilon = config.find_number("rms_norm_eps", kLeastPositive, 1.0).value_or(1e-6f);
-  spec.activation = read_activation(config, "hidden_act", Activation::silu);
-  spec.tied_head = config.find_boolean("tie_word_embeddings").value_or(false);
+  spec.activation = read_activation(config, defaults.activation_field, defaults.activation);
+  spec.tied_head = config.find_boolean("tie_word_embeddings").value_or(defaults.tied_head);
   spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
   check_heads(config, "num_key_value_heads", spec);
-  const auto head_dim = config.find_integer("head_dim", 1, kMaxHeadDim);
-  spec.head_dim = head_dim ? *head_dim : default_head_dim(config, "num_attention_heads", spec);
-  spec.rope = read_rope(config, spec.head_dim);
-  check_rope_dims(config, "head_dim", spec);
+  spec.head_dim = config.find_integer("head_dim", 1, kMaxHeadDim).value_or(defaults.head_dim);
+  if (spec.head_dim == 0) spec.head_dim = default_head_dim(config, "num_attention_heads", spec);
   return spec;
 }
 
@@ -236,16 +106,42 @@ DecoderSpec read_decoder_metadata(const Fields& metadata, std::string_view archi
   return spec;
 }
 
-DecoderWeights take_decoder_weights(const DecoderSpec& spec, const DecoderTensorNames& names, TensorMap* tensors) {
-  LayerTaker take("", tensors);
-  DecoderWeights weights;
-  weights.embedding = take.weight(names.embedding, {spec.vocabulary, spec.hidden});
-  weights.final_norm = take.weight(names.final_norm, {spec.hidden});
-  if (!spec.tied_head) weights.head = take.weight(names.head, {spec.vocabulary, spec.hidden});
-  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    weights.layers.push_back(take_layer(spec, names, LayerTaker(fmt::format("{}{}.", names.layers, i), tensors)));
+std::optional<std::vector<AttentionKind>> read_layer_types(const Fields& config, std::size_t layers) {
+  constexpr std::string_view kField = "layer_types";
+  const auto* types = config.find_array(kField);
+  if (!types) return std::nullopt;
+  if (types->size() != layers) {
+    config.fail(kField, fmt::format("{} types for {} layers", types->size(), layers));
   }
-  return weights;
+  std::vector<AttentionKind> kinds;
+  for (const Value& type : *types) {
+    const auto* name = type.as<std::string>();
+    if (!name || (*name != kFullAttention && *name != kSlidingAttention)) {
+      config.fail(kField,
+                  fmt::format("{} is not supported; one of {}, {}", describe(type), kFullAttention, kSlidingAttention));
+    }
+    kinds.push_back(*name == kFullAttention ? AttentionKind::full : AttentionKind::sliding_window);
+  }
+  return kinds;
+}
+
+void read_windows(const Fields& config, int window_tokens, const std::function<bool(int)>& slides, DecoderSpec* spec) {
+  const auto listed = read_layer_types(config, spec->layers.size());
+  for (std::size_t i = 0; i < spec->layers.size(); ++i) {
+    const bool slide = listed ? (*listed)[i] == AttentionKind::sliding_window : slides(static_cast<int>(i));
+    if (!slide) continue;
+    if (window_tokens == 0) config.fail("sliding_window", fmt::format("is off or missing, but layer {} slides", i));
+    spec->layers[i].attention = AttentionKind::sliding_window;
+    spec->layers[i].window_tokens = window_tokens;
+  }
+}
+
+void read_late_windows(const Fields& config, DecoderSpec* spec) {
+  constexpr int kDefaultFirst = 28;
+  const bool on = config.find_boolean("use_sliding_window").value_or(false);
+  const int window = on ? config.find_integer("sliding_window", 1, kMaxContext).value_or(0) : 0;
+  const int first = config.find_integer("max_window_layers", 0, kMaxContext).value_or(kDefaultFirst);
+  read_windows(config, window, [&](int layer) { return window > 0 && layer >= first; }, spec);
 }
 
 void check_vocabulary(const Fields& config, int vocabulary, const std::string& embedding, const TensorMap& tensors) {

@@ -1,8 +1,12 @@
 // Llama 2 and 3 and what is built like them (SmolLM2, TinyLlama, ...): pre-norm, grouped-query attention, SwiGLU.
 #include <fmt/core.h>
 
+#include <utility>
+
 #include "model/arch/architectures.h"
 #include "model/arch/decoder_parts.h"
+#include "model/arch/decoder_tensors.h"
+#include "model/arch/rope_fields.h"
 
 namespace cortex {
 namespace {
@@ -20,13 +24,10 @@ void check_interleaving(const Fields& metadata, const DecoderSpec& spec) {
 
 Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
   DecoderSpec spec = read_decoder_config(config);
+  spec.rope = read_rope(config, spec.head_dim);
   spec.qkv_bias = spec.output_bias = config.find_boolean("attention_bias").value_or(false);
   spec.mlp_bias = config.find_boolean("mlp_bias").value_or(false);
-  check_vocabulary(config, spec.vocabulary, "model.embed_tokens.weight", *tensors);
-  DecoderWeights weights = take_decoder_weights(spec, kHuggingFaceDecoderNames, tensors);
-  tensors->ignore_suffix(".self_attn.rotary_emb.inv_freq");  // older files store what the spec computes
-  if (spec.tied_head) tensors->ignore("lm_head.weight");     // a copy of the embedding
-  return DecoderModel{std::move(spec), std::move(weights)};
+  return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
 }
 
 Network llama_from_gguf(const Fields& metadata, TensorMap* tensors) {

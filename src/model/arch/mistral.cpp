@@ -1,0 +1,20 @@
+// Mistral 7B and its kin: Llama's layers, all with a sliding window where the configuration has one.
+#include <utility>
+
+#include "model/arch/architectures.h"
+#include "model/arch/decoder_parts.h"
+#include "model/arch/decoder_tensors.h"
+#include "model/arch/limits.h"
+#include "model/arch/rope_fields.h"
+
+namespace cortex {
+
+Network mistral_from_huggingface(const Fields& config, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_config(config);
+  spec.rope = read_rope(config, spec.head_dim);
+  const int window = config.find_integer("sliding_window", 1, kMaxContext).value_or(0);
+  read_windows(config, window, [&](int) { return window > 0; }, &spec);
+  return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
+}
+
+}  // namespace cortex
