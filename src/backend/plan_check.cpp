@@ -127,16 +127,16 @@ void check_texts(const PackedTexts& texts, const EncoderSpec& spec) {
   require(!texts.starts.empty() && texts.starts.front() == 0, "starts: must begin with 0");
   require(static_cast<std::size_t>(texts.starts.back()) == tokens, "starts: ends at {}, there are {} tokens",
           texts.starts.back(), tokens);
-  const int limit = std::min(spec.context_tokens, spec.positions);
+  const int limit = spec.positions > 0 ? std::min(spec.context_tokens, spec.positions) : spec.context_tokens;
   for (std::size_t i = 0; i + 1 < texts.starts.size(); ++i) {
     const std::int64_t length = static_cast<std::int64_t>(texts.starts[i + 1]) - texts.starts[i];
     require(length >= 1 && length <= limit, "texts[{}]: {} tokens; 1 to {}", i, length, limit);
   }
   require(texts.types.empty() || texts.types.size() == tokens, "{} types, {} tokens", texts.types.size(), tokens);
   for (std::size_t i = 0; i < tokens; ++i) require_token(texts.tokens[i], spec.vocabulary, "tokens", i);
+  const int types = std::max(spec.token_types, 1);  // 0 says nothing where there are none
   for (std::size_t i = 0; i < texts.types.size(); ++i) {
-    require(texts.types[i] >= 0 && texts.types[i] < spec.token_types, "types[{}]: {}; below {}", i, texts.types[i],
-            spec.token_types);
+    require(texts.types[i] >= 0 && texts.types[i] < types, "types[{}]: {}; below {}", i, texts.types[i], types);
   }
 }
 

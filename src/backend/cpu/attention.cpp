@@ -1,14 +1,12 @@
 #include "backend/cpu/attention.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
 
-void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float* out) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float scale, float* out) {
   std::size_t positions = 0;
   for (const KeyValueRun& run : scratch.runs) positions += static_cast<std::size_t>(run.count);
   scratch.scores.resize(positions);

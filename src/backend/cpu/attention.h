@@ -20,8 +20,7 @@ struct AttentionScratch {
   std::vector<float> scores;  // [positions of the runs]
 };
 
-// out = softmax(query . keys / sqrt(head_dim)) . values, [head_dim]. over the scratch's runs, whose
-// scores it overwrites.
-void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float* out);
+// out = softmax(query . keys * scale) . values, [head_dim], over the scratch's runs, whose scores it overwrites.
+void attend(const float* query, AttentionScratch& scratch, std::size_t stride, int head_dim, float scale, float* out);
 
 }  // namespace cortex

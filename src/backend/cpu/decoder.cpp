@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "backend/cpu/kernels.h"
-#include "backend/cpu/projection.h"
 #include "backend/plan_check.h"
 #include "backend/sampler.h"
 #include "base/error.h"
@@ -17,10 +16,26 @@ constexpr std::size_t kHeadRows = 64;
 
 std::size_t elements_of(const DecoderSpec& spec) {
   const auto hidden = static_cast<std::size_t>(spec.hidden);
-  const auto attention = static_cast<std::size_t>(2 * spec.heads + 2 * spec.kv_heads) * spec.head_dim;
-  const std::size_t layer = hidden * (attention + 3 * static_cast<std::size_t>(spec.intermediate));
-  const std::size_t tables = hidden * static_cast<std::size_t>(spec.vocabulary) * (spec.tied_head ? 1 : 2);
-  return tables + layer * spec.layers.size();
+  const std::size_t attention =
+      static_cast<std::size_t>(2 * spec.heads + 2 * spec.kv_heads) * static_cast<std::size_t>(spec.head_dim) * hidden;
+  const std::size_t feed_forward = 3 * static_cast<std::size_t>(spec.intermediate) * hidden;
+  const ExpertsSpec mixture = spec.experts.value_or(ExpertsSpec{});
+  const std::size_t experts =
+      static_cast<std::size_t>(mixture.count) * (3 * static_cast<std::size_t>(mixture.intermediate) + 1) * hidden;
+  std::size_t elements = hidden * static_cast<std::size_t>(spec.vocabulary) * (spec.tied_head ? 1 : 2);
+  for (const DecoderLayerSpec& layer : spec.layers) elements += attention + (layer.experts ? experts : feed_forward);
+  return elements;
+}
+
+WeightMatrix read_norm(const std::optional<Weight>& weight, WeightReader& reader) {
+  return weight ? reader.read_vector(*weight) : WeightMatrix{};
+}
+
+std::variant<CpuFeedForward, CpuExperts> read_mlp(const DecoderSpec& spec, bool experts,
+                                                  const DecoderLayerWeights& weights, WeightReader& reader) {
+  if (experts) return CpuExperts(spec.experts.value(), spec.activation, weights, reader);
+  return CpuFeedForward(spec.activation, LinearView(weights.gate.value(), weights.gate_bias),
+                        {weights.up.value(), weights.up_bias}, {weights.down.value(), weights.down_bias}, reader);
 }
 
 }  // namespace
@@ -29,35 +44,37 @@ CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, c
                        std::shared_ptr<ThreadTeam> team)
     : spec_(spec),
       team_(std::move(team)),
-      inverse_frequencies_(inverse_frequencies(spec.rope)),
+      attention_scale_(spec.attention_scale != 0.0f ? spec.attention_scale
+                                                    : 1.0f / std::sqrt(static_cast<float>(spec.head_dim))),
       kv_(static_cast<int>(spec.layers.size()), spec.kv_heads, spec.head_dim),
+      rotary_(spec.rope),
       scratch_(static_cast<std::size_t>(team_->size())) {
+  if (spec.window_rope) window_rotary_.emplace(*spec.window_rope);
   WeightReader reader(elements_of(spec), progress);
-  embedding_ = reader.read({&weights.embedding});
-  for (const DecoderLayerWeights& layer : weights.layers) layers_.push_back(read_layer(layer, reader));
-  final_norm_ = reader.read_vector({&weights.final_norm});
-  if (weights.head) head_ = reader.read({&*weights.head});
+  embedding_ = read_projection(reader, {weights.embedding});
+  for (const DecoderLayerWeights& layer : weights.layers) {
+    layers_.push_back(read_layer(static_cast<int>(layers_.size()), layer, reader));
+  }
+  final_norm_ = reader.read_vector(weights.final_norm);
+  if (weights.head) head_ = read_projection(reader, {*weights.head});
   weight_bytes_ = reader.read_bytes();
 }
 
-CpuDecoder::Layer CpuDecoder::read_layer(const DecoderLayerWeights& weights, WeightReader& reader) const {
-  Layer layer;
-  layer.attention_norm = reader.read_vector({&weights.attention_norm.value()});
-  layer.query_key_value = reader.read({&weights.query, &weights.key, &weights.value});
-  layer.output = reader.read({&weights.output});
-  layer.mlp_norm = reader.read_vector({&weights.mlp_norm.value()});
-  layer.gate_up = reader.read({&weights.gate.value(), &weights.up.value()});
-  layer.down = reader.read({&weights.down.value()});
-  if (spec_.qkv_bias) {
-    layer.query_key_value_bias =
-        reader.read_vector({&weights.query_bias.value(), &weights.key_bias.value(), &weights.value_bias.value()});
-  }
-  if (spec_.output_bias) layer.output_bias = reader.read_vector({&weights.output_bias.value()});
-  if (spec_.mlp_bias) {
-    layer.gate_up_bias = reader.read_vector({&weights.gate_bias.value(), &weights.up_bias.value()});
-    layer.down_bias = reader.read_vector({&weights.down_bias.value()});
-  }
-  return layer;
+CpuDecoder::Layer CpuDecoder::read_layer(int layer, const DecoderLayerWeights& weights, WeightReader& reader) const {
+  return {
+      .attention_norms = {read_norm(weights.attention_norm, reader), read_norm(weights.attention_post_norm, reader)},
+      .mlp_norms = {read_norm(weights.mlp_norm, reader), read_norm(weights.mlp_post_norm, reader)},
+      .query_key_value = read_projection(
+          reader,
+          {{weights.query, weights.query_bias}, {weights.key, weights.key_bias}, {weights.value, weights.value_bias}}),
+      .output = read_projection(reader, {{weights.output, weights.output_bias}}),
+      .query_norm = read_norm(weights.query_norm, reader),
+      .key_norm = read_norm(weights.key_norm, reader),
+      .mlp = read_mlp(spec_, spec_.layers[static_cast<std::size_t>(layer)].experts, weights, reader)};
+}
+
+bool CpuDecoder::windowed(int layer) const {
+  return spec_.layers[static_cast<std::size_t>(layer)].attention == AttentionKind::sliding_window;
 }
 
 void CpuDecoder::submit(const StepPlan& plan) {
@@ -68,9 +85,14 @@ void CpuDecoder::submit(const StepPlan& plan) {
   result_.reset();
   lay_out(plan);
   embed(resolved_tokens(plan, last_step_));
-  for (int layer = 0; layer < static_cast<int>(layers_.size()); ++layer) {
-    attention_block(layer);
-    feed_forward_block(layer);
+  const int rows = static_cast<int>(rows_.size());
+  for (int index = 0; index < static_cast<int>(layers_.size()); ++index) {
+    const Layer& layer = layers_[static_cast<std::size_t>(index)];
+    attention(index, normalised(layer.attention_norms.before));
+    add_to_stream(layer.attention_norms.after);
+    const std::vector<float>& in = normalised(layer.mlp_norms.before);
+    std::visit([&](const auto& mlp) { mlp.run(*team_, in, rows, buffers_, update_); }, layer.mlp);
+    add_to_stream(layer.mlp_norms.after);
   }
   finish(plan);
 }
@@ -82,59 +104,52 @@ void CpuDecoder::collect(StepResult* result) {
 }
 
 std::size_t CpuDecoder::memory_bytes() const {
-  std::size_t scratch = 0;
-  for (const auto* buffer : {&cosines_, &sines_, &stream_, &normed_, &projected_, &mixed_, &update_, &logits_}) {
-    scratch += buffer->capacity() * sizeof(float);
-  }
+  std::size_t scratch = buffers_.memory_bytes() + rotary_.memory_bytes();
+  if (window_rotary_) scratch += window_rotary_->memory_bytes();
+  for (const auto* buffer : {&stream_, &normed_, &update_, &logits_}) scratch += buffer->capacity() * sizeof(float);
   return weight_bytes_ + kv_.memory_bytes() + scratch;
 }
 
 void CpuDecoder::lay_out(const StepPlan& plan) {
   rows_.clear();
+  std::vector<int> positions;
   for (const SequenceSlice& slice : plan.slices) {
-    for (int i = 0; i < slice.rows; ++i) rows_.push_back({slice.blocks.data(), slice.start + i});
-  }
-  const std::size_t half = inverse_frequencies_.size();
-  cosines_.resize(rows_.size() * half);
-  sines_.resize(rows_.size() * half);
-  for (std::size_t row = 0; row < rows_.size(); ++row) {
-    for (std::size_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(rows_[row].position) * inverse_frequencies_[i];
-      cosines_[row * half + i] = std::cos(angle);
-      sines_[row * half + i] = std::sin(angle);
+    for (int i = 0; i < slice.rows; ++i) {
+      rows_.push_back({slice.blocks.data(), slice.start + i});
+      positions.push_back(slice.start + i);
     }
   }
+  rotary_.lay_out(positions);
+  if (window_rotary_) window_rotary_->lay_out(positions);
 }
 
 void CpuDecoder::embed(const std::vector<TokenId>& tokens) {
   stream_.resize(tokens.size() * static_cast<std::size_t>(spec_.hidden));
   for (std::size_t row = 0; row < tokens.size(); ++row) {
-    std::copy_n(embedding_.row(tokens[row]), spec_.hidden,
-                stream_.data() + row * static_cast<std::size_t>(spec_.hidden));
+    const float* from = embedding_.weight.row(tokens[row]);
+    std::transform(from, from + spec_.hidden, stream_.data() + row * static_cast<std::size_t>(spec_.hidden),
+                   [&](float value) { return value * spec_.embedding_scale; });
   }
 }
 
-void CpuDecoder::attention_block(int layer) {
+void CpuDecoder::attention(int layer, const std::vector<float>& in) {
   const Layer& weights = layers_[static_cast<std::size_t>(layer)];
   const int rows = static_cast<int>(rows_.size());
-  normalise_rows(weights.attention_norm);
-  project(*team_, normed_, rows, weights.query_key_value, weights.query_key_value_bias, projected_);
+  project(*team_, in, rows, weights.query_key_value, buffers_.projected);
   team_->parallel_for(rows, [&](int begin, int end) { place_keys_values(layer, begin, end); });
   attend_rows(layer);
-  project(*team_, mixed_, rows, weights.output, weights.output_bias, update_);
-  add_to_stream(update_);
+  project(*team_, buffers_.mixed, rows, weights.output, update_);
 }
 
-// Turns queries and keys by their positions and puts keys and values where their blocks are.
+// Normalises queries and keys, turns them by their positions and puts keys and values where their blocks are.
 void CpuDecoder::place_keys_values(int layer, int begin, int end) {
-  const int half = static_cast<int>(inverse_frequencies_.size());
-  const int width = layers_[static_cast<std::size_t>(layer)].query_key_value.rows;
+  const Layer& weights = layers_[static_cast<std::size_t>(layer)];
+  const RotaryTable& rotary = windowed(layer) && window_rotary_ ? *window_rotary_ : rotary_;
   for (int row = begin; row < end; ++row) {
-    float* heads = projected_.data() + offset_of(row, width);
-    for (int head = 0; head < spec_.heads + spec_.kv_heads; ++head) {
-      kernels().rotate(heads + offset_of(head, spec_.head_dim), cosines_.data() + offset_of(row, half),
-                       sines_.data() + offset_of(row, half), half);
-    }
+    float* heads = buffers_.projected.data() + offset_of(row, weights.query_key_value.weight.rows);
+    normalise_heads(heads, spec_.heads, weights.query_norm);
+    normalise_heads(heads + offset_of(spec_.heads, spec_.head_dim), spec_.kv_heads, weights.key_norm);
+    rotary.turn(heads, spec_.heads + spec_.kv_heads, spec_.head_dim, row);
     const auto [blocks, position] = rows_[static_cast<std::size_t>(row)];
     const BlockId block = blocks[position / kBlockTokens];
     const std::size_t offset = offset_of(position % kBlockTokens, spec_.head_dim);
@@ -147,10 +162,18 @@ void CpuDecoder::place_keys_values(int layer, int begin, int end) {
   }
 }
 
+void CpuDecoder::normalise_heads(float* first, int heads, const WeightMatrix& norm) const {
+  if (norm.rows == 0) return;
+  const int size = norm.columns;  // a head's, or all heads'
+  for (float* part = first; part < first + offset_of(heads, spec_.head_dim); part += size) {
+    kernels().rms_norm(part, norm.data(), spec_.norm_epsilon, size, part);
+  }
+}
+
 // Later rows see more, so rows are dealt out in turn rather than cut into runs.
 void CpuDecoder::attend_rows(int layer) {
   const int items = static_cast<int>(rows_.size()) * spec_.kv_heads;
-  mixed_.resize(rows_.size() * offset_of(spec_.heads, spec_.head_dim));
+  buffers_.mixed.resize(rows_.size() * offset_of(spec_.heads, spec_.head_dim));
   const int parts = std::min(items, static_cast<int>(scratch_.size()));
   team_->run(parts, [&](int part) {
     AttentionScratch& scratch = scratch_[static_cast<std::size_t>(part)];
@@ -164,8 +187,7 @@ void CpuDecoder::attend_rows(int layer) {
 void CpuDecoder::attend_row(int layer, int row, int kv_head, AttentionScratch& scratch) {
   const auto [blocks, position] = rows_[static_cast<std::size_t>(row)];
   const DecoderLayerSpec& kind = spec_.layers[static_cast<std::size_t>(layer)];
-  const bool windowed = kind.attention == AttentionKind::sliding_window;
-  const int first = windowed ? std::max(0, position - kind.window_tokens + 1) : 0;
+  const int first = windowed(layer) ? std::max(0, position - kind.window_tokens + 1) : 0;
 
   scratch.runs.clear();
   for (int at = first; at <= position;) {
@@ -180,34 +202,17 @@ void CpuDecoder::attend_row(int layer, int row, int kv_head, AttentionScratch& s
 
   const int group = spec_.heads / spec_.kv_heads;
   const float* queries =
-      projected_.data() + offset_of(row, layers_[static_cast<std::size_t>(layer)].query_key_value.rows);
-  float* out = mixed_.data() + offset_of(row, spec_.heads * spec_.head_dim);
+      buffers_.projected.data() + offset_of(row, layers_[static_cast<std::size_t>(layer)].query_key_value.weight.rows);
+  float* out = buffers_.mixed.data() + offset_of(row, spec_.heads * spec_.head_dim);
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     const std::size_t offset = offset_of(head, spec_.head_dim);
-    attend(queries + offset, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim, out + offset);
+    attend(queries + offset, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim, attention_scale_,
+           out + offset);
   }
 }
 
-void CpuDecoder::feed_forward_block(int layer) {
-  const Layer& weights = layers_[static_cast<std::size_t>(layer)];
-  const int rows = static_cast<int>(rows_.size());
-  normalise_rows(weights.mlp_norm);
-  project(*team_, normed_, rows, weights.gate_up, weights.gate_up_bias, projected_);
-  const auto intermediate = static_cast<std::size_t>(spec_.intermediate);
-  mixed_.resize(static_cast<std::size_t>(rows) * intermediate);
-  team_->parallel_for(rows, [&](int begin, int end) {
-    for (int row = begin; row < end; ++row) {
-      float* gate = projected_.data() + offset_of(row, 2 * spec_.intermediate);
-      kernels().activate(spec_.activation, gate, intermediate);
-      kernels().multiply(gate, gate + intermediate, intermediate);
-      std::copy_n(gate, spec_.intermediate, mixed_.data() + offset_of(row, spec_.intermediate));
-    }
-  });
-  project(*team_, mixed_, rows, weights.down, weights.down_bias, update_);
-  add_to_stream(update_);
-}
-
-void CpuDecoder::normalise_rows(const WeightMatrix& norm) {
+const std::vector<float>& CpuDecoder::normalised(const WeightMatrix& norm) {
+  if (norm.rows == 0) return stream_;
   normed_.resize(stream_.size());
   team_->parallel_for(static_cast<int>(rows_.size()), [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
@@ -215,10 +220,19 @@ void CpuDecoder::normalise_rows(const WeightMatrix& norm) {
       kernels().rms_norm(stream_.data() + at, norm.data(), spec_.norm_epsilon, spec_.hidden, normed_.data() + at);
     }
   });
+  return normed_;
 }
 
-void CpuDecoder::add_to_stream(const std::vector<float>& terms) {
-  kernels().add(stream_.data(), terms.data(), stream_.size());
+void CpuDecoder::add_to_stream(const WeightMatrix& norm) {
+  if (norm.rows > 0) {
+    team_->parallel_for(static_cast<int>(rows_.size()), [&](int begin, int end) {
+      for (int row = begin; row < end; ++row) {
+        float* x = update_.data() + offset_of(row, spec_.hidden);
+        kernels().rms_norm(x, norm.data(), spec_.norm_epsilon, spec_.hidden, x);
+      }
+    });
+  }
+  kernels().add(stream_.data(), update_.data(), stream_.size());
 }
 
 void CpuDecoder::finish(const StepPlan& plan) {
@@ -235,13 +249,14 @@ void CpuDecoder::finish_rows(const StepPlan& plan, std::size_t begin, std::size_
                              std::vector<RowResult>& results) {
   const auto count = static_cast<int>(end - begin);
   const auto wanted = [&](int i) -> const WantedRow& { return plan.wanted[begin + static_cast<std::size_t>(i)]; };
+  normed_.resize(std::max(normed_.size(), offset_of(count, spec_.hidden)));
   bool any_logits = false;
   for (int i = 0; i < count; ++i) {
     any_logits = any_logits || wants_logits(wanted(i));
     kernels().rms_norm(stream_.data() + offset_of(wanted(i).row, spec_.hidden), final_norm_.data(), spec_.norm_epsilon,
                        spec_.hidden, normed_.data() + offset_of(i, spec_.hidden));
   }
-  if (any_logits) project(*team_, normed_, count, spec_.tied_head ? embedding_ : head_, {}, logits_);
+  if (any_logits) project(*team_, normed_, count, spec_.tied_head ? embedding_ : head_, logits_);
   team_->parallel_for(count, [&](int first, int last) {
     for (int i = first; i < last; ++i) {
       std::span<const float> logits, hidden;

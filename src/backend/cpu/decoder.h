@@ -6,11 +6,16 @@
 
 #include <memory>
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/experts.h"
+#include "backend/cpu/feed_forward.h"
 #include "backend/cpu/kv_pool.h"
+#include "backend/cpu/projection.h"
+#include "backend/cpu/rotary_table.h"
 #include "backend/cpu/thread_team.h"
 #include "backend/cpu/weight_matrix.h"
 
@@ -33,50 +38,55 @@ class CpuDecoder : public DecoderBackend {
   std::size_t memory_bytes() const override;
 
  private:
+  // A branch off the stream of rows: x + after(f(before(x))); a norm that is not there is empty.
+  struct Norms {
+    WeightMatrix before, after;
+  };
   struct Layer {
-    WeightMatrix attention_norm, mlp_norm;
-    WeightMatrix query_key_value;  // rows of query, key and value below one another
-    WeightMatrix output;
-    WeightMatrix gate_up;
-    WeightMatrix down;
-    WeightMatrix query_key_value_bias, output_bias, gate_up_bias, down_bias;  // empty without
+    Norms attention_norms, mlp_norms;
+    Projection query_key_value, output;
+    WeightMatrix query_norm, key_norm;  // empty without
+    std::variant<CpuFeedForward, CpuExperts> mlp;
   };
   struct Row {
     const BlockId* blocks = nullptr;
     int position = 0;
   };
 
-  Layer read_layer(const DecoderLayerWeights& weights, WeightReader& reader) const;
+  Layer read_layer(int layer, const DecoderLayerWeights& weights, WeightReader& reader) const;
+  bool windowed(int layer) const;
   void lay_out(const StepPlan& plan);
   void embed(const std::vector<TokenId>& tokens);
-  void attention_block(int layer);
+  void attention(int layer, const std::vector<float>& in);  // to update_
   void place_keys_values(int layer, int begin, int end);
+  void normalise_heads(float* first, int heads, const WeightMatrix& norm) const;
   void attend_rows(int layer);
   void attend_row(int layer, int row, int kv_head, AttentionScratch& scratch);
-  void feed_forward_block(int layer);
-  void normalise_rows(const WeightMatrix& norm);
-  void add_to_stream(const std::vector<float>& terms);
+  // What a branch reads: the stream, through the norm where there is one.
+  const std::vector<float>& normalised(const WeightMatrix& norm);
+  // Adds update_ to the stream, through the norm where there is one.
+  void add_to_stream(const WeightMatrix& norm);
   void finish(const StepPlan& plan);
   void finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end, std::vector<RowResult>& results);
 
   const DecoderSpec spec_;
   const std::shared_ptr<ThreadTeam> team_;
-  WeightMatrix embedding_;  // [vocabulary, hidden]
+  const float attention_scale_;
+  Projection embedding_;  // [vocabulary, hidden]; the head too when tied
   std::vector<Layer> layers_;
   WeightMatrix final_norm_;
-  WeightMatrix head_;  // empty when tied
+  Projection head_;  // empty when tied
   std::size_t weight_bytes_ = 0;
-  const std::vector<float> inverse_frequencies_;  // [rope.dims / 2]
   KvPool kv_;
 
   // The step at hand; buffers keep their capacity from step to step.
-  std::vector<Row> rows_;                  // [T]
-  std::vector<float> cosines_, sines_;     // [T, rope.dims / 2]
-  std::vector<float> stream_;              // [T, hidden]: what the layers add to
-  std::vector<float> normed_;              // [T, hidden]
-  std::vector<float> projected_;           // [T, widest projection]
-  std::vector<float> mixed_;               // [T, heads * head_dim] or [T, intermediate]
-  std::vector<float> update_;              // [T, hidden]
+  std::vector<Row> rows_;  // [T]
+  RotaryTable rotary_;
+  std::optional<RotaryTable> window_rotary_;  // of sliding-window layers, where it is another
+  std::vector<float> stream_;                 // [T, hidden]: what the layers add to
+  std::vector<float> normed_;                 // [T, hidden]
+  std::vector<float> update_;                 // [T, hidden]
+  LayerBuffers buffers_;
   std::vector<float> logits_;              // [some wanted rows, vocabulary]
   std::vector<AttentionScratch> scratch_;  // one a thread
   std::optional<StepResult> result_;       // submitted, not collected

@@ -1,11 +1,26 @@
 #include "backend/cpu/projection.h"
 
 #include "backend/cpu/kernels.h"
+#include "base/error.h"
 
 namespace cortex {
 
-void project(ThreadTeam& team, const std::vector<float>& in, int rows, const WeightMatrix& weight,
-             const WeightMatrix& bias, std::vector<float>& out) {
+Projection read_projection(WeightReader& reader, std::initializer_list<LinearView> parts) {
+  std::vector<const Weight*> weights, biases;
+  for (const LinearView& part : parts) {
+    weights.push_back(part.weight);
+    if (part.bias != nullptr) biases.push_back(part.bias);
+  }
+  CORTEX_CHECK(biases.empty() || biases.size() == weights.size());
+  Projection projection{.weight = reader.read(weights), .bias = {}};
+  if (!biases.empty()) projection.bias = reader.read_vector(biases);
+  return projection;
+}
+
+void project(ThreadTeam& team, const std::vector<float>& in, int rows, const Projection& projection,
+             std::vector<float>& out) {
+  const WeightMatrix& weight = projection.weight;
+  const WeightMatrix& bias = projection.bias;
   const auto in_stride = static_cast<std::size_t>(weight.columns);
   const auto out_stride = static_cast<std::size_t>(weight.rows);
   out.resize(static_cast<std::size_t>(rows) * out_stride);

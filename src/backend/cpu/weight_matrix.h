@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstddef>
-#include <initializer_list>
+#include <span>
 
 #include "backend/backend.h"
 #include "backend/cpu/mapped_memory.h"
@@ -30,10 +30,12 @@ class WeightReader {
   WeightReader(std::size_t total_elements, const LoadProgress& progress)
       : total_elements_(total_elements), progress_(progress) {}
 
-  // The weights' rows below one another (fused projections read their input once); a vector is one row.
-  WeightMatrix read(std::initializer_list<const Weight*> parts);
+  // The weights' rows below one another; a vector is one row.
+  WeightMatrix read(std::span<const Weight* const> parts);
+  WeightMatrix read(const Weight& weight);
   // Vectors end to end, as one row.
-  WeightMatrix read_vector(std::initializer_list<const Weight*> parts);
+  WeightMatrix read_vector(std::span<const Weight* const> parts);
+  WeightMatrix read_vector(const Weight& weight);
 
   std::size_t read_bytes() const { return read_elements_ * sizeof(float); }
 

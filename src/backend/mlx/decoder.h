@@ -2,15 +2,18 @@
 // all rows of all slices; only attention goes slice by slice. Made on a loader thread, used by the engine thread.
 #pragma once
 
-#include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/mlx/attention.h"
+#include "backend/mlx/experts.h"
+#include "backend/mlx/feed_forward.h"
 #include "backend/mlx/layers.h"
 #include "backend/mlx/paged_pool.h"
-#include "backend/mlx/rotary.h"
 
 namespace cortex {
 
@@ -31,32 +34,18 @@ class MlxDecoder final : public DecoderBackend {
   std::size_t memory_bytes() const override;
 
  private:
+  // A branch off the stream of rows: x + after(f(before(x))).
+  struct Norms {
+    std::optional<MlxRmsNorm> before, after;
+  };
   struct Layer {
-    explicit Layer(const DecoderLayerWeights& weights);
+    Layer(const DecoderSpec& spec, int layer, const DecoderLayerWeights& weights);
     std::size_t bytes() const;
-    mx::array attention_norm, mlp_norm;  // [hidden]
-    MlxLinear query_key_value, output, gate_up, down;
-  };
-  // Some rows of one slice, which attend to one range of keys.
-  struct AttentionTile {
-    int first_row = 0;  // in the step
-    int rows = 0;
-    PagedPool::Range keys;
-    bool causal = false;
-    std::optional<mx::array> mask;  // [rows, keys.tokens], where causal does not say it all
-  };
-  // What every layer of a step shares.
-  struct StepLayout {
-    CheckedIds slots;  // [T], where the rows' K and V go
-    RotaryRows rotary;
-    std::map<int, std::vector<AttentionTile>> tiles;  // by window_tokens, 0 for full attention
+    Norms attention_norms, mlp_norms;
+    MlxAttention attention;
+    std::variant<MlxFeedForward, MlxExperts> mlp;
   };
 
-  StepLayout lay_out(const StepPlan& plan) const;
-  std::vector<AttentionTile> tiles_of(const StepPlan& plan, int window_tokens) const;
-  mx::array normalised(const mx::array& x, const mx::array& weight) const;
-  mx::array attention(int layer, const mx::array& x, const StepLayout& layout);
-  mx::array feed_forward(const Layer& layer, const mx::array& x) const;
   // The last layer's output, [T, hidden]; extends the pool.
   mx::array body(const StepPlan& plan, std::span<const TokenId> tokens);
   std::vector<RowResult> step(const StepPlan& plan, std::span<const TokenId> tokens);
@@ -67,11 +56,10 @@ class MlxDecoder final : public DecoderBackend {
 
   DecoderSpec spec_;
   std::string numeric_class_;
-  mx::array embedding_;   // [vocabulary, hidden]
-  mx::array head_;        // likewise; the embedding itself when tied
-  mx::array final_norm_;  // [hidden]
+  mx::array embedding_;  // [vocabulary, hidden]
+  mx::array head_;       // likewise; the embedding itself when tied
+  MlxRmsNorm final_norm_;
   std::vector<Layer> layers_;
-  Rotary rotary_;
   PagedPool pool_;
   std::size_t weight_bytes_ = 0;
   std::vector<RowResult> last_rows_;  // of the last step that succeeded

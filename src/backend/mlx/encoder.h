@@ -2,10 +2,15 @@
 // text. Made on a loader thread, used by the engine thread.
 #pragma once
 
+#include <map>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/mlx/feed_forward.h"
 #include "backend/mlx/layers.h"
+#include "backend/mlx/rotary.h"
 
 namespace cortex {
 
@@ -17,26 +22,49 @@ class MlxEncoder final : public EncoderBackend {
   std::size_t memory_bytes() const override { return weight_bytes_; }
 
  private:
-  struct Norm {
-    explicit Norm(const LayerNorm& weights);
-    mx::array weight, bias;  // [hidden]
-  };
   struct Layer {
-    explicit Layer(const EncoderLayerWeights& weights);
+    Layer(const EncoderSpec& spec, const EncoderLayerWeights& weights);
     std::size_t bytes() const;
-    MlxLinear query_key_value, output, up, down;
-    Norm attention_norm, mlp_norm;
+    std::optional<MlxLayerNorm> attention_norm;
+    MlxLinear query_key_value, output;
+    MlxLayerNorm mlp_norm;
+    MlxFeedForward mlp;
   };
+  struct Head {
+    Head(const EncoderSpec& spec, const EncoderHeadWeights& weights);
+    std::size_t bytes() const;
+    std::optional<MlxLinear> dense;
+    std::optional<MlxLayerNorm> norm;
+    MlxLinear out;
+  };
+  // Some rows of one text, which attend to some of its rows.
+  struct Tile {
+    int begin = 0, end = 0;            // rows
+    int keys_begin = 0, keys_end = 0;  // rows too
+    std::optional<mx::array> mask;     // [end - begin, keys_end - keys_begin]; without it all are seen
+  };
+  // What layers of one kind share.
+  struct RowLayout {
+    std::optional<RotaryRows> rotary;
+    std::vector<Tile> tiles;
+  };
+  using Layouts = std::map<int, RowLayout>;  // by reach
 
-  mx::array normalised(const mx::array& x, const Norm& norm) const;
-  mx::array embed(const PackedTexts& texts) const;
-  mx::array attention(const Layer& layer, const mx::array& x, std::span<const std::int32_t> starts) const;
+  static std::vector<Tile> tiles_of(std::span<const std::int32_t> starts, int reach_tokens);
+  Layouts lay_out(std::span<const std::int32_t> starts, std::span<const std::int32_t> positions) const;
+  mx::array embed(const PackedTexts& texts, std::span<const std::int32_t> positions) const;
+  mx::array attention(const Layer& layer, const mx::array& x, const RowLayout& layout) const;
   mx::array body(const PackedTexts& texts) const;  // [T, hidden]
+  // Of a classifier: pooled [N, hidden] to [N, labels].
+  std::vector<float> classify(const std::vector<float>& pooled) const;
 
   EncoderSpec spec_;
-  mx::array token_embedding_, position_embedding_, type_embedding_;
-  Norm embedding_norm_;
+  mx::array token_embedding_;
+  std::optional<mx::array> position_embedding_, type_embedding_;
+  MlxLayerNorm embedding_norm_;
   std::vector<Layer> layers_;
+  std::optional<MlxLayerNorm> final_norm_;
+  std::optional<Head> head_;
   std::size_t weight_bytes_ = 0;
 };
 

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "model/spec.h"
 
@@ -15,19 +14,12 @@ namespace cortex {
 namespace mx = ::mlx::core;
 
 struct RotaryRows {
-  mx::array cosines, sines;  // [T, 1, dims / 2]
+  mx::array cosines, sines;  // [T, 1, dims / 2], times the spec's magnitude
 };
 
-class Rotary {
- public:
-  explicit Rotary(const RopeSpec& spec);
+RotaryRows rotary_rows(const RopeSpec& rope, std::span<const std::int32_t> positions);
 
-  RotaryRows at(std::span<const std::int32_t> positions) const;
-  // x [T, heads, head_dim], its leading `dims` elements turned.
-  mx::array turn(const mx::array& x, const RotaryRows& rows) const;
-
- private:
-  std::vector<float> inverse_frequencies_;  // [dims / 2]
-};
+// x [T, heads, head_dim], its leading `dims` elements turned.
+mx::array turn(const mx::array& x, const RotaryRows& rows);
 
 }  // namespace cortex

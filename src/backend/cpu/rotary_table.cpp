@@ -1,0 +1,33 @@
+#include "backend/cpu/rotary_table.h"
+
+#include <cmath>
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/weight_matrix.h"
+
+namespace cortex {
+
+RotaryTable::RotaryTable(const RopeSpec& rope)
+    : inverse_frequencies_(inverse_frequencies(rope)), magnitude_(rope.magnitude) {}
+
+void RotaryTable::lay_out(std::span<const int> positions) {
+  cosines_.clear();
+  sines_.clear();
+  for (const int position : positions) {
+    for (const float frequency : inverse_frequencies_) {
+      const float angle = static_cast<float>(position) * frequency;
+      cosines_.push_back(std::cos(angle) * magnitude_);
+      sines_.push_back(std::sin(angle) * magnitude_);
+    }
+  }
+}
+
+void RotaryTable::turn(float* first, int heads, int head_dim, int row) const {
+  const int half = static_cast<int>(inverse_frequencies_.size());
+  const std::size_t at = offset_of(row, half);
+  for (int head = 0; head < heads; ++head) {
+    kernels().rotate(first + offset_of(head, head_dim), cosines_.data() + at, sines_.data() + at, half);
+  }
+}
+
+}  // namespace cortex

@@ -1,0 +1,51 @@
+#include "backend/mlx/attention.h"
+
+#include <cmath>
+#include <vector>
+
+namespace cortex {
+
+MlxAttention::MlxAttention(const DecoderSpec& spec, int layer, const DecoderLayerWeights& weights)
+    : layer_(layer),
+      window_tokens_(window_of(spec.layers[static_cast<std::size_t>(layer)])),
+      heads_(spec.heads),
+      kv_heads_(spec.kv_heads),
+      head_dim_(spec.head_dim),
+      scale_(spec.attention_scale != 0.0f ? spec.attention_scale : 1.0f / std::sqrt(static_cast<float>(head_dim_))),
+      norm_per_head_(spec.query_key_norm == QueryKeyNorm::per_head),
+      query_key_value_(
+          {{weights.query, weights.query_bias}, {weights.key, weights.key_bias}, {weights.value, weights.value_bias}}),
+      output_({{weights.output, weights.output_bias}}),
+      query_norm_(load_rms_norm(weights.query_norm, spec.norm_epsilon)),
+      key_norm_(load_rms_norm(weights.key_norm, spec.norm_epsilon)) {}
+
+std::size_t MlxAttention::bytes() const {
+  return query_key_value_.bytes() + output_.bytes() + bytes_of(query_norm_) + bytes_of(key_norm_);
+}
+
+mx::array MlxAttention::placed(const mx::array& projected, int heads, const std::optional<MlxRmsNorm>& norm,
+                               const RotaryRows& rotary) const {
+  const auto split = [&](const mx::array& x) { return mx::reshape(x, {x.shape(0), heads, head_dim_}); };
+  if (!norm) return turn(split(projected), rotary);
+  return turn(norm_per_head_ ? (*norm)(split(projected)) : split((*norm)(projected)), rotary);
+}
+
+mx::array MlxAttention::operator()(const mx::array& x, const StepLayout& layout, PagedPool& pool) const {
+  const int keys_at = heads_ * head_dim_;
+  const int values_at = keys_at + kv_heads_ * head_dim_;
+  const RowLayout& kind = layout.kinds.at(window_tokens_);
+  const mx::array qkv = query_key_value_(x);
+  const mx::array q = placed(columns(qkv, 0, keys_at), heads_, query_norm_, kind.rotary);
+  const mx::array k = placed(columns(qkv, keys_at, values_at), kv_heads_, key_norm_, kind.rotary);
+  const mx::array v = mx::reshape(columns(qkv, values_at, qkv.shape(1)), {x.shape(0), kv_heads_, head_dim_});
+  pool.append(layer_, layout.slots, k, v);
+
+  std::vector<mx::array> attended;
+  for (const AttentionTile& tile : kind.tiles) {
+    attended.push_back(attend(rows(q, tile.first_row, tile.first_row + tile.rows), pool.keys(layer_, tile.keys),
+                              pool.values(layer_, tile.keys), scale_, tile.causal, tile.mask));
+  }
+  return output_(attended.size() == 1 ? attended.front() : mx::concatenate(attended, 0));
+}
+
+}  // namespace cortex
