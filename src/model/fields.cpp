@@ -12,6 +12,12 @@ namespace {
 
 constexpr std::size_t kQuotedBytes = 80;
 
+// Names come from the file too: as they are where they are plain, else escaped.
+std::string plain(std::string_view text) {
+  const std::string quoted = json_string(text);
+  return quoted.substr(1, quoted.size() - 2);
+}
+
 }  // namespace
 
 std::string quote(std::string_view text) {
@@ -128,10 +134,7 @@ const Value::Array& Fields::array(std::string_view name) const {
 void Fields::fail(std::string_view name, std::string_view what) const { fail(name, what, code_); }
 
 void Fields::fail(std::string_view name, std::string_view what, ErrorCode code) const {
-  // A name comes from the file too: as plain as it is when it is plain, else escaped.
-  std::string shown = json_string(name.substr(0, kQuotedBytes));
-  shown = shown.substr(1, shown.size() - 2);
-  throw Error(code, fmt::format("{}: {}{}: {}", source_, path_, shown, what));
+  throw Error(code, fmt::format("{}: {}{}: {}", source_, plain(path_), plain(name.substr(0, kQuotedBytes)), what));
 }
 
 }  // namespace cortex

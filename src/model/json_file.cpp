@@ -10,6 +10,8 @@ namespace cortex {
 namespace {
 
 constexpr std::size_t kLongIntegerDigits = 20;  // 2^63 has 19
+constexpr std::size_t kPathBytes = 160;
+constexpr std::size_t kMaxValues = std::size_t{1} << 21;
 
 // simdjson refuses integers past 64 bits, and tokenizer_config.json usually has one ("no limit"); floats may be long.
 std::string with_long_integers_as_floats(std::string_view text) {
@@ -40,13 +42,24 @@ std::string with_long_integers_as_floats(std::string_view text) {
   return out.append(text.substr(copied));
 }
 
+// A path for messages. Of one that is long the end is kept: each value has one, so they must be short.
+std::string joined(const std::string& path, std::string_view step) {
+  std::string whole = path;
+  whole.append(step.substr(0, kPathBytes));
+  return whole.size() <= kPathBytes ? whole : "..." + whole.substr(whole.size() - kPathBytes + 3);
+}
+
 class Converter {
  public:
   Converter(const std::string& source, ErrorCode code) : source_(source), code_(code) {}
 
-  // Recursion is bounded by the parser's depth.
-  Value convert(simdjson::dom::element element, const std::string& path) const {
+  // Recursion is bounded by the parser's depth, memory by kMaxValues: a value takes many times the bytes of "0,".
+  Value convert(simdjson::dom::element element, const std::string& path) {
     using simdjson::dom::element_type;
+    if (++values_ > kMaxValues) {
+      throw Error(code_,
+                  fmt::format("{}: {}: more JSON values than the limit of {}", source_, quote(path), kMaxValues));
+    }
     switch (element.type()) {
       case element_type::ARRAY:
         return convert(simdjson::dom::array(element), path);
@@ -69,24 +82,26 @@ class Converter {
   }
 
  private:
-  Value convert(simdjson::dom::array array, const std::string& path) const {
+  Value convert(simdjson::dom::array array, const std::string& path) {
     Value::Array values;
-    for (const auto element : array) values.push_back(convert(element, fmt::format("{}[{}]", path, values.size())));
+    for (const auto element : array) {
+      values.push_back(convert(element, joined(path, fmt::format("[{}]", values.size()))));
+    }
     return {std::move(values)};
   }
 
-  Value convert(simdjson::dom::object object, const std::string& prefix) const {
+  Value convert(simdjson::dom::object object, const std::string& prefix) {
     std::vector<Fields::Entry> entries;
     for (const auto& field : object) {
-      std::string name(field.key);
-      Value value = convert(field.value, prefix + name);
-      entries.emplace_back(std::move(name), std::move(value));
+      Value value = convert(field.value, joined(prefix, field.key));
+      entries.emplace_back(field.key, std::move(value));
     }
     return {std::make_shared<const Fields>(source_, prefix, code_, std::move(entries))};
   }
 
   const std::string& source_;
   ErrorCode code_;
+  std::size_t values_ = 0;
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A model's JSON files, parsed strictly: valid UTF-8, bounded depth, no name twice in an object. Any thread.
+// A model's JSON files, parsed strictly: valid UTF-8, bounded depth, two million values at most, no name twice in an
+// object. Any thread.
 #pragma once
 
 #include <string>

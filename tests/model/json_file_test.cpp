@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <string>
+
 #include "model/weight_bytes.h"
 
 namespace cortex {
@@ -25,6 +28,38 @@ TEST(JsonFile, ErrorsKnowTheirPath) {
   expect_error(kCode, {"c.json: o.x.y: 7"}, [&] { fields.find_object("o")->find_object("x")->integer("y", 0, 6); });
   const auto& object = *fields.array("a")[1].as<Value::Object>();
   expect_error(kCode, {"c.json: a[1].z: 1"}, [&] { object->text("z"); });
+}
+
+TEST(JsonFile, PathsAreShortAndPlain) {
+  const Fields controls = parse(R"({"a\u0000\n\u007f": {"x": 7}})");
+  const Fields* inner = controls.find_object(std::string_view("a\0\n\x7f", 4));
+  ASSERT_TRUE(inner);
+  expect_error(kCode, {"c.json: a\\u0000\\n\\u007f.x: 7"}, [&] { inner->integer("x", 0, 6); });
+
+  const std::string name(100'000, 'n');
+  const Fields long_name = parse("{\"" + name + "\": {\"x\": 7}}");
+  try {
+    long_name.find_object(name)->integer("x", 0, 6);
+    ADD_FAILURE() << "7 is out of range";
+  } catch (const Error& error) {
+    EXPECT_LT(error.message().size(), 400u);
+    EXPECT_NE(error.message().find("n.x: 7"), std::string::npos) << error.message();
+  }
+}
+
+// Each element knows its path, so a long name over many elements must not be copied for each.
+TEST(JsonFile, ALongNameOverManyElementsTakesNoTime) {
+  std::string text = "{\"" + std::string(4'000'000, 'n') + "\": [";
+  for (int i = 0; i < 500'000; ++i) text += "{},";
+  const auto start = std::chrono::steady_clock::now();
+  parse(text + "{}]}");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+}
+
+TEST(JsonFile, BoundsTheNumberOfValues) {
+  std::string text = "{\"a\": [0";
+  for (int i = 0; i < 2'100'000; ++i) text += ",0";
+  expect_error(kCode, {"c.json: ", "more JSON values than the limit of 2097152"}, [&] { parse(text + "]}"); });
 }
 
 TEST(JsonFile, LongIntegersBecomeFloats) {
