@@ -21,6 +21,20 @@ class ChatEncoder {
 
 namespace {
 
+// Content is a text or a list of parts.
+constexpr std::string_view kPlain = R"({%- for message in messages %}
+{{- message.role }}: {% if message.content is string %}
+{{- message.content }}
+{%- else %}
+{%- for part in message.content or [] if part.text is defined %}
+{{- part.text }}
+{%- endfor %}
+{%- endif %}{{ '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- 'assistant:' }}
+{%- endif %})";
+
 cortex_chat chat_of(std::string_view messages_json, const ChatTemplateOptions& options) {
   return {.messages = rust::span(messages_json),
           .tools = rust::span(options.tools_json),
@@ -41,6 +55,8 @@ ChatTemplate::ChatTemplate(std::string_view source, const std::map<std::string, 
               ErrorCode::invalid_config);
   template_ = {made, cortex_template_free};
 }
+
+ChatTemplate ChatTemplate::plain() { return ChatTemplate(kPlain, {}); }
 
 std::string ChatTemplate::render(std::string_view messages_json, const ChatTemplateOptions& options) const {
   const cortex_chat chat = chat_of(messages_json, options);

@@ -19,7 +19,10 @@ namespace cortex {
 
 struct ChatTemplateOptions {
   bool add_generation_prompt = true;
-  std::string tools_json;             // an array of tools; empty: none
+  // An array of tools; empty: none. A template that reads no `tools` gets them as a section of the system message, or
+  // of the first user message where it has no use for a system message, with calls as <tool_call> and results as
+  // <tool_response> blocks (Hermes' form).
+  std::string tools_json;
   std::string arguments_json = "{}";  // an object of further variables; never messages, tools or a special token
 };
 
@@ -28,6 +31,10 @@ class ChatTemplate {
   // `special_tokens` are variables of the template: "bos_token" -> "<s>". Throws Error invalid_config when the source
   // is no template, engine_unavailable when the machine can't start a thread for it.
   ChatTemplate(std::string_view source, const std::map<std::string, std::string>& special_tokens);
+
+  // For a model that has none: "role: text" in lines, and "assistant:" for the reply. It knows no turn tokens, so
+  // somebody has to stop the reply at the next "user:".
+  static ChatTemplate plain();
 
   // `messages_json` is an array of messages as transformers takes them. Throws Error invalid_value when the template
   // refuses (with its own words, from raise_exception) or can't render, or what it is given is not what it should be;

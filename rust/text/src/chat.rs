@@ -16,11 +16,13 @@ use serde_json::{Map, Value as Json};
 use crate::added_tokens::Match;
 use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
+use crate::hermes;
 use crate::reserved_tokens::ReservedTokens;
 use crate::stand_ins::StandIns;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
 
+#[derive(Clone)]
 pub struct Chat {
     pub messages: Json,
     pub tools: Json,
@@ -90,9 +92,13 @@ fn visit_texts(json: &Json, visit: &mut impl FnMut(&str)) {
     }
 }
 
-pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: &Chat) -> Outcome<Prompt> {
+pub fn render(template: &Template, chat: Chat) -> Outcome<String> {
+    deep_stack::run(|| template.render(&hermes::adapt(template, chat)?))
+}
+
+pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: Chat) -> Outcome<Prompt> {
     let reserved = ReservedTokens::new(tokenizer.added(), template.literals());
-    let Written { text, own } = deep_stack::run(|| write(template, &reserved, chat))?;
+    let Written { text, own } = deep_stack::run(|| write(template, &reserved, &hermes::adapt(template, chat)?))?;
     let ids = tokenizer.encode_reserved(&text, reserved.is_reserved(), &own)?;
     Ok(Prompt { ids, text })
 }

@@ -6,7 +6,6 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use crate::chat::{self, Chat};
-use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -296,8 +295,7 @@ pub unsafe extern "C" fn cortex_template_render(
     error: *mut Bytes,
 ) -> Status {
     enter(error, || {
-        let (template, chat) = (&*template, read_chat(&*raw)?);
-        give_bytes(deep_stack::run(|| template.render(&chat))?, text);
+        give_bytes(chat::render(&*template, read_chat(&*raw)?)?, text);
         Ok(())
     })
 }
@@ -314,7 +312,7 @@ pub unsafe extern "C" fn cortex_template_encode(
     error: *mut Bytes,
 ) -> Status {
     enter(error, || {
-        let prompt = chat::encode(&*template, &*tokenizer, &read_chat(&*raw)?)?;
+        let prompt = chat::encode(&*template, &*tokenizer, read_chat(&*raw)?)?;
         give_ids(to_signed(&prompt.ids), ids);
         give_bytes(prompt.text, text);
         Ok(())

@@ -5,6 +5,7 @@ mod chat;
 mod deep_stack;
 mod failure;
 mod ffi;
+mod hermes;
 mod namespace_guard;
 mod pre_tokenizers;
 mod python_json;

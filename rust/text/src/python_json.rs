@@ -6,6 +6,7 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind, State};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+use serde_json::Value as Json;
 
 /// The filter: tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False). It escapes no character that
 /// `is_stand_in`.
@@ -35,12 +36,24 @@ pub fn tojson(
         return Err(cannot(&"indent: at most 16"));
     }
     let ensure_ascii = ensure_ascii == Some(true);
-    let style = Style { indent, item, key, ensure_ascii, is_stand_in, depth: 0, is_empty: false };
-    let mut text = Vec::new();
-    json.serialize(&mut Serializer::with_formatter(&mut text, style)).map_err(|error| cannot(&error))?;
+    let text = write_in(&json, Style { indent, item, key, ensure_ascii, is_stand_in, depth: 0, is_empty: false });
     // As much as the engine's own filter: walking a value costs more than copying text.
     state.consume_fuel(text.len() as u64 / 4)?;
-    String::from_utf8(text).map_err(|error| cannot(&error))
+    Ok(text)
+}
+
+/// As tojson writes it without arguments.
+pub fn write(json: &Json) -> String {
+    let is_stand_in = &|_| false;
+    let style =
+        Style { indent: None, item: ", ", key: ": ", ensure_ascii: false, is_stand_in, depth: 0, is_empty: false };
+    write_in(json, style)
+}
+
+fn write_in(json: &Json, style: Style) -> String {
+    let mut text = Vec::new();
+    json.serialize(&mut Serializer::with_formatter(&mut text, style)).expect("what is written to does not fail");
+    String::from_utf8(text).expect("JSON of texts")
 }
 
 struct Style<'a> {

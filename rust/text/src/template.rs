@@ -2,6 +2,7 @@
 //! stack of its own, and what transformers gives it: trim_blocks, lstrip_blocks, tojson, raise_exception, strftime_now,
 //! Python's methods.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub struct Template {
     environment: Environment<'static>,
     /// What it can write: its text and strings, and the special tokens that it is given.
     literals: Vec<String>,
+    identifiers: HashSet<String>,
     special_tokens: Map<String, Json>,
 }
 
@@ -56,19 +58,24 @@ impl Template {
         environment.add_function("strftime_now", strftime_now);
         let special_tokens: Map<String, Json> =
             serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?;
-        let mut literals = deep_stack::run(|| {
+        let (mut literals, identifiers) = deep_stack::run(|| {
             let source = namespace_guard::guard_assignments(&without_generation_tags(source), &syntax);
             let source = source.map_err(explain)?;
-            let literals = literals(&source, &syntax).map_err(explain)?;
+            let words = words(&source, &syntax).map_err(explain)?;
             environment.add_template_owned(NAME, source).map_err(explain)?;
-            Ok(literals)
+            Ok(words)
         })?;
         literals.extend(special_tokens.values().filter_map(|text| text.as_str().map(String::from)));
-        Ok(Template { environment, literals, special_tokens })
+        Ok(Template { environment, literals, identifiers, special_tokens })
     }
 
     pub fn literals(&self) -> &[String] {
         &self.literals
+    }
+
+    /// Whether it reads a variable, an attribute or a key of that name.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.identifiers.contains(name) || self.literals.iter().any(|literal| literal == name)
     }
 
     /// On a deep stack.
@@ -102,17 +109,18 @@ impl Template {
     }
 }
 
-/// The texts in a source: what stands around its tags, and strings.
-fn literals(source: &str, syntax: &SyntaxConfig) -> Result<Vec<String>, Error> {
-    let mut literals = Vec::new();
+/// The texts in a source, what stands around its tags and strings, and its identifiers.
+fn words(source: &str, syntax: &SyntaxConfig) -> Result<(Vec<String>, HashSet<String>), Error> {
+    let (mut literals, mut identifiers) = (Vec::new(), HashSet::new());
     for token in tokenize(source, false, syntax.clone()) {
         match token?.0 {
             Token::TemplateData(text) | Token::Str(text) => literals.push(text.to_string()),
             Token::String(text) => literals.push(text.into_string()),
+            Token::Ident(name) => drop(identifiers.insert(name.to_string())),
             _ => {}
         }
     }
-    Ok(literals)
+    Ok((literals, identifiers))
 }
 
 /// Training marks the assistant's turns by {% generation %}; for us it is a block that is always there.
