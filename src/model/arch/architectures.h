@@ -12,9 +12,11 @@ Network gemma3_from_huggingface(const Fields& config, TensorMap* tensors);
 Network llama_from_gguf(const Fields& metadata, TensorMap* tensors);
 Network llama_from_huggingface(const Fields& config, TensorMap* tensors);
 Network mistral_from_huggingface(const Fields& config, TensorMap* tensors);
+Network modernbert_from_huggingface(const Fields& config, TensorMap* tensors);
 Network phi3_from_huggingface(const Fields& config, TensorMap* tensors);
 Network qwen2_from_huggingface(const Fields& config, TensorMap* tensors);
 Network qwen3_from_huggingface(const Fields& config, TensorMap* tensors);
 Network qwen3_moe_from_huggingface(const Fields& config, TensorMap* tensors);
+Network xlm_roberta_from_huggingface(const Fields& config, TensorMap* tensors);
 
 }  // namespace cortex

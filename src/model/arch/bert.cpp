@@ -1,99 +1,27 @@
-// BERT and MiniLM: learned positions, token types, post-norm layers. The pooler and pre-training heads are not a part
-// of an embedding, so their tensors are known and ignored.
-#include <fmt/core.h>
-
+// BERT and MiniLM, embedders and classifiers. The pooler is a classifier's dense layer; an embedding has no use for it,
+// nor for pre-training heads.
 #include <string>
+#include <utility>
 
 #include "model/arch/architectures.h"
-#include "model/arch/decoder_parts.h"
-#include "model/arch/limits.h"
+#include "model/arch/bert_layers.h"
+#include "model/arch/encoder_parts.h"
 
 namespace cortex {
-namespace {
-
-EncoderSpec read_spec(const Fields& config) {
-  EncoderSpec spec;
-  spec.architecture = "bert";
-  spec.vocabulary = config.integer("vocab_size", 1, kMaxVocabulary);
-  spec.token_types = config.find_integer("type_vocab_size", 1, kMaxTokenTypes).value_or(2);
-  spec.positions = config.integer("max_position_embeddings", 1, kMaxContext);
-  spec.context_tokens = spec.positions;
-  spec.hidden = config.integer("hidden_size", 1, kMaxHidden);
-  spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
-  spec.heads = config.integer("num_attention_heads", 1, kMaxHeads);
-  spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
-  spec.norm_epsilon = config.find_number("layer_norm_eps", 1e-30, 1.0).value_or(1e-12f);
-  spec.activation = read_activation(config, "hidden_act", Activation::gelu);
-  if (spec.hidden % spec.heads != 0) {
-    config.fail("num_attention_heads",
-                fmt::format("{} heads do not divide the hidden size of {}", spec.heads, spec.hidden));
-  }
-  spec.head_dim = spec.hidden / spec.heads;
-  const std::string* positions = config.find_text("position_embedding_type");
-  if (positions && *positions != "absolute") {
-    config.fail("position_embedding_type", quote(*positions) + " is not supported; only absolute");
-  }
-  if (config.find_boolean("is_decoder").value_or(false)) config.fail("is_decoder", "true is not supported; only false");
-  return spec;
-}
-
-class EncoderTaker {
- public:
-  EncoderTaker(const EncoderSpec& spec, std::string prefix, TensorMap* tensors)
-      : spec_(spec), prefix_(std::move(prefix)), tensors_(*tensors) {}
-
-  Weight table(const std::string& name, int rows) {
-    return tensors_.take(prefix_ + "embeddings." + name + ".weight", {rows, spec_.hidden});
-  }
-  Linear linear(const std::string& name, int out, int in) {
-    return {tensors_.take(prefix_ + name + ".weight", {out, in}), tensors_.take(prefix_ + name + ".bias", {out})};
-  }
-  // The oldest files say gamma and beta.
-  LayerNorm norm(const std::string& name) {
-    const bool old = tensors_.contains(prefix_ + name + ".gamma");
-    return {tensors_.take(prefix_ + name + (old ? ".gamma" : ".weight"), {spec_.hidden}),
-            tensors_.take(prefix_ + name + (old ? ".beta" : ".bias"), {spec_.hidden})};
-  }
-
-  EncoderLayerWeights layer(int index) {
-    const std::string at = fmt::format("encoder.layer.{}.", index);
-    EncoderLayerWeights layer;
-    layer.query = linear(at + "attention.self.query", spec_.hidden, spec_.hidden);
-    layer.key = linear(at + "attention.self.key", spec_.hidden, spec_.hidden);
-    layer.value = linear(at + "attention.self.value", spec_.hidden, spec_.hidden);
-    layer.output = linear(at + "attention.output.dense", spec_.hidden, spec_.hidden);
-    layer.attention_norm = norm(at + "attention.output.LayerNorm");
-    layer.up = linear(at + "intermediate.dense", spec_.intermediate, spec_.hidden);
-    layer.down = linear(at + "output.dense", spec_.hidden, spec_.intermediate);
-    layer.mlp_norm = norm(at + "output.LayerNorm");
-    return layer;
-  }
-
- private:
-  const EncoderSpec& spec_;
-  std::string prefix_;
-  TensorMap& tensors_;
-};
-
-}  // namespace
 
 Network bert_from_huggingface(const Fields& config, TensorMap* tensors) {
-  const EncoderSpec spec = read_spec(config);
-  const std::string word_table = "embeddings.word_embeddings.weight";
-  const std::string prefix = tensors->contains("bert." + word_table) ? "bert." : "";
-  check_vocabulary(config, spec.vocabulary, prefix + word_table, *tensors);
-
-  EncoderTaker take(spec, prefix, tensors);
-  EncoderWeights weights;
-  weights.token_embedding = take.table("word_embeddings", spec.vocabulary);
-  weights.position_embedding = take.table("position_embeddings", spec.positions);
-  weights.type_embedding = take.table("token_type_embeddings", spec.token_types);
-  weights.embedding_norm = take.norm("embeddings.LayerNorm");
-  for (int i = 0; i < static_cast<int>(spec.layers.size()); ++i) weights.layers.push_back(take.layer(i));
-  tensors->ignore(prefix + "embeddings.position_ids");
-  tensors->ignore_prefix(prefix + "pooler.");
+  EncoderSpec spec = read_bert_config(config, "bert");
+  const std::string prefix = bert_prefix("bert.", *tensors);
+  EncoderWeights weights = take_bert_weights(config, spec, spec.positions, prefix, tensors);
   tensors->ignore_prefix("cls.");
-  return EncoderModel{spec, std::move(weights)};
+  if (is_classifier(config)) {
+    spec.head = EncoderHeadSpec{.labels = static_cast<int>(read_labels(config).size())};
+    EncoderHeadWeights head;
+    head.dense = take_linear(prefix + "pooler.dense", spec.hidden, spec.hidden, true, tensors);
+    head.out = take_linear("classifier", spec.head->labels, spec.hidden, true, tensors);
+    weights.head = std::move(head);
+  }
+  return EncoderModel{std::move(spec), std::move(weights)};
 }
 
 }  // namespace cortex

@@ -13,5 +13,6 @@ inline constexpr int kMaxHeadDim = 1024;
 inline constexpr int kMaxContext = 1 << 24;
 inline constexpr int kMaxTokenTypes = 1024;
 inline constexpr int kMaxExperts = 4096;
+inline constexpr int kMaxLabels = 4096;
 
 }  // namespace cortex
