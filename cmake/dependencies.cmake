@@ -8,8 +8,16 @@ find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(SQLite3 REQUIRED)
+find_package(CURL REQUIRED)
 find_package(Boost 1.81 REQUIRED)
 find_package(prometheus-cpp REQUIRED COMPONENTS core)
+
+# Its CMake package wants programs that Debian has elsewhere.
+find_library(ZIP_LIBRARY zip REQUIRED)
+find_path(ZIP_INCLUDE_DIR zip.h REQUIRED)
+add_library(zip INTERFACE)
+target_link_libraries(zip INTERFACE "${ZIP_LIBRARY}")
+target_include_directories(zip SYSTEM INTERFACE "${ZIP_INCLUDE_DIR}")
 
 # Headers only; Debian's package of it would pull in another Boost, so script/setup unpacks it.
 find_path(MSGPACK_INCLUDE_DIR msgpack.hpp HINTS "${CORTEX_DEPS}/msgpack/usr/include" REQUIRED)

@@ -43,25 +43,26 @@ std::optional<std::string> read_line() {
 }
 
 struct ChatFlags {
+  explicit ChatFlags(CLI::App& app) : engine(app), log(app, LogLevel::warning) {
+    app.add_option("--system", system, "The system message; none by default");
+    app.add_option("--temperature", temperature, "0 is greedy; default: the model's own choice")
+        ->check(CLI::Range(0.0, 2.0));
+    app.add_option("--top-p", top_p,
+                   "Sample from the likeliest tokens of this total probability; default: the model's own choice")
+        ->check(CLI::Range(0.0, 1.0));
+    app.add_option("--max-tokens", max_tokens, "The longest reply; default: what the context holds")
+        ->check(CLI::PositiveNumber);
+    app.add_option("--seed", seed, "The same seed gives the same reply; default: another one each time");
+  }
+
+  EngineFlags engine;
+  LogFlags log;
   std::optional<std::string> model;
   std::string system;
   std::optional<float> temperature, top_p;
   std::optional<int> max_tokens;
   std::optional<std::int64_t> seed;
 };
-
-// Waits for the engine to load what is configured. Throws Error model_failed.
-void wait_until_loaded(const Engine& engine) {
-  for (;;) {
-    bool loading = false;
-    for (const auto& model : engine.status().models) {
-      if (model.state == ModelState::failed) throw Error(ErrorCode::model_failed, model.name + ": " + model.failure);
-      loading |= model.state != ModelState::ready;
-    }
-    if (!loading) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-}
 
 // Prints one reply as it comes; Ctrl-C ends the reply, not the program. Returns the conversation to go on with.
 std::optional<std::string> answer(ChatService& chat, ChatRequest request) {
@@ -76,7 +77,7 @@ std::optional<std::string> answer(ChatService& chat, ChatRequest request) {
   const std::string id = call.id;
   std::optional<std::string> conversation = call.conversation_id;
   interrupted = 0;
-  chat.run(std::move(call), [state](ChatEvent event) {
+  chat.run(std::move(call), [state](GenerationEvent event) {
     std::fwrite(event.text.data(), 1, event.text.size(), stdout);
     std::fflush(stdout);
     if (!event.end && !event.error) return;
@@ -125,38 +126,30 @@ int talk(ChatService& chat, const ChatFlags& flags) {
   }
 }
 
+int chat(ChatFlags* flags) {
+  LocalEngineOptions options;
+  static_cast<EngineOptions&>(options) = flags->engine.options();
+  const Models models(real_file_system(), options.models);
+  flags->model = models.find(std::nullopt, Task::chat).name;
+  LocalEngine engine(std::move(options));
+  Admission admission(engine, 1);
+  Conversations conversations(":memory:", {}, system_clock());
+  ThreadPool text_threads(1);
+  ChatService chat(models, admission, conversations, text_threads, system_clock());
+  wait_until_loaded(engine);
+  catch_interrupts();
+  return talk(chat, *flags);
+}
+
 }  // namespace
 
-int chat_command(int argc, char** argv) {
-  CLI::App app("Talks with a model in the terminal. Lines come from standard input, replies as they are made.",
-               "cortex chat");
-  EngineFlags engine_flags(app);
-  LogFlags log_flags(app, LogLevel::warning);
-  ChatFlags flags;
-  app.add_option("--system", flags.system, "The system message");
-  app.add_option("--temperature", flags.temperature, "0 is greedy; the model's own choice without it")
-      ->check(CLI::Range(0.0, 2.0));
-  app.add_option("--top-p", flags.top_p, "Sample from the likeliest tokens of this total probability")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--max-tokens", flags.max_tokens, "The longest reply")->check(CLI::PositiveNumber);
-  app.add_option("--seed", flags.seed, "The same seed gives the same reply");
-  if (const auto status = parse_command_line(app, argc, argv)) return *status;
-  start_log(log_flags.least(), "chat");
-
-  return run_command([&] {
-    LocalEngineOptions options;
-    static_cast<EngineOptions&>(options) = engine_flags.options();
-    const Models models(real_file_system(), options.models);
-    flags.model = models.find(std::nullopt, Task::chat).name;
-    LocalEngine engine(std::move(options));
-    Admission admission(engine, 1);
-    Conversations conversations(":memory:", {}, system_clock());
-    ThreadPool text_threads(1);
-    ChatService chat(models, admission, conversations, text_threads, system_clock());
-    wait_until_loaded(engine);
-    catch_interrupts();
-    return talk(chat, flags);
-  });
+RunCommand chat_command(CLI::App& app) {
+  app.description("Talks with a model in the terminal. Lines come from standard input, replies as they are made.");
+  const auto flags = std::make_shared<ChatFlags>(app);
+  return [flags] {
+    start_log(flags->log.least(), "chat");
+    return run_command([&] { return chat(flags.get()); });
+  };
 }
 
 }  // namespace cortex

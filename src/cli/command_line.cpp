@@ -2,12 +2,21 @@
 
 #include <fmt/core.h>
 
-#include <filesystem>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <new>
 #include <system_error>
+#include <thread>
 
 #include "base/error.h"
+#include "base/file_system.h"
 #include "cli/commands.h"
+#include "cli/fetch/http_client.h"
+#include "cli/interrupt.h"
+#include "cli/model_path.h"
+#include "cli/spelling.h"
 
 namespace cortex {
 namespace {
@@ -20,23 +29,58 @@ bool is_start_up_code(ErrorCode code) {
 
 bool is_callers_fault(ErrorCode code) { return code < ErrorCode::queue_full; }
 
+int exit_status_of(ErrorCode code) {
+  if (is_start_up_code(code)) return kExitConfig;
+  return is_callers_fault(code) ? kExitUsage : kExitInternal;
+}
+
+// Every long name of an app's options, with its dashes.
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+// The first argument that is nobody's option.
+std::string first_unknown(const CLI::App& app) {
+  for (const std::string& text : app.remaining()) {
+    if (text.starts_with("--")) return text.substr(0, text.find('='));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return std::nullopt;
+  } catch (const CLI::ExtrasError& error) {
+    const std::string unknown = first_unknown(app);
+    std::fprintf(stderr, "%s: %s%s\nRun with --help for more information.\n", app.get_name().c_str(), error.what(),
+                 suggestion(unknown, option_names(app)).c_str());
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
 }
 
-EngineFlags::EngineFlags(CLI::App& app) {
+std::string environment_name_of(std::string_view option) {
+  std::string variable = "CORTEX_" + std::string(option.substr(option.find_first_not_of('-')));
+  for (char& c : variable) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return variable;
+}
+
+EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
   app.add_option(
          "--model", models_,
-         "NAME=PATH of a model: a directory in the Hugging Face layout or a .gguf file; repeatable, the first of "
-         "each kind is that kind's default")
-      ->required()
+         "[NAME=]PATH[,kind=KIND] of a model: a directory in the Hugging Face layout, a .gguf file, or the name "
+         "of one that was pulled (org/name); repeatable, the first of each kind is that kind's default; KIND is "
+         "chat, embed, rerank or classify, by default what its files say")
+      ->type_name("MODEL")
+      ->required(wants == Wants::models)
       ->envname("CORTEX_MODEL");
   app.add_option("--backend", options_.backend,
                  "What executes models: cpu, mlx, or auto: mlx where it has a GPU, else cpu")
@@ -60,7 +104,8 @@ EngineFlags::EngineFlags(CLI::App& app) {
 EngineOptions EngineFlags::options() const {
   EngineOptions options = options_;
   if (kv_bytes_ > 0) options.kv_bytes = kv_bytes_;
-  for (const auto& text : models_) options.models.push_back(parse_model(text));
+  const ModelPlaces places = model_places(std::getenv);
+  for (const auto& text : models_) options.models.push_back(parse_model(real_file_system(), places, text));
   return options;
 }
 
@@ -91,22 +136,16 @@ LogLevel LogFlags::least() const {
   return name_ == "warning" ? LogLevel::warning : LogLevel::error;
 }
 
-ModelConfig parse_model(const std::string& text) {
-  const auto equals = text.find('=');
-  ModelConfig config;
-  if (equals == std::string::npos) {
-    config.path = text;
-    const std::filesystem::path path(text);
-    const auto last = path.has_filename() ? path : path.parent_path();
-    config.name = last.extension() == ".gguf" ? last.stem().string() : last.filename().string();
-  } else {
-    config.name = text.substr(0, equals);
-    config.path = text.substr(equals + 1);
+void wait_until_loaded(const Engine& engine) {
+  for (;;) {
+    bool loading = false;
+    for (const auto& model : engine.status().models) {
+      if (model.state == ModelState::failed) throw Error(ErrorCode::model_failed, model.name + ": " + model.failure);
+      loading |= model.state != ModelState::ready;
+    }
+    if (!loading) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  if (config.name.empty() || config.path.empty()) {
-    throw Error(ErrorCode::invalid_option, fmt::format("--model {}: NAME=PATH is wanted", text));
-  }
-  return config;
 }
 
 int run_command(const std::function<int()>& body) {
@@ -114,8 +153,7 @@ int run_command(const std::function<int()>& body) {
     return body();
   } catch (const Error& error) {
     log_error(fmt::format("{}: {}", name_of(error.code()), error.message()));
-    if (is_start_up_code(error.code())) return kExitConfig;
-    return is_callers_fault(error.code()) ? kExitUsage : kExitInternal;
+    return exit_status_of(error.code());
   } catch (const std::bad_alloc&) {
     log_error("there is not enough memory");
     return kExitNoMemory;
@@ -123,6 +161,39 @@ int run_command(const std::function<int()>& body) {
     log_error(error.what());
     return kExitInternal;
   }
+}
+
+int run_tool(std::string_view command, const std::function<int()>& body) {
+  const auto say = [&](std::string_view message, int status) {
+    fmt::print(stderr, "cortex {}: {}\n", command, message);
+    return status;
+  };
+  std::signal(SIGPIPE, SIG_IGN);  // a write says it instead
+  try {
+    const int status = body();
+    print_out({});
+    return status;
+  } catch (const Error& error) {
+    return say(error.message(), exit_status_of(error.code()));
+  } catch (const NetworkFailure& failure) {
+    return say(failure.what(), kExitUnavailable);
+  } catch (const Interrupted&) {
+    return kExitInterrupted;
+  } catch (const ClosedPipe&) {
+    return kExitOk;
+  } catch (const std::bad_alloc&) {
+    return say("there is not enough memory", kExitNoMemory);
+  } catch (const std::exception& error) {
+    return say(error.what(), kExitInternal);
+  }
+}
+
+void print_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  if (errno == EPIPE) throw ClosedPipe();
+  if (errno == EINTR) InterruptWatch::check();
+  throw Error(ErrorCode::weights_io_error,
+              fmt::format("standard output: can't be written: {}", std::generic_category().message(errno)));
 }
 
 }  // namespace cortex

@@ -1,11 +1,12 @@
 // What the commands' lines have in common: parsing by CLI11 with our exit codes, the options that say which models run
-// and how, and what becomes of an exception at start-up. Main's thread.
+// and how, and what becomes of an exception. Main's thread.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.h"
@@ -13,19 +14,26 @@
 
 namespace cortex {
 
-// Parses, or says what is wrong (or the help) and returns the exit status.
+// Parses, or says what is wrong and what may have been meant (or the help) and returns the exit status.
 std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
+
+// "--name" as CORTEX_NAME in the environment.
+std::string environment_name_of(std::string_view option);
 
 // --model, --backend, --threads, --kv-bytes, ...; each also as CORTEX_<NAME> in the environment.
 class EngineFlags {
  public:
-  explicit EngineFlags(CLI::App& app);
+  enum class Wants { models, maybe_models };
 
-  // Throws Error invalid_option.
+  explicit EngineFlags(CLI::App& app, Wants wants = Wants::models);
+
+  // Whether a model was given.
+  bool has_models() const { return !models_.empty(); }
+  // Throws Error invalid_option or, for a model that is not here, invalid_path.
   EngineOptions options() const;
 
  private:
-  std::vector<std::string> models_;  // NAME=PATH or PATH
+  std::vector<std::string> models_;  // as parse_model takes them
   EngineOptions options_;
   std::uint64_t kv_bytes_ = 0;  // 0: by the model
 };
@@ -41,11 +49,20 @@ class LogFlags {
   std::string name_;
 };
 
-// "smollm2=/models/x.gguf", or a path alone, whose last part without its suffix is the name. Throws Error
-// invalid_option.
-ModelConfig parse_model(const std::string& text);
+// Waits for the engine to load what is configured. Throws Error model_failed.
+void wait_until_loaded(const Engine& engine);
 
-// Runs a command's body; an Error, a failed allocation or another exception becomes a line in the log and its status.
+// Runs the body of a command that serves; an Error, a failed allocation or another exception becomes a line in the log
+// and its status.
 int run_command(const std::function<int()>& body);
+
+// Runs the body of a command that people wait for: what goes wrong is said plainly on standard error. A reader of its
+// output that goes away ends it quietly, with status 0.
+int run_tool(std::string_view command, const std::function<int()>& body);
+
+// Writes to standard output; throws ClosedPipe when its reader is gone, Error weights_io_error when it can't be
+// written.
+class ClosedPipe {};
+void print_out(std::string_view text);
 
 }  // namespace cortex

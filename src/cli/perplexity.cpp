@@ -73,38 +73,46 @@ std::string as_json(const std::vector<float>& logprobs, double nll, bool each) {
   return json.end_object().take();
 }
 
-}  // namespace
+struct PerplexityFlags {
+  explicit PerplexityFlags(CLI::App& app) : engine(app), log(app, LogLevel::warning) {
+    app.add_option("--ids", ids_path, "A file with a JSON array of token ids")->required()->type_name("FILE");
+    app.add_flag("--json", json, "Print {\"tokens\":N,\"nll\":mean,\"perplexity\":P} over all ids but the first");
+    app.add_flag("--logprobs", each, "With --json, each token's log-probability too");
+  }
 
-int perplexity_command(int argc, char** argv) {
-  CLI::App app("Scores token ids: how well a model predicts each from those before it. No BOS is added.",
-               "cortex perplexity");
-  EngineFlags engine_flags(app);
-  LogFlags log_flags(app, LogLevel::warning);
+  EngineFlags engine;
+  LogFlags log;
   std::string ids_path;
   bool json = false;
   bool each = false;
-  app.add_option("--ids", ids_path, "A file with a JSON array of token ids")->required();
-  app.add_flag("--json", json, "Print {\"tokens\":N,\"nll\":mean,\"perplexity\":P} over all ids but the first");
-  app.add_flag("--logprobs", each, "With --json, each token's log-probability too");
-  if (const auto status = parse_command_line(app, argc, argv)) return *status;
-  start_log(log_flags.least(), "perplexity");
+};
 
-  return run_command([&] {
-    std::vector<TokenId> ids = read_ids(ids_path);
-    LocalEngineOptions options;
-    static_cast<EngineOptions&>(options) = engine_flags.options();
-    const std::string model = options.models.front().name;
-    LocalEngine engine(std::move(options));
-    const std::vector<float> logprobs = score(engine, model, std::move(ids));
-    const double nll = -std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(logprobs.size());
-    if (json) {
-      fmt::print("{}\n", as_json(logprobs, nll, each));
-    } else {
-      fmt::print("{} tokens, mean negative log-likelihood {:.4f}, perplexity {:.3f}\n", logprobs.size(), nll,
-                 std::exp(nll));
-    }
-    return kExitOk;
-  });
+int perplexity(const PerplexityFlags& flags) {
+  std::vector<TokenId> ids = read_ids(flags.ids_path);
+  LocalEngineOptions options;
+  static_cast<EngineOptions&>(options) = flags.engine.options();
+  const std::string model = options.models.front().name;
+  LocalEngine engine(std::move(options));
+  const std::vector<float> logprobs = score(engine, model, std::move(ids));
+  const double nll = -std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(logprobs.size());
+  if (flags.json) {
+    fmt::print("{}\n", as_json(logprobs, nll, flags.each));
+  } else {
+    fmt::print("{} tokens, mean negative log-likelihood {:.4f}, perplexity {:.3f}\n", logprobs.size(), nll,
+               std::exp(nll));
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+RunCommand perplexity_command(CLI::App& app) {
+  app.description("Scores token ids: how well a model predicts each from those before it. No BOS is added.");
+  const auto flags = std::make_shared<PerplexityFlags>(app);
+  return [flags] {
+    start_log(flags->log.least(), "perplexity");
+    return run_command([&] { return perplexity(*flags); });
+  };
 }
 
 }  // namespace cortex

@@ -62,9 +62,7 @@ std::string default_state_dir() {
 void add_flags(CLI::App& app, ServeFlags* flags) {
   flags->state_dir = default_state_dir();
   const auto add = [&](const std::string& name, auto* value, const std::string& help) {
-    std::string variable = "CORTEX_" + name;
-    for (char& c : variable) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    return app.add_option("--" + name, *value, help)->envname(variable)->capture_default_str();
+    return app.add_option("--" + name, *value, help)->envname(environment_name_of(name))->capture_default_str();
   };
   add("host", &flags->host, "Address to listen on");
   add("port", &flags->port, "Port to listen on; 0 picks a free one")->check(CLI::Range(0, 65535));
@@ -267,15 +265,19 @@ int serve(const ServeFlags& flags, const LogFlags& log, const EngineOptions& eng
 
 }  // namespace
 
-int serve_command(int argc, char** argv) {
-  CLI::App app("Answers /chat, /embed and /rerank over HTTP.", "cortex serve");
-  ServeFlags flags;
-  EngineFlags engine_flags(app);
-  LogFlags log_flags(app, LogLevel::info);
-  add_flags(app, &flags);
-  if (const auto status = parse_command_line(app, argc, argv)) return *status;
-  start_log(log_flags.least(), "serve");
-  return run_command([&] { return serve(flags, log_flags, engine_flags.options()); });
+RunCommand serve_command(CLI::App& app) {
+  app.description("Answers /chat, /embed and /rerank over HTTP.");
+  struct Flags {
+    explicit Flags(CLI::App& app) : engine(app), log(app, LogLevel::info) { add_flags(app, &serve); }
+    EngineFlags engine;
+    LogFlags log;
+    ServeFlags serve;
+  };
+  const auto flags = std::make_shared<Flags>(app);
+  return [flags] {
+    start_log(flags->log.least(), "serve");
+    return run_command([&] { return serve(flags->serve, flags->log, flags->engine.options()); });
+  };
 }
 
 }  // namespace cortex

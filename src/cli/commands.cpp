@@ -1,0 +1,69 @@
+#include "cli/commands.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "base/excerpt.h"
+#include "cli/command_line.h"
+#include "cli/spelling.h"
+
+namespace cortex {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{"serve", "answer /chat, /embed and /rerank over HTTP", serve_command},
+    Command{"chat", "talk with a model in the terminal", chat_command},
+    Command{"pull", "fetch a model from the hub", pull_command},
+    Command{"perplexity", "score token ids with a model", perplexity_command},
+    Command{"worker", "the engine's process; started by serve", worker_command},
+};
+
+void print_usage(std::FILE* out) {
+  std::fputs("usage: cortex COMMAND [OPTIONS]\n\n", out);
+  for (const auto& command : kCommands) {
+    std::fprintf(out, "  %-12.*s %.*s\n", static_cast<int>(command.name.size()), command.name.data(),
+                 static_cast<int>(command.summary.size()), command.summary.data());
+  }
+  std::fputs("\ncortex COMMAND --help says more; cortex --version says which this is.\n", out);
+}
+
+int refuse(std::string_view name) {
+  if (name.empty()) {
+    print_usage(stderr);
+    return kExitUsage;
+  }
+  std::vector<std::string> names;
+  for (const auto& command : kCommands) names.emplace_back(command.name);
+  std::fprintf(stderr, "cortex: unknown command %s%s\ncortex --help lists the commands.\n", excerpt(name).c_str(),
+               suggestion(name, names).c_str());
+  return kExitUsage;
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return kCommands; }
+
+int run_command_line(int argc, char** argv) {
+  const std::string_view name = argc > 1 ? argv[1] : "";
+  if (name == "--version") {
+    std::puts("cortex " CORTEX_VERSION);
+    return kExitOk;
+  }
+  if (name == "--help" || name == "-h" || name == "help") {
+    print_usage(stdout);
+    return kExitOk;
+  }
+  for (const auto& command : kCommands) {
+    if (command.name != name) continue;
+    CLI::App app("", "cortex " + std::string(name));
+    const RunCommand run = command.declare(app);
+    if (const auto status = parse_command_line(app, argc - 1, argv + 1)) return *status;
+    return run();
+  }
+  return refuse(name);
+}
+
+}  // namespace cortex
