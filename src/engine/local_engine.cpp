@@ -223,6 +223,7 @@ void LocalEngine::install(ModelSlot* slot, LoadedModel loaded) {
     slot->pool = std::make_unique<BlockPool>(blocks);
     slot->scheduler =
         std::make_unique<Scheduler>(SchedulerLimits{options_.rows_per_step, options_.max_sequences}, slot->pool.get());
+    slot->texts = std::make_unique<TextSequences>(slot->scheduler.get(), options_.rows_per_step);
     log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", slot->status.name, slot->status.backend,
                          static_cast<std::int64_t>(blocks) * kBlockTokens));
   } else {
@@ -276,11 +277,12 @@ void LocalEngine::start(Generation* generation) {
 
 void LocalEngine::start(Encoding* encoding) {
   ModelSlot& slot = ready_slot(encoding->model);
-  if (!slot.queue) {
-    throw Error(ErrorCode::model_not_capable, fmt::format("model {} does not encode", slot.status.name), "model");
-  }
   check_request(encoding->request, slot.loaded.limits);
-  slot.queue->add(std::move(encoding->request));
+  if (slot.texts) {
+    slot.texts->add(std::move(encoding->request));
+  } else {
+    slot.queue->add(std::move(encoding->request));
+  }
   encoding->held = false;
 }
 
@@ -300,6 +302,7 @@ void LocalEngine::end(RequestId id, const Error& error) {
   if (const auto node = encodings_.extract(id)) {
     const ModelSlot& slot = models_[node.mapped().model];
     if (slot.queue && !node.mapped().held) slot.queue->cancel(id);
+    if (slot.texts && !node.mapped().held) slot.texts->cancel(id);
     log_failure("an encoding ended", error, node.mapped().trace);
     fail(node.mapped().sink, error);
   }
@@ -320,6 +323,7 @@ void LocalEngine::fail_model(ModelSlot* slot, const std::string& failure) {
   slot->status.state = ModelState::failed;
   slot->status.bytes = 0;
   slot->consecutive_failures = 0;  // it steps no more; the state says how it is
+  slot->texts.reset();
   slot->scheduler.reset();
   slot->queue.reset();
   slot->pool.reset();
@@ -381,7 +385,8 @@ bool LocalEngine::step(ModelSlot* slot) {
     CORTEX_CHECK(!plan.slices.empty());
     const TimePoint begin = clock_.steady_now();
     for (const RequestId id : scheduler.planned()) {
-      auto& started = generations_.at(id).started;
+      const auto generation = generations_.find(id);
+      auto& started = generation != generations_.end() ? generation->second.started : encodings_.at(id).started;
       if (!started) started = begin;
     }
     if (options_.before_step) options_.before_step();
@@ -392,7 +397,13 @@ bool LocalEngine::step(ModelSlot* slot) {
     events = scheduler.commit(result);
   });
   if (failure) fail_step(slot, *failure);
-  for (SequenceEvent& event : events) deliver(std::move(event), end);
+  for (SequenceEvent& event : events) {
+    if (event.text) {
+      deliver_text(slot, std::move(event), end);
+    } else {
+      deliver(std::move(event), end);
+    }
+  }
   return true;
 }
 
@@ -472,6 +483,19 @@ void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
   call(node.mapped().sink, std::move(event.event));
 }
 
+void LocalEngine::deliver_text(ModelSlot* slot, SequenceEvent event, TimePoint now) {
+  const RequestId id = event.id;
+  try {
+    auto over = slot->texts->take(std::move(event));
+    if (!over) return;
+    Encoding& encoding = encodings_.at(id);
+    encoding.compute_ms = milliseconds_between(*encoding.started, now);
+    deliver(std::move(*over));
+  } catch (...) {
+    end(id, caught_error());
+  }
+}
+
 void LocalEngine::deliver(EncodeEvent event) {
   const auto node = encodings_.extract(event.id);
   const Encoding& encoding = node.mapped();
@@ -492,8 +516,9 @@ void LocalEngine::publish() {
   for (ModelSlot& slot : models_) {
     status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
     if (slot.scheduler) {
-      status.running += slot.scheduler->running();
-      entered += static_cast<std::size_t>(slot.scheduler->running());
+      const int running = slot.scheduler->running() - slot.scheduler->running_texts() + slot.texts->requests();
+      status.running += running;
+      entered += static_cast<std::size_t>(running);
       status.kv_blocks += slot.pool->total_blocks();
       status.kv_blocks_used += slot.pool->used_blocks();
       slot.status.bytes = slot.loaded.decoder->memory_bytes();

@@ -27,6 +27,7 @@
 #include "engine/engine_options.h"
 #include "engine/model_loader.h"
 #include "engine/scheduler.h"
+#include "engine/text_sequences.h"
 #include "kv/block_pool.h"
 
 namespace cortex {
@@ -91,6 +92,7 @@ class LocalEngine : public Engine {
     LoadedModel loaded;
     std::unique_ptr<BlockPool> pool;       // decoders
     std::unique_ptr<Scheduler> scheduler;  // decoders
+    std::unique_ptr<TextSequences> texts;  // decoders: what they encode
     std::unique_ptr<EncodeQueue> queue;    // encoders
     std::vector<RequestId> held;           // came while it loads, in order; some may be over
     int consecutive_failures = 0;          // steps that threw since its last good one
@@ -135,6 +137,7 @@ class LocalEngine : public Engine {
   // The step threw: its requests end; all of the model's when the device can't run it any more.
   void fail_step(ModelSlot* slot, const Error& error);
   void deliver(SequenceEvent event, TimePoint now);
+  void deliver_text(ModelSlot* slot, SequenceEvent event, TimePoint now);
   void deliver(EncodeEvent event);
   void publish();
   void shut_down();

@@ -28,6 +28,7 @@ LoadedModel ModelLoader::load(const ModelConfig& config, const LoadProgress& pro
   if (const auto* decoder = std::get_if<DecoderModel>(&model.network)) {
     Backend& chosen = choose(decoder->spec);
     note(chosen);
+    loaded.limits.decoder = true;
     loaded.decoder = chosen.load(decoder->spec, decoder->weights, progress);
   } else {
     const auto& encoder = std::get<EncoderModel>(model.network);

@@ -82,6 +82,10 @@ void check_request(const EncodeRequest& request, const RequestLimits& limits) {
     throw Error(ErrorCode::invalid_value,
                 fmt::format("types: {} lists for {} texts", request.types.size(), request.texts.size()), "types");
   }
+  if (!request.scores.empty() && !limits.decoder) {
+    throw Error(ErrorCode::invalid_value, "scores: this model gives no probabilities of tokens", "scores");
+  }
+  check_ids(request.scores, limits.vocabulary, "scores");
   for (std::size_t i = 0; i < request.texts.size(); ++i) {
     const auto& text = request.texts[i];
     const std::string where = fmt::format("texts[{}]", i);

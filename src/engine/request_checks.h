@@ -12,6 +12,7 @@ struct RequestLimits {
   int vocabulary = 0;
   int context_tokens = 0;
   int token_types = 0;  // encoders only
+  bool decoder = false;
 };
 
 // Throws Error empty_input, invalid_value, invalid_token_id or context_length_exceeded. A stop id outside the

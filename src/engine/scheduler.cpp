@@ -62,10 +62,10 @@ void Scheduler::add(Request request, int priority) {
 void Scheduler::require_room(std::size_t prompt_tokens, int max_tokens) const {
   const std::int64_t needed = tokens_needed(prompt_tokens, max_tokens);
   if (blocks_for(needed) <= pool_->total_blocks()) return;
-  throw Error(ErrorCode::request_cannot_fit,
-              fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}",
-                          needed, prompt_tokens, max_tokens,
-                          static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
+  throw Error(
+      ErrorCode::request_cannot_fit,
+      fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}", needed,
+                  prompt_tokens, max_tokens, static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
 }
 
 bool Scheduler::cancel(RequestId id) {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -36,10 +37,12 @@ struct SchedulerLimits {
   int max_sequences = 64;  // running at a time; rows_per_step has room for these and one block of prompt
 };
 
-// What a step means to one request; timings are left to the engine.
+// What a step means to one sequence; timings are left to the engine.
 struct SequenceEvent {
   RequestId id = 0;
-  GenerateEvent event;
+  GenerateEvent event;              // of a text its end: finish = length, or an error
+  std::optional<std::size_t> text;  // which of the request's, where it encodes
+  std::vector<float> row;           // what is wanted of the text's last row
 };
 
 class Scheduler {
@@ -49,13 +52,17 @@ class Scheduler {
 
   // Prompts are not empty, ids in range. Throws Error request_cannot_fit when even an empty pool has too few blocks.
   void add(GenerateRequest request);
-  // Between steps only. False when there is no such sequence.
+  void add(TextSequence text);
+  // Throws what add() throws for so many tokens.
+  void require_room(std::size_t prompt_tokens, int max_tokens) const;
+  // All sequences of the request. Between steps only. False when there is none.
   bool cancel(RequestId id);
 
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do.
   const StepPlan& plan();
   const StepPlan& planned_step() const { return plan_; }
-  // The requests in the planned step, [slices], in its order; still there after the step, until the next plan().
+  // The requests in the planned step, [slices], in its order (twice or more, where several of its texts are); still
+  // there after the step, until the next plan().
   std::span<const RequestId> planned() const { return planned_ids_; }
   // Takes in what the step computed. Events come in the order of the slices, at most one a sequence. When it throws,
   // every planned sequence still has its blocks, and fail_step() is to follow.
@@ -67,6 +74,7 @@ class Scheduler {
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int running() const { return static_cast<int>(running_.size()); }
+  int running_texts() const;
   int waiting() const { return static_cast<int>(waiting_.size()); }
 
  private:
@@ -79,12 +87,14 @@ class Scheduler {
   };
 
   void check_shape(const StepResult& result) const;
+  template <typename Request>
+  void add(Request request, int priority);
   void admit();
   int chunk_rows(const Sequence& sequence, int budget) const;
   void add_slice(Sequence* sequence, int rows);
   void add_wanted(const Sequence& sequence, int position, int row);
   // Slice `index` of the step is computed; `rows` [W] are the whole step's.
-  GenerateEvent advance(std::size_t index, std::span<const RowResult> rows);
+  SequenceEvent advance(std::size_t index, std::span<const RowResult> rows);
   void take_token(Sequence* sequence, const RowResult& row, GenerateEvent* event);
   void remove(const Sequence* sequence);
   void end_step();

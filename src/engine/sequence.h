@@ -1,5 +1,6 @@
-// One request that generates, as the scheduler knows it: its tokens, how many of them the KV blocks hold, and what its
-// sampler remembers. Plain bookkeeping; owned by the scheduler, the engine thread only.
+// One request that generates, or one text of a request that encodes, as the scheduler knows it: its tokens, how many of
+// them the KV blocks hold, and what its sampler remembers. Plain bookkeeping; owned by the scheduler, the engine thread
+// only.
 //
 // Invariants:
 //   1. tokens = prompt, then what was sampled; tokens[i] stands at position i;
@@ -8,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -40,12 +42,28 @@ inline bool has_penalties(const SamplingParams& params) {
   return params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f || params.repetition_penalty != 1.0f;
 }
 
+// A text of an EncodeRequest. It samples nothing; its last row is wanted: the state, or the log-probabilities of
+// `scores` as the next token.
+struct TextSequence {
+  RequestId id = 0;       // the request's
+  std::size_t index = 0;  // in EncodeRequest::texts
+  std::vector<TokenId> tokens;
+  std::span<const TokenId> scores;  // the request's, which outlives the sequence
+  int priority = 0;
+};
+
 struct Sequence {
   Sequence(GenerateRequest new_request, std::uint64_t new_arrival)
       : request(std::move(new_request)), arrival(new_arrival), tokens(std::move(request.prompt)) {
     prompt_tokens = static_cast<int>(tokens.size());
     if (!has_penalties(request.sampling)) return;
     for (const TokenId token : tokens) counts.add_prompt(token);
+  }
+  Sequence(TextSequence new_text, std::uint64_t new_arrival)
+      : arrival(new_arrival), tokens(std::move(new_text.tokens)), text(new_text.index), scores(new_text.scores) {
+    request.id = new_text.id;
+    request.priority = new_text.priority;
+    prompt_tokens = static_cast<int>(tokens.size());
   }
 
   int remaining() const { return static_cast<int>(tokens.size()) - computed; }
@@ -59,7 +77,9 @@ struct Sequence {
   int prompt_tokens = 0;
   int computed = 0;
   std::vector<BlockId> blocks;
-  PenaltyCounts counts;  // empty while the penalties are off
+  PenaltyCounts counts;             // empty while the penalties are off
+  std::optional<std::size_t> text;  // TextSequence::index
+  std::span<const TokenId> scores;  // of a text
 };
 
 }  // namespace cortex

@@ -145,5 +145,28 @@ TEST(RequestChecks, ChecksTextsAndTypes) {
   EXPECT_EQ(refusal(request)->code(), ErrorCode::empty_input);
 }
 
+TEST(RequestChecks, OnlyADecoderScoresAndOnlyTokensOfItsVocabulary) {
+  EncodeRequest request;
+  request.texts = {{1, 2, 3}};
+  request.scores = {5, 99};
+  EXPECT_EQ(refusal(request)->code(), ErrorCode::invalid_value);
+  EXPECT_EQ(refusal(request)->param(), "scores");
+  constexpr RequestLimits kDecoder{.vocabulary = 100, .context_tokens = 16, .decoder = true};
+  EXPECT_NO_THROW(check_request(request, kDecoder));
+  for (const TokenId outside : {100, -1}) {
+    request.scores[1] = outside;
+    try {
+      check_request(request, kDecoder);
+      ADD_FAILURE() << "passed " << outside;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_token_id);
+      EXPECT_EQ(error.param(), "scores[1]");
+    }
+  }
+  request.scores.clear();
+  request.types = {{0, 0, 0}};
+  EXPECT_THROW(check_request(request, kDecoder), Error);
+}
+
 }  // namespace
 }  // namespace cortex

@@ -51,7 +51,7 @@ std::vector<int> wanted_rows(const StepPlan& plan) {
   return rows;
 }
 
-// Every wanted token is `token`, every score -0.25.
+// Every wanted token is `token`, every score -0.25, every state {0.5, 2}.
 StepResult answer(const StepPlan& plan, TokenId token = 7) {
   StepResult result;
   for (const WantedRow& wanted : plan.wanted) {
@@ -61,6 +61,7 @@ StepResult answer(const StepPlan& plan, TokenId token = 7) {
       row.logprob = -1.5f;
     }
     row.scores.assign(wanted.scores.size(), -0.25f);
+    if (wanted.hidden) row.hidden = {0.5f, 2.0f};
     result.rows.push_back(row);
   }
   return result;
@@ -293,6 +294,76 @@ TEST(Scheduler, AOneTokenPromptIsScoredByNothing) {
   EXPECT_EQ(events[0].event.finish, FinishReason::length);
 }
 
+TextSequence text(RequestId id, std::size_t index, int tokens, std::span<const TokenId> scores = {}) {
+  return {id, index, prompt_of(tokens), scores, 0};
+}
+
+TEST(Scheduler, ATextSamplesNothingAndGivesItsLastRow) {
+  BlockPool pool(8);
+  Scheduler scheduler({24, 8}, &pool);
+  const std::vector<TokenId> scores = {3, 9};
+  scheduler.add(text(1, 5, 20));
+  scheduler.add(text(1, 6, 4, scores));
+  EXPECT_THAT(slices_of(scheduler.plan()), ElementsAre("0+20[0 1]", "0+4[2]"));
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1, 1));
+  EXPECT_EQ(scheduler.running_texts(), 2);
+  const auto& wanted = scheduler.planned_step().wanted;
+  EXPECT_THAT(wanted_rows(scheduler.planned_step()), ElementsAre(19, 23));
+  EXPECT_TRUE(wanted[0].hidden && wanted[0].scores.empty() && !wanted[0].token && !wanted[0].logits);
+  EXPECT_THAT(wanted[1].scores, ElementsAre(3, 9));
+  EXPECT_FALSE(wanted[1].hidden || wanted[1].token || wanted[1].logits);
+  const auto events = scheduler.commit(answer(scheduler.planned_step()));
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0].text, 5u);
+  EXPECT_THAT(events[0].row, ElementsAre(0.5f, 2.0f));
+  EXPECT_EQ(events[0].event.finish, FinishReason::length);
+  EXPECT_TRUE(events[0].event.tokens.empty());
+  EXPECT_EQ(events[1].text, 6u);
+  EXPECT_THAT(events[1].row, ElementsAre(-0.25f, -0.25f));
+  EXPECT_EQ(pool.used_blocks(), 0);
+  EXPECT_TRUE(scheduler.idle());
+}
+
+TEST(Scheduler, ATextIsCutIntoChunksLikeAnyPrompt) {
+  BlockPool pool(8);
+  Scheduler scheduler({24, 8}, &pool);
+  scheduler.add(text(1, 0, 40));
+  EXPECT_THAT(slices_of(scheduler.plan()), ElementsAre("0+16[0 1 2]"));
+  EXPECT_TRUE(scheduler.planned_step().wanted.empty());
+  EXPECT_TRUE(scheduler.commit(answer(scheduler.planned_step())).empty());
+  EXPECT_THAT(slices_of(scheduler.plan()), ElementsAre("16+24[0 1 2]"));
+  EXPECT_EQ(scheduler.commit(answer(scheduler.planned_step())).size(), 1u);
+}
+
+TEST(Scheduler, CancelTakesAllTextsOfARequest) {
+  BlockPool pool(3);
+  Scheduler scheduler({64, 8}, &pool);
+  for (std::size_t i = 0; i < 4; ++i) scheduler.add(text(1, i, 16));
+  scheduler.add(request(2, 16, 16));
+  scheduler.commit(answer(scheduler.plan()));
+  scheduler.plan();
+  scheduler.fail_step();
+  for (std::size_t i = 0; i < 4; ++i) scheduler.add(text(3, i, 16));
+  scheduler.commit(answer(scheduler.plan()));
+  EXPECT_TRUE(scheduler.cancel(3));
+  EXPECT_FALSE(scheduler.cancel(3));
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_EQ(pool.used_blocks(), 0);
+}
+
+TEST(Scheduler, ATextThatThePoolCanNeverHoldIsRefused) {
+  BlockPool pool(2);
+  Scheduler scheduler({64, 8}, &pool);
+  scheduler.add(text(1, 0, 32));
+  try {
+    scheduler.add(text(2, 0, 33));
+    FAIL() << "was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::request_cannot_fit);
+    EXPECT_THAT(error.message(), HasSubstr("33 tokens"));
+  }
+}
+
 TEST(Scheduler, CountsForPenaltiesGrowAsTokensCome) {
   BlockPool pool(8);
   Scheduler scheduler({64, 8}, &pool);
@@ -464,7 +535,7 @@ TEST(Scheduler, RandomTrafficKeepsTheInvariants) {
       continue;
     }
     const auto events = scheduler.commit(answer(plan));
-    for (const auto& [id, event] : events) {
+    for (const auto& [id, event, text, row] : events) {
       left[id] -= static_cast<int>(event.tokens.size());
       if (event.finish) {
         ASSERT_EQ(left[id], 0);

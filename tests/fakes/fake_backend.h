@@ -55,6 +55,7 @@ struct FakeSwitches {
   std::atomic<int> loaded = 0;               // decoders and encoders alive
 };
 
+// The state after a token is how many have come and the first of them.
 class FakeDecoder : public DecoderBackend {
  public:
   explicit FakeDecoder(FakeSwitches* switches) : switches_(switches) { ++switches_->loaded; }
@@ -97,6 +98,7 @@ class FakeDecoder : public DecoderBackend {
     for (int i = 0; i <= position; ++i) history.push_back(at(slice, i));
     RowResult row;
     row.finite = history.back() != kFakeNan;
+    if (wanted.hidden) row.hidden = {static_cast<float>(history.size()), static_cast<float>(history.front())};
     for (const TokenId token : wanted.scores) row.scores.push_back(fake_score(history, token));
     if (!wanted.token) return row;
     CORTEX_CHECK(wanted.sampling.position == position + 1);
