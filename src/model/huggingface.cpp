@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "model/arch/encoder_parts.h"
 #include "model/arch/registry.h"
 #include "model/json_file.h"
 #include "model/model_folder.h"
@@ -39,7 +40,38 @@ TensorMap read_tensors(const ModelFolder& folder, const std::filesystem::path& d
 Fields read_config(const ModelFolder& folder, const std::filesystem::path& directory) {
   const auto text = folder.find_text("config.json", kMaxConfigBytes, ErrorCode::invalid_config);
   if (!text) throw Error(ErrorCode::invalid_path, directory.string() + ": has no config.json");
-  return parse_json_object(*text, "config.json", ErrorCode::invalid_config);
+  Fields config = parse_json_object(*text, "config.json", ErrorCode::invalid_config);
+  for (const char* field : {"vision_config", "audio_config"}) {
+    if (config.contains(field)) {
+      config.fail(field, "models of more than text are not supported; their text-only kin are, such as gemma3_text");
+    }
+  }
+  return config;
+}
+
+// A decoder that was saved without its head can't chat.
+bool is_headless(const Fields& config, const DecoderModel& model) {
+  if (const auto* names = config.find_array("architectures")) {
+    for (const Value& name : *names) {
+      const auto* text = name.as<std::string>();
+      if (text && text->ends_with("Model")) return true;
+    }
+  }
+  return !model.weights.embedding.tensor.name.starts_with("model.");
+}
+
+ModelKind kind_of(const Fields& config, const Network& network) {
+  if (const auto* decoder = std::get_if<DecoderModel>(&network)) {
+    return is_headless(config, *decoder) ? ModelKind::embed : ModelKind::chat;
+  }
+  const auto& head = std::get<EncoderModel>(network).spec.head;
+  if (!head) return ModelKind::embed;
+  return head->labels == 1 ? ModelKind::rerank : ModelKind::classify;
+}
+
+std::string format_of(const Fields& config) {
+  const Quantisation quantisation = read_quantisation(config);
+  return quantisation.standard ? fmt::format("MLX {}-bit", quantisation.standard->bits) : "safetensors";
 }
 
 }  // namespace
@@ -53,13 +85,13 @@ Model open_huggingface(const FileSystem& files, const std::filesystem::path& dir
   Model model;
   model.path = directory;
   model.architecture = architecture.name;
+  model.format = format_of(config);
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_huggingface(config, &tensors);
   tensors.refuse_rest();
-  if (auto* encoder = std::get_if<EncoderModel>(&model.network)) {
-    read_sentence_transformers(folder, &encoder->spec, &model.embedding);
-    model.kind = ModelKind::embed;
-  }
+  model.kind = kind_of(config, model.network);
+  if (model.kind == ModelKind::rerank || model.kind == ModelKind::classify) model.labels = read_labels(config);
+  read_sentence_transformers(folder, &model);
   read_tokenizer_files(folder, config, &model);
   return model;
 }

@@ -48,6 +48,12 @@ struct EmbeddingUse {
   std::optional<std::string> default_prompt;   // a name in `prompts`
 };
 
+// The ids by which a decoder answers whether a document fits its query: the score is logit(yes) - logit(no).
+struct AnswerIds {
+  std::int32_t yes = 0;
+  std::int32_t no = 0;
+};
+
 struct DecoderModel {
   DecoderSpec spec;
   DecoderWeights weights;
@@ -64,10 +70,13 @@ struct Model {
   std::string architecture;
   std::string format;  // for people: "safetensors", "GGUF Q4_K", "MLX 4-bit"
   Network network;
-  // What the files make it: a decoder chats, embeds with a pooling (last_token) beside it; an encoder embeds, or with a
-  // head of one label ranks, of more classifies.
+  // What the files make it. A decoder chats, or embeds by its last token where it was saved without a head or with a
+  // pooling, or ranks where files name its answers' ids; an encoder embeds, or with a head of one label ranks, of more
+  // classifies.
   ModelKind kind = ModelKind::chat;
-  EmbeddingUse embedding;  // of embedders
+  EmbeddingUse embedding;            // of embedders
+  std::optional<AnswerIds> answers;  // of a decoder that ranks by its files
+  std::vector<std::string> labels;   // of an encoder with a head, by its logits
   std::variant<TokenizerJson, GgufVocabulary> tokenizer;
   std::optional<std::string> chat_template;           // Jinja source
   std::map<std::string, std::string> special_tokens;  // "bos_token" -> "<s>", ..., for the chat template

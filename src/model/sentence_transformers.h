@@ -1,5 +1,6 @@
-// How a text's token states become one vector, as the files of sentence-transformers say: modules.json, the pooling's
-// config.json, sentence_bert_config.json. Stateless; any thread.
+// What the files of sentence-transformers make of a model: how token states become one vector (modules.json, the
+// pooling's config.json), what goes before a text (config_sentence_transformers.json), how long it may be
+// (sentence_bert_config.json). Stateless; any thread.
 #pragma once
 
 #include "model/model.h"
@@ -7,8 +8,10 @@
 
 namespace cortex {
 
-// Fills in pooling, normalise and context_tokens; without modules.json, mean pooling and no normalisation, as
-// sentence-transformers itself assumes. Throws Error invalid_config naming what is not supported.
-void read_sentence_transformers(const ModelFolder& folder, EncoderSpec* spec, EmbeddingUse* use);
+// Fills in kind, embedding, answers and an encoder's pooling, and limits the context; the network and the kind that it
+// has without these files must be there already. Without modules.json an encoder pools by mean and does not normalise,
+// as sentence-transformers itself assumes, and a decoder that embeds takes its last token. Throws Error invalid_config
+// naming what is not supported.
+void read_sentence_transformers(const ModelFolder& folder, Model* model);
 
 }  // namespace cortex
