@@ -88,6 +88,22 @@ TEST(ChatTemplate, HasLoopControlsAndNamespaces) {
             "5");
 }
 
+TEST(ChatTemplate, LoopsKnowTheirNeighbours) {
+  EXPECT_EQ(render("{% for i in [1, 2, 3] %}{{ loop.previtem }}<{{ i }}>{{ loop.nextitem }}{{ ',' if not loop.last }}"
+                   "{% endfor %}{{ [1, 2, 3][1:] }}{{ [1, 2, 3][::-1] }}{{ 'abc'[:-1] }}"),
+            "<1>2,1<2>3,2<3>[2, 3][3, 2, 1]ab");
+}
+
+TEST(ChatTemplate, PlainIsRolesAndTexts) {
+  const std::string messages =
+      R"([{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"h"},)"
+      R"({"type":"image"},{"type":"text","text":"i"}]},{"role":"assistant","content":" hello\n"},)"
+      R"({"role":"assistant","content":null}])";
+  EXPECT_EQ(ChatTemplate::plain().render(messages),
+            "system: Be brief.\nuser: hi\nassistant:  hello\n\nassistant: \nassistant:");
+  EXPECT_EQ(ChatTemplate::plain().render(kHello, {.add_generation_prompt = false}), "user: hi\n");
+}
+
 TEST(ChatTemplate, DropsGenerationTags) {
   EXPECT_EQ(render("a\n  {% generation %}\nb\n  {%- endgeneration -%}\n  c"), "a\nbc");
 }

@@ -205,6 +205,17 @@ TEST(Sentencepiece, RefusesWhatDoesNotFit) {
   EXPECT_THAT(failure_of(vocabulary), HasSubstr("there is no \"<0xFF>\", and every byte needs one"));
 }
 
+TEST(Sentencepiece, RefusesWhatWouldTakeMuchMemory) {
+  EXPECT_THAT(failure_of(vocabulary_with({"a", std::string(257, 'a')})),
+              HasSubstr("tokenizer.ggml.tokens[260]: 257 bytes are over the limit of 256"));
+  std::vector<std::string> pieces;
+  for (std::size_t size = 1; size <= 256; ++size) pieces.emplace_back(size, 'a');
+  EXPECT_THAT(failure_of(vocabulary_with(pieces)),
+              HasSubstr("tokenizer.ggml.tokens: 256 tokens can be put together in more than 4096 ways"));
+  pieces.resize(33);
+  EXPECT_THAT(failure_of(vocabulary_with(pieces)), HasSubstr("no error"));
+}
+
 TEST(Sentencepiece, GivesTheIdsOfItsPlainTwin) {
   for (const auto& [path, seed] :
        {std::pair(ggml_vocabulary("llama-spm"), 1U), std::pair(default_model("gemma-3-270m-q4_k_m.gguf"), 2U)}) {

@@ -18,6 +18,10 @@ use crate::vocabulary::{Vocabulary, NORMAL, UNUSED};
 
 /// What stands for a space.
 const SPACE: &str = "\u{2581}";
+/// A vocabulary of SentencePiece's has tokens of up to 93 bytes, and two merges a token. More of both would be a small
+/// file that takes much memory.
+const MOST_TOKEN_BYTES: usize = 256;
+const MOST_MERGES_PER_TOKEN: usize = 16;
 
 /// The model with all that stands around it but added tokens and the frame.
 pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
@@ -52,16 +56,29 @@ fn merges(vocabulary: &Vocabulary) -> Outcome<Vec<(String, String)>> {
     if let Some(id) = scores.iter().position(|score| score.is_nan()) {
         return Err(Failure::new(format!("tokenizer.ggml.scores[{id}]: is not a number")));
     }
-    let kinds = vocabulary.tokens.iter().zip(vocabulary.token_types).zip(scores);
-    let mergeable: HashMap<&str, f32> = kinds
-        .filter(|((_, kind), _)| matches!(**kind, NORMAL | UNUSED))
-        .map(|((token, _), score)| (*token, *score))
-        .collect();
+    let mut mergeable: HashMap<&str, f32> = HashMap::with_capacity(vocabulary.tokens.len());
+    for (id, token) in vocabulary.tokens.iter().enumerate() {
+        if !matches!(vocabulary.token_types[id], NORMAL | UNUSED) {
+            continue;
+        }
+        if token.len() > MOST_TOKEN_BYTES {
+            let (size, limit) = (token.len(), MOST_TOKEN_BYTES);
+            let reason = format!("tokenizer.ggml.tokens[{id}]: {size} bytes are over the limit of {limit}");
+            return Err(Failure::new(reason));
+        }
+        mergeable.insert(token, scores[id]);
+    }
+    let limit = MOST_MERGES_PER_TOKEN * mergeable.len();
     let mut merges: Vec<(f32, &str, &str)> = Vec::with_capacity(2 * mergeable.len());
     for (token, score) in &mergeable {
         let cuts = token.char_indices().skip(1).map(|(i, _)| token.split_at(i));
         let halves = cuts.filter(|(left, right)| mergeable.contains_key(left) && mergeable.contains_key(right));
         merges.extend(halves.map(|(left, right)| (*score, left, right)));
+        if merges.len() > limit {
+            let tokens = mergeable.len();
+            let reason = format!("{tokens} tokens can be put together in more than {limit} ways");
+            return Err(Failure::new(format!("tokenizer.ggml.tokens: {reason}")));
+        }
     }
     merges.sort_unstable_by(|(a_score, a_left, a_right), (b_score, b_left, b_right)| {
         let by_score = b_score.total_cmp(a_score);
