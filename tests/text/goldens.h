@@ -55,7 +55,7 @@ inline Vocabulary read_vocabulary(const std::filesystem::path& path) {
   return vocabulary;
 }
 
-// "gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2": script/fetch-vocabularies fetches them.
+// "gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2": script/fetch-test-models fetches them.
 inline std::filesystem::path ggml_vocabulary(const std::string& name, const std::string& ending = "") {
   return default_model("ggml-vocabularies/ggml-vocab-" + name + ".gguf" + ending);
 }
