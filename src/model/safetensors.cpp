@@ -78,6 +78,7 @@ class HeaderReader {
   }
 
   void check_metadata(const Value& value) const {
+    if (value.is_null()) return;  // what MLX writes where there is none
     const auto* metadata = value.as<Value::Object>();
     if (!metadata) fail(fmt::format("__metadata__: {} is not an object", describe(value)));
     for (const auto& [name, content] : (*metadata)->entries()) {

@@ -13,6 +13,8 @@
 namespace cortex {
 namespace {
 
+constexpr const char* kSupported = "one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
+
 using testing::ElementsAre;
 
 GgufFile read(const std::string& bytes) { return read_gguf(memory_file(bytes)); }
@@ -143,8 +145,10 @@ std::vector<BadFile> bad_files() {
       {"cut", GgufBytes().info("t", {64}, 0, 0, f32).bytes(), {"\"t\"", "256 bytes at offset 0", "32 bytes"}},
       {"dimension", raw(1, 0, info({1ull << 31}, 0, 0)), {"\"t\"", "2147483648 exceeds 2^31-1"}},
       {"partial_block", GgufBytes().tensor("t", {48}, 8, f32 + f32).bytes(), {"\"t\"", "48", "Q8_0 blocks of 32"}},
-      {"type_q4_k", raw(1, 0, info({256}, 12, 0)), {"\"t\"", "Q4_K", "F32, F16, BF16, Q4_1, Q8_0"}},
-      {"type_unknown", raw(1, 0, info({256}, 4, 0)), {"\"t\"", "type 4", "F32, F16, BF16, Q4_1, Q8_0"}},
+      {"partial_super_block",
+       GgufBytes().tensor("t", {128}, 14, f32 + f32).bytes(),
+       {"\"t\"", "128", "Q6_K blocks of 256"}},
+      {"type_unknown", raw(1, 0, info({256}, 4, 0)), {"\"t\"", "type 4 is not supported", kSupported}},
   };
 }
 
@@ -152,6 +156,33 @@ TEST(Gguf, RefusesEveryBadFile) {
   for (const BadFile& file : bad_files()) {
     SCOPED_TRACE(file.name);
     expect_error(ErrorCode::invalid_weights, file.message, [&] { read(file.bytes); });
+  }
+}
+
+TEST(Gguf, RefusesOtherTypesByName) {
+  const std::map<std::uint32_t, std::string> names = {{9, "Q8_1"},     {10, "Q2_K"},   {11, "Q3_K"},   {15, "Q8_K"},
+                                                      {16, "IQ2_XXS"}, {20, "IQ4_NL"}, {23, "IQ4_XS"}, {26, "I32"},
+                                                      {28, "F64"},     {34, "TQ1_0"},  {35, "TQ2_0"},  {39, "MXFP4"}};
+  for (const auto& [id, name] : names) {
+    expect_error(ErrorCode::invalid_weights, {"tensor \"t\": type " + name + " is not supported", kSupported},
+                 [&] { read(raw(1, 0, info({256}, id, 0))); });
+  }
+}
+
+TEST(Gguf, ABlockOfEveryTypeHasItsSize) {
+  const std::map<std::uint32_t, std::pair<DType, std::uint64_t>> types = {
+      {0, {DType::f32, 1024}},  {1, {DType::f16, 512}},   {2, {DType::q4_0, 144}}, {3, {DType::q4_1, 160}},
+      {6, {DType::q5_0, 176}},  {7, {DType::q5_1, 192}},  {8, {DType::q8_0, 272}}, {12, {DType::q4_k, 144}},
+      {13, {DType::q5_k, 176}}, {14, {DType::q6_k, 210}}, {30, {DType::bf16, 512}}};
+  for (const auto& [id, expected] : types) {
+    const auto [dtype, bytes] = expected;
+    const GgufFile file = read(GgufBytes().tensor("t", {256, 3}, id, std::string(3 * bytes, 'x')).bytes());
+    EXPECT_EQ(file.tensors[0].dtype, dtype);
+    EXPECT_EQ(file.tensors[0].bytes, 3 * bytes) << id;
+    EXPECT_EQ(file.tensors[0].row_bytes(), bytes) << id;
+    expect_error(ErrorCode::invalid_weights, {"tensor \"t\": ", std::to_string(3 * bytes) + " bytes at offset 0"}, [&] {
+      read(GgufBytes().info("t", {256, 3}, id, 0, std::string((3 * bytes - 1) / 32 * 32, 'x')).bytes());
+    });
   }
 }
 

@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <tuple>
+
 #include "fakes/faulty_file_system.h"
-#include "model/safetensors.h"
 #include "model/temporary_model.h"
 #include "model/weight_bytes.h"
 
@@ -57,69 +58,38 @@ TEST(HuggingFace, RefusesTruncatedWeights) {
   }
 }
 
-TEST(HuggingFace, RefusesQuantisedSafetensorsByName) {
+TEST(HuggingFace, OpensMlxGroups) {
+  for (const auto& [name, bits, group] : {std::tuple{"llama-mlx-q4", 4, 32}, {"llama-mlx-q8", 8, 64}}) {
+    const Model model = open_model(real_file_system(), test_data(std::string("models/") + name));
+    const auto& [spec, weights] = std::get<DecoderModel>(model.network);
+    ASSERT_TRUE(weights.embedding.groups.has_value()) << name;
+    EXPECT_EQ(weights.embedding.groups->bits, bits);
+    EXPECT_EQ(weights.embedding.groups->group_elements, group);
+    EXPECT_EQ(weights.layers[0].query.shape(), (std::vector<std::int64_t>{64, 64}));
+    EXPECT_FALSE(weights.final_norm.groups.has_value());
+  }
+}
+
+TEST(HuggingFace, RefusesGroupsThatDoNotFitTheirConfiguration) {
+  const TemporaryModel folder("llama-mlx-q4");
+  const std::string config = folder.read("config.json");
+  folder.replace("config.json", R"("group_size": 32)", R"("group_size": 64)");
+  expect_error(ErrorCode::invalid_weights,
+               {"model.safetensors: tensor", ".scales", "shape [484, 2], expected [484, 1]"}, [&] { folder.open(); });
+  folder.write("config.json", config);
+  folder.replace("config.json", R"("bits": 4)", R"("bits": 8)");
+  expect_error(ErrorCode::invalid_weights,
+               {"model.safetensors: tensor", ".weight", "shape [484, 8], expected [484, 16]"}, [&] { folder.open(); });
+  folder.write("config.json", config);
+  folder.replace("config.json", R"("quantization")", R"("unknown")");
+  expect_error(ErrorCode::invalid_weights, {"shape [484, 8], expected [484, 64]"}, [&] { folder.open(); });
+}
+
+TEST(HuggingFace, RefusesOtherQuantisersByName) {
   const TemporaryModel folder("llama");
-  folder.replace("config.json", "{", R"({"quantization": {"bits": 4, "group_size": 32},)");
-  expect_error(ErrorCode::invalid_config, {"config.json: quantization", "not supported"}, [&] { folder.open(); });
-}
-
-std::string safetensors_of(const std::vector<TensorView>& tensors) {
-  std::string header, data;
-  for (const TensorView& tensor : tensors) {
-    std::string bytes(tensor.bytes, '\0');
-    tensor.file->read(tensor.offset, std::as_writable_bytes(std::span(bytes)));
-    header += (header.empty() ? "{\"" : ",\"") + tensor.name + R"(":{"dtype":"F32","shape":)" +
-              to_string(tensor.shape) + R"(,"data_offsets":[)" + std::to_string(data.size()) + "," +
-              std::to_string(data.size() + bytes.size()) + "]}";
-    data += bytes;
-  }
-  return safetensors_bytes(header + "}", data);
-}
-
-// The model's tensors over two files.
-class ShardedModel : public TemporaryModel {
- public:
-  ShardedModel() : TemporaryModel("llama") {
-    tensors_ = read_safetensors(real_file_system().open(test_data("models/llama/model.safetensors")));
-    remove("model.safetensors");
-    const auto middle = tensors_.begin() + 7;
-    write("one.safetensors", safetensors_of({tensors_.begin(), middle}));
-    write("two.safetensors", safetensors_of({middle, tensors_.end()}));
-    std::string map;
-    for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      map += (map.empty() ? "{\"" : ",\"") + tensors_[i].name +
-             (i < 7 ? R"(":"one.safetensors")" : R"(":"two.safetensors")");
-    }
-    write("model.safetensors.index.json", R"({"metadata":{"total_size":1},"weight_map":)" + map + "}}");
-  }
-  const std::vector<TensorView>& tensors() const { return tensors_; }
-
- private:
-  std::vector<TensorView> tensors_;
-};
-
-TEST(HuggingFace, ReadsShards) {
-  const ShardedModel folder;
-  const Model sharded = folder.open();
-  const Model whole = open_model(real_file_system(), test_data("models/llama"));
-  EXPECT_EQ(sharded.weight_bytes, whole.weight_bytes);
-  const auto head_of = [](const Model& model) { return *std::get<DecoderModel>(model.network).weights.head; };
-  EXPECT_EQ(read_weight(head_of(sharded)), read_weight(head_of(whole)));
-}
-
-TEST(HuggingFace, RefusesShardsThatDoNotFitTheirIndex) {
-  const ShardedModel folder;
-  const std::string index = folder.read("model.safetensors.index.json");
-  folder.replace("model.safetensors.index.json", "one.safetensors", "../one.safetensors");
-  expect_error(ErrorCode::invalid_path, {"index.json: weight_map", "../one.safetensors"}, [&] { folder.open(); });
-  folder.write("model.safetensors.index.json", index);
-  folder.replace("model.safetensors.index.json", "one.safetensors", "two.safetensors");
-  expect_error(ErrorCode::invalid_weights, {"weight_map", "two.safetensors\" does not hold"}, [&] { folder.open(); });
-  folder.write("model.safetensors.index.json", index);
-  folder.write("two.safetensors", safetensors_of(folder.tensors()));
-  expect_error(ErrorCode::invalid_weights, {"stands twice"}, [&] { folder.open(); });
-  folder.remove("two.safetensors");
-  expect_error(ErrorCode::invalid_weights, {"weight_map", "\"two.safetensors\" is missing"}, [&] { folder.open(); });
+  folder.replace("config.json", "{", R"({"quantization_config": {"quant_method": "gptq", "bits": 4},)");
+  expect_error(ErrorCode::invalid_config, {"config.json: quantization_config.quant_method: \"gptq\""},
+               [&] { folder.open(); });
 }
 
 TEST(HuggingFace, ADiskThatFailsIsNotABadModel) {

@@ -38,6 +38,10 @@ TEST(Safetensors, PlacesTensors) {
   EXPECT_EQ(tensors[2].elements(), 1);
 }
 
+TEST(Safetensors, MetadataMayBeNull) {
+  EXPECT_EQ(read(safetensors_bytes(R"({"__metadata__":null,"a":)" + tensor("[4]", "[0,16]") + "}")).size(), 1u);
+}
+
 TEST(Safetensors, AcceptsEmptyTensorsAndNone) {
   EXPECT_EQ(read(one("[4]")).size(), 1u);
   EXPECT_EQ(read(one("[0]", "[0,0]")).size(), 1u);

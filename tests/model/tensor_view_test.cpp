@@ -107,6 +107,20 @@ TEST(ReadRows, OutOfRangeIsOurBug) {
   EXPECT_THROW(read_rows(integers, 0, 2, out), CheckFailure);
 }
 
+TEST(ReadRowBytes, AreTheFilesOwn) {
+  const auto view = view_of(DType::f16, {3, 2}, "abcdefghijkl");
+  EXPECT_EQ(view.row_bytes(), 4u);
+  std::string out(8, '\0');
+  read_row_bytes(view, 1, 2, std::as_writable_bytes(std::span(out)));
+  EXPECT_EQ(out, "efghijkl");
+  read_row_bytes(rows_of(view, 1, 2), 1, 1, std::as_writable_bytes(std::span(out).first(4)));
+  EXPECT_EQ(out.substr(0, 4), "ijkl");
+  EXPECT_THROW(read_row_bytes(view, 2, 2, std::as_writable_bytes(std::span(out))), CheckFailure);
+  EXPECT_THROW(read_row_bytes(view, 1, 1, std::as_writable_bytes(std::span(out))), CheckFailure);
+  EXPECT_EQ(view_of(DType::q6_k, {1, 512}, "").row_bytes(), 420u);
+  EXPECT_THROW(view_of(DType::q6_k, {1, 128}, "").row_bytes(), CheckFailure);
+}
+
 TEST(ReadRows, ADiskThatFailsIsAnError) {
   FaultyFileSystem disk(real_file_system());
   const Model model = open_model(disk, test_data("models/llama"));
