@@ -1,7 +1,6 @@
 // What every DecoderBackend keeps, on each backend that is built.
 #include <gtest/gtest.h>
 
-#include <random>
 #include <string>
 #include <tuple>
 #include <variant>
@@ -10,8 +9,6 @@
 #include "backend/backend.h"
 #include "backend/backends.h"
 #include "backend/golden.h"
-#include "backend/naive_decoder.h"
-#include "backend/random_decoder.h"
 #include "backend/sequence_runner.h"
 #include "base/error.h"
 #include "model/model.h"
@@ -50,28 +47,6 @@ class DecoderTest : public testing::TestWithParam<std::string> {
 
 INSTANTIATE_TEST_SUITE_P(Backends, DecoderTest, testing::ValuesIn(tested_backends()),
                          [](const auto& info) { return info.param; });
-
-TEST_P(DecoderTest, LogitsAreTheGoldenOnes) {
-  for (const std::string name : {"llama", "llama3-rope"}) {
-    const Golden golden(golden_model(name) / "golden.safetensors");
-    const auto decoder = load_golden(name);
-    for (const std::string prompt : {"0", "1", "2", "3"}) {
-      TestSequence sequence = contiguous();
-      const std::vector<TokenId> ids = golden.ids("ids_" + prompt);
-      expect_near(logits_of(*decoder, sequence, ids), golden.floats("logits_" + prompt), kTolerance,
-                  name + " prompt " + prompt);
-    }
-  }
-}
-
-TEST_P(DecoderTest, GreedyContinuationIsTheGoldenOne) {
-  for (const std::string name : {"llama", "llama3-rope"}) {
-    const Golden golden(golden_model(name) / "golden.safetensors");
-    const auto decoder = load_golden(name);
-    TestSequence sequence = scrambled();
-    EXPECT_EQ(greedy(*decoder, sequence, golden.ids("ids_0"), 24), golden.ids("greedy_0")) << name;
-  }
-}
 
 TEST_P(DecoderTest, ChunksAndBlocksDoNotMatter) {
   const Golden golden(golden_model("llama") / "golden.safetensors");
@@ -326,58 +301,6 @@ TEST_P(DecoderTest, SamplingDependsOnSeedAndPosition) {
   }
   EXPECT_EQ(sampled[1], sampled[0]);
   EXPECT_EQ(sampled[2], sampled[0]);
-}
-
-TEST_P(DecoderTest, SlidingWindowAgreesWithAFullMask) {
-  const Model model = open_model(real_file_system(), golden_model("llama"));
-  auto [spec, weights] = std::get<DecoderModel>(model.network);
-  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    if (i != 1) spec.layers[i] = {.attention = AttentionKind::sliding_window, .window_tokens = 8};
-  }
-  const auto decoder = load(spec, weights);
-  const Golden golden(golden_model("llama") / "golden.safetensors");
-  const std::vector<TokenId> ids = golden.ids("ids_2");
-  const std::vector<float> expected = naive_logits(spec, weights, ids);
-  const std::vector<float> full = golden.floats("logits_2");
-  double difference = 0.0;
-  for (std::size_t i = 0; i < full.size(); ++i)
-    difference = std::max<double>(difference, std::abs(full[i] - expected[i]));
-  EXPECT_GT(difference, 1e-2) << "the window must matter for this test to mean anything";
-  for (const int chunk : {0, 1, 7, 16}) {
-    TestSequence sequence = scrambled();
-    expect_near(logits_of(*decoder, sequence, ids, chunk), expected, kTolerance,
-                "window, chunks of " + std::to_string(chunk));
-  }
-}
-
-// Shapes and features beyond the golden models, against the double-precision twin.
-TEST_P(DecoderTest, RandomSpecsAgreeWithTheNaiveTwin) {
-  std::mt19937 random(12);
-  for (int variant = 0; variant < 6; ++variant) {
-    DecoderSpec spec;
-    spec.vocabulary = 70 + variant;
-    spec.hidden = std::vector{40, 64, 33, 16, 48, 50}[static_cast<std::size_t>(variant)];
-    spec.heads = std::vector{6, 4, 3, 1, 8, 2}[static_cast<std::size_t>(variant)];
-    spec.kv_heads = std::vector{2, 4, 1, 1, 2, 1}[static_cast<std::size_t>(variant)];
-    spec.head_dim = std::vector{8, 20, 16, 64, 10, 32}[static_cast<std::size_t>(variant)];
-    spec.intermediate = 37 + 16 * variant;
-    spec.context_tokens = 128;
-    spec.activation = static_cast<Activation>(variant % 3);
-    spec.rope.dims = variant % 2 == 0 ? spec.head_dim : spec.head_dim / 2;
-    spec.rope.theta = 1000.0f;
-    spec.qkv_bias = variant % 2 == 1;
-    spec.output_bias = variant % 3 == 1;
-    spec.mlp_bias = variant >= 3;
-    spec.tied_head = variant % 2 == 0;
-    spec.layers = {{AttentionKind::full, 0}, {AttentionKind::sliding_window, 5 + variant}, {AttentionKind::full, 0}};
-    const DecoderWeights weights = random_weights(spec, random);
-    const auto decoder = load(spec, weights);
-    std::vector<TokenId> tokens(45);
-    for (TokenId& token : tokens) token = static_cast<TokenId>(random() % static_cast<unsigned>(spec.vocabulary));
-    TestSequence sequence = scrambled();
-    expect_near(logits_of(*decoder, sequence, tokens, 19), naive_logits(spec, weights, tokens), kTolerance,
-                "variant " + std::to_string(variant));
-  }
 }
 
 TEST_P(DecoderTest, LoadingTellsHowFarItIs) {

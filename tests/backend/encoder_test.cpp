@@ -1,7 +1,6 @@
 // What every EncoderBackend keeps, on each backend that is built.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <string>
 #include <variant>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "backend/backend.h"
 #include "backend/backends.h"
 #include "backend/golden.h"
+#include "backend/packed.h"
 #include "base/error.h"
 #include "model/model.h"
 
@@ -31,33 +31,10 @@ class EncoderTest : public testing::TestWithParam<std::string> {
     return backends_.back()->load(spec, weights, {});
   }
 
-  static PackedTexts pack(const std::vector<std::vector<TokenId>>& texts) {
-    PackedTexts packed;
-    packed.starts = {0};
-    for (const std::vector<TokenId>& text : texts) {
-      packed.tokens.insert(packed.tokens.end(), text.begin(), text.end());
-      packed.starts.push_back(static_cast<std::int32_t>(packed.tokens.size()));
-    }
-    packed.hidden = true;
-    return packed;
-  }
-
-  static EncodeResult encode(EncoderBackend& encoder, const PackedTexts& texts) {
-    EncodeResult result;
-    encoder.encode(texts, &result);
-    return result;
-  }
-
   static std::vector<float> part(const std::vector<float>& values, std::size_t begin, std::size_t end, int width) {
     const auto row = static_cast<std::ptrdiff_t>(width);
     return {values.begin() + static_cast<std::ptrdiff_t>(begin) * row,
             values.begin() + static_cast<std::ptrdiff_t>(end) * row};
-  }
-
-  static void normalise(std::vector<float>& vector) {
-    double squares = 0.0;
-    for (const float value : vector) squares += static_cast<double>(value) * value;
-    for (float& value : vector) value = static_cast<float>(value / std::sqrt(squares));
   }
 
   std::vector<std::unique_ptr<Backend>> backends_;  // outlive what they loaded
@@ -65,21 +42,6 @@ class EncoderTest : public testing::TestWithParam<std::string> {
 
 INSTANTIATE_TEST_SUITE_P(Backends, EncoderTest, testing::ValuesIn(tested_backends()),
                          [](const auto& info) { return info.param; });
-
-TEST_P(EncoderTest, StatesAndVectorsAreTheGoldenOnes) {
-  for (const std::string name : {"bert-mean", "bert-cls"}) {
-    const Golden golden(golden_model(name) / "golden.safetensors");
-    const Model model = open_model(real_file_system(), golden_model(name));
-    const auto& [spec, weights] = std::get<EncoderModel>(model.network);
-    const auto encoder = load(spec, weights);
-    for (const std::string prompt : {"0", "1", "2", "3"}) {
-      EncodeResult result = encode(*encoder, pack({golden.ids("ids_" + prompt)}));
-      expect_near(result.hidden, golden.floats("hidden_" + prompt), kTolerance, name + " hidden " + prompt);
-      if (model.embedding.normalise) normalise(result.pooled);  // the golden ones come from the whole pipeline
-      expect_near(result.pooled, golden.floats("pooled_" + prompt), kTolerance, name + " pooled " + prompt);
-    }
-  }
-}
 
 TEST_P(EncoderTest, CompanyDoesNotMatter) {
   const Golden golden(golden_model("bert-mean") / "golden.safetensors");

@@ -19,6 +19,8 @@ class Golden {
     for (TensorView& tensor : read_safetensors(real_file_system().open(path))) tensors_[tensor.name] = tensor;
   }
 
+  bool has(const std::string& name) const { return tensors_.contains(name); }
+
   std::vector<std::int32_t> ids(const std::string& name) const {
     const TensorView& view = tensor(name);
     std::vector<std::int32_t> ids(static_cast<std::size_t>(view.elements()));

@@ -1,142 +1,119 @@
 // The plain twin of every decoder: one sequence, no cache, a full mask, double precision.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
+#include <optional>
 #include <vector>
 
+#include "backend/naive_layers.h"
 #include "backend/step_plan.h"
 #include "model/spec.h"
 
 namespace cortex {
 
-using NaiveRows = std::vector<std::vector<double>>;  // [tokens][width]
+inline NaiveRows naive_decoder_attention(const DecoderSpec& spec, const DecoderLayerSpec& kind,
+                                         const DecoderLayerWeights& layer, const NaiveRows& in) {
+  NaiveRows queries = naive_linear(in, layer.query, layer.query_bias);
+  NaiveRows keys = naive_linear(in, layer.key, layer.key_bias);
+  const NaiveRows values = naive_linear(in, layer.value, layer.value_bias);
+  if (spec.query_key_norm != QueryKeyNorm::none) {
+    queries = naive_rms_norm(queries, layer.query_norm.value(), spec.norm_epsilon);
+    keys = naive_rms_norm(keys, layer.key_norm.value(), spec.norm_epsilon);
+  }
+  const bool windowed = kind.attention == AttentionKind::sliding_window;
+  const RopeSpec& rope = windowed && spec.window_rope ? *spec.window_rope : spec.rope;
+  naive_rotate(queries, spec.head_dim, rope);
+  naive_rotate(keys, spec.head_dim, rope);
+  const double scale = spec.attention_scale != 0.0f ? spec.attention_scale : 1.0 / std::sqrt(spec.head_dim);
+  const NaiveRows mixed = naive_attention(queries, keys, values, spec.head_dim, scale, [&](int row, int other) {
+    return other <= row && (!windowed || row - other < kind.window_tokens);
+  });
+  return naive_linear(mixed, layer.output, layer.output_bias);
+}
 
-// y = W x + b, W [out, in].
-inline NaiveRows naive_linear(const NaiveRows& in, const Weight& weight, const std::optional<Weight>& bias) {
-  const std::vector<float> w = read_weight(weight);
-  const std::vector<float> b = bias ? read_weight(*bias) : std::vector<float>{};
-  const std::size_t columns = in.front().size(), outputs = w.size() / columns;
-  NaiveRows out(in.size(), std::vector<double>(outputs));
-  for (std::size_t row = 0; row < in.size(); ++row) {
-    for (std::size_t n = 0; n < outputs; ++n) {
-      double sum = b.empty() ? 0.0 : b[n];
-      for (std::size_t k = 0; k < columns; ++k) sum += in[row][k] * w[n * columns + k];
-      out[row][n] = sum;
+inline NaiveRows naive_gated(Activation activation, const NaiveRows& in, const Weight& gate, const Weight& up,
+                             const Weight& down) {
+  NaiveRows middle = naive_linear(in, gate);
+  naive_activate(middle, activation);
+  naive_multiply(middle, naive_linear(in, up));
+  return naive_linear(middle, down);
+}
+
+// Every expert computes every row; the others count nothing.
+inline NaiveRows naive_experts(const DecoderSpec& spec, const DecoderLayerWeights& layer, const NaiveRows& in) {
+  const ExpertsSpec& mixture = spec.experts.value();
+  NaiveRows weights = naive_linear(in, layer.router.value());  // [tokens][experts]
+  for (std::vector<double>& row : weights) {
+    double sum = 0.0;
+    for (double& value : row) sum += value = std::exp(value);
+    for (double& value : row) value /= sum;
+    std::vector<std::size_t> order(row.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return row[a] > row[b]; });
+    double kept = 0.0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (i < static_cast<std::size_t>(mixture.per_token)) {
+        kept += row[order[i]];
+      } else {
+        row[order[i]] = 0.0;
+      }
     }
+    for (double& value : row) value /= mixture.normalised ? kept : 1.0;
+  }
+  NaiveRows out(in.size(), std::vector<double>(in.front().size()));
+  for (std::size_t expert = 0; expert < layer.experts.size(); ++expert) {
+    const ExpertWeights& mine = layer.experts[expert];
+    NaiveRows terms = naive_gated(spec.activation, in, mine.gate, mine.up, mine.down);
+    for (std::size_t row = 0; row < terms.size(); ++row) {
+      for (double& value : terms[row]) value *= weights[row][expert];
+    }
+    naive_add(out, terms);
   }
   return out;
 }
 
-inline NaiveRows naive_rms_norm(const NaiveRows& in, const Weight& weight, double epsilon) {
-  const std::vector<float> w = read_weight(weight);
-  NaiveRows out = in;
-  for (std::vector<double>& row : out) {
-    double squares = 0.0;
-    for (const double v : row) squares += v * v / static_cast<double>(row.size());
-    for (std::size_t i = 0; i < row.size(); ++i) row[i] *= w[i] / std::sqrt(squares + epsilon);
-  }
-  return out;
+inline NaiveRows naive_feed_forward(const DecoderSpec& spec, const DecoderLayerSpec& kind,
+                                    const DecoderLayerWeights& layer, const NaiveRows& in) {
+  if (kind.experts) return naive_experts(spec, layer, in);
+  NaiveRows middle = naive_linear(in, layer.gate.value(), layer.gate_bias);
+  naive_activate(middle, spec.activation);
+  naive_multiply(middle, naive_linear(in, layer.up.value(), layer.up_bias));
+  return naive_linear(middle, layer.down.value(), layer.down_bias);
 }
 
-inline void naive_rotate(NaiveRows& rows, int heads, int head_dim, const RopeSpec& rope) {
-  const std::vector<float> frequencies = inverse_frequencies(rope);
-  const auto half = frequencies.size();
-  for (std::size_t position = 0; position < rows.size(); ++position) {
-    for (std::size_t head = 0; head < static_cast<std::size_t>(heads); ++head) {
-      double* x = rows[position].data() + head * static_cast<std::size_t>(head_dim);
-      for (std::size_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(position) * frequencies[i];
-        const double a = x[i], b = x[i + half];
-        x[i] = a * std::cos(angle) - b * std::sin(angle);
-        x[i + half] = b * std::cos(angle) + a * std::sin(angle);
-      }
+// The states of every token after the final norm.
+inline NaiveRows naive_states(const DecoderSpec& spec, const DecoderWeights& weights,
+                              const std::vector<TokenId>& tokens) {
+  const std::vector<float> table = read_weight(weights.embedding);
+  NaiveRows stream;
+  for (const TokenId token : tokens) {
+    std::vector<double>& row = stream.emplace_back();
+    for (int i = 0; i < spec.hidden; ++i) {
+      row.push_back(static_cast<double>(table[static_cast<std::size_t>(token * spec.hidden + i)]) *
+                    static_cast<double>(spec.embedding_scale));
     }
   }
-}
+  const double epsilon = spec.norm_epsilon;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const DecoderLayerWeights& layer = weights.layers[i];
+    NaiveRows in = spec.pre_norm ? naive_rms_norm(stream, layer.attention_norm.value(), epsilon) : stream;
+    NaiveRows out = naive_decoder_attention(spec, spec.layers[i], layer, in);
+    naive_add(stream, spec.post_norm ? naive_rms_norm(out, layer.attention_post_norm.value(), epsilon) : out);
 
-inline double naive_activation(Activation activation, double x) {
-  switch (activation) {
-    case Activation::silu:
-      return x / (1.0 + std::exp(-x));
-    case Activation::gelu:
-      return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
-    case Activation::gelu_tanh:
-      return 0.5 * x * (1.0 + std::tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
-    case Activation::tanh:
-      return std::tanh(x);
+    in = spec.pre_norm ? naive_rms_norm(stream, layer.mlp_norm.value(), epsilon) : stream;
+    out = naive_feed_forward(spec, spec.layers[i], layer, in);
+    naive_add(stream, spec.post_norm ? naive_rms_norm(out, layer.mlp_post_norm.value(), epsilon) : out);
   }
-  return std::numeric_limits<double>::quiet_NaN();
-}
-
-inline NaiveRows naive_attention(const DecoderSpec& spec, const DecoderLayerSpec& layer, const NaiveRows& queries,
-                                 const NaiveRows& keys, const NaiveRows& values) {
-  const auto dims = static_cast<std::size_t>(spec.head_dim);
-  NaiveRows out(queries.size(), std::vector<double>(queries.front().size()));
-  for (std::size_t head = 0; head < static_cast<std::size_t>(spec.heads); ++head) {
-    const std::size_t kv = head / static_cast<std::size_t>(spec.heads / spec.kv_heads);
-    for (std::size_t row = 0; row < queries.size(); ++row) {
-      std::vector<double> weights(keys.size());
-      double sum = 0.0;
-      for (std::size_t seen = 0; seen < keys.size(); ++seen) {
-        const bool near = layer.attention == AttentionKind::full ||
-                          static_cast<int>(row) - static_cast<int>(seen) < layer.window_tokens;
-        double score = 0.0;
-        for (std::size_t d = 0; d < dims; ++d) score += queries[row][head * dims + d] * keys[seen][kv * dims + d];
-        weights[seen] = seen <= row && near ? std::exp(score / std::sqrt(static_cast<double>(dims))) : 0.0;
-        sum += weights[seen];
-      }
-      for (std::size_t seen = 0; seen < keys.size(); ++seen) {
-        for (std::size_t d = 0; d < dims; ++d) {
-          out[row][head * dims + d] += weights[seen] / sum * values[seen][kv * dims + d];
-        }
-      }
-    }
-  }
-  return out;
-}
-
-inline void naive_add(NaiveRows& rows, const NaiveRows& terms) {
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    for (std::size_t i = 0; i < rows[row].size(); ++i) rows[row][i] += terms[row][i];
-  }
+  return naive_rms_norm(stream, weights.final_norm, epsilon);
 }
 
 // The logits of every token, [tokens, vocabulary].
 inline std::vector<float> naive_logits(const DecoderSpec& spec, const DecoderWeights& weights,
                                        const std::vector<TokenId>& tokens) {
-  const std::vector<float> table = read_weight(weights.embedding);
-  const auto hidden = static_cast<std::ptrdiff_t>(spec.hidden);
-  NaiveRows stream;
-  for (const TokenId token : tokens)
-    stream.emplace_back(table.begin() + token * hidden, table.begin() + (token + 1) * hidden);
-  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    const DecoderLayerWeights& layer = weights.layers[i];
-    const NaiveRows in = naive_rms_norm(stream, layer.attention_norm.value(), spec.norm_epsilon);
-    NaiveRows queries = naive_linear(in, layer.query, layer.query_bias);
-    NaiveRows keys = naive_linear(in, layer.key, layer.key_bias);
-    const NaiveRows values = naive_linear(in, layer.value, layer.value_bias);
-    naive_rotate(queries, spec.heads, spec.head_dim, spec.rope);
-    naive_rotate(keys, spec.kv_heads, spec.head_dim, spec.rope);
-    const NaiveRows mixed = naive_attention(spec, spec.layers[i], queries, keys, values);
-    naive_add(stream, naive_linear(mixed, layer.output, layer.output_bias));
-
-    const NaiveRows normed = naive_rms_norm(stream, layer.mlp_norm.value(), spec.norm_epsilon);
-    NaiveRows gate = naive_linear(normed, layer.gate.value(), layer.gate_bias);
-    const NaiveRows up = naive_linear(normed, layer.up.value(), layer.up_bias);
-    for (std::size_t row = 0; row < gate.size(); ++row) {
-      for (std::size_t n = 0; n < up[row].size(); ++n) {
-        gate[row][n] = naive_activation(spec.activation, gate[row][n]) * up[row][n];
-      }
-    }
-    naive_add(stream, naive_linear(gate, layer.down.value(), layer.down_bias));
-  }
   const Weight& head = spec.tied_head ? weights.embedding : weights.head.value();
-  std::vector<float> logits;
-  for (const auto& row : naive_linear(naive_rms_norm(stream, weights.final_norm, spec.norm_epsilon), head, {})) {
-    logits.insert(logits.end(), row.begin(), row.end());
-  }
-  return logits;
+  return naive_floats(naive_linear(naive_states(spec, weights, tokens), head));
 }
 
 }  // namespace cortex
