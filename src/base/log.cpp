@@ -47,8 +47,23 @@ class StandardErrorSink : public spdlog::sinks::base_sink<std::mutex> {
   int lost_ = 0;
 };
 
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+// A message may repeat foreign text, which must not make lines of its own or talk to a terminal.
+std::string one_line(std::string_view message) {
+  std::string line;
+  for (const char c : message) {
+    if (is_control(c)) {
+      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
 void write(spdlog::level::level_enum level, std::string_view message, std::string_view request_id) {
-  spdlog::log(level, "[{}] {}", request_id, message);
+  spdlog::log(level, "[{}] {}", request_id, one_line(message));
 }
 
 }  // namespace

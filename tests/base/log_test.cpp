@@ -22,6 +22,14 @@ TEST(Log, EveryLineCarriesTheProcessTheLevelAndTheRequestId) {
   EXPECT_NE(text.find(" warning log-test [-] no request\n"), std::string::npos) << text;
 }
 
+TEST(Log, AMessageIsOneLineWhateverItRepeats) {
+  testing::internal::CaptureStderr();
+  start_log(LogLevel::info, "log-test");
+  log_info("a\nb\r\x1b[2J\x7f \"ä\" \\");
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(text.ends_with("a\\x0ab\\x0d\\x1b[2J\\x7f \"ä\" \\\n")) << text;
+}
+
 // Standard error is a pipe for the length of a test.
 class LogToPipeTest : public testing::Test {
  protected:

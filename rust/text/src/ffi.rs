@@ -1,7 +1,7 @@
 //! The functions of `text.h`, under its names and with its rules. Pointers are trusted as that header says; texts are
 //! not.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, AssertUnwindSafe, PanicHookInfo};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -135,11 +135,21 @@ fn last_panic() -> MutexGuard<'static, String> {
     LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One line, without the folders of the machine that built this.
+fn line_of(panic: &PanicHookInfo) -> String {
+    let place = panic.location().map_or(String::new(), |at| {
+        format!(" at {}:{}", at.file().rsplit(['/', '\\']).next().unwrap_or_default(), at.line())
+    });
+    let payload = panic.payload();
+    let reason = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    format!("panicked{place}: {}", reason.unwrap_or("no reason given").replace(char::is_control, " "))
+}
+
 /// Runs `work` so that neither an error nor a panic gets past it.
 unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status {
     static HOOK: Once = Once::new();
     // A panic is told by the error; the default hook would also print it.
-    HOOK.call_once(|| std::panic::set_hook(Box::new(|panic| *last_panic() = panic.to_string())));
+    HOOK.call_once(|| std::panic::set_hook(Box::new(|panic| *last_panic() = line_of(panic))));
     let (status, reason) = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return Status::Ok,
         Ok(Err(Failure::Utf8(reason))) => (Status::InvalidUtf8, reason),
