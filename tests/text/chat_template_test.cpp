@@ -94,6 +94,13 @@ TEST(ChatTemplate, LoopsKnowTheirNeighbours) {
             "<1>2,1<2>3,2<3>[2, 3][3, 2, 1]ab");
 }
 
+TEST(ChatTemplate, TestsAsPythonDoes) {
+  EXPECT_EQ(
+      render("{{ none is iterable }}{{ 'a' is iterable }}{{ [] is iterable }}{{ {} is iterable }}{{ 1 is iterable }}"
+             "{{ missing is iterable }}{{ tools is iterable and tools|length > 0 }}"),
+      "FalseTrueTrueTrueFalseTrueFalse");
+}
+
 TEST(ChatTemplate, PlainIsRolesAndTexts) {
   const std::string messages =
       R"([{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"h"},)"

@@ -85,6 +85,9 @@ TEST(Hermes, TemplatesThatKnowToolsGetThemAsTheyAre) {
       "{% for m in messages %}{{ m.role }}{% if m['tool_calls'] %}{{ m['tool_calls'][0].name }}"
       "{% endif %}{% endfor %}";
   EXPECT_EQ(render(source, calls, ""), "assistantftool");
+  // It may have a form of its own for calls in what is said.
+  EXPECT_EQ(render("{% if tools %}{{ tools|length }}{% endif %}{{ messages|length }}{{ messages[1].role }}", calls),
+            "22tool");
   // The word in its text is not the variable.
   EXPECT_THAT(render(std::string("You have no tools.") + kRoles, messages), HasSubstr(kSection));
 }

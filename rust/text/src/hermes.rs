@@ -12,10 +12,12 @@ use crate::template::Template;
 /// The chat as `template` can render it: as it is, unless it is about tools and the template is not. On a deep stack.
 pub fn adapt(template: &Template, chat: Chat) -> Outcome<Chat> {
     let tools = chat.tools.as_array().cloned().unwrap_or_default();
+    if template.mentions("tools") {
+        return Ok(chat);
+    }
+    let wants_section = !tools.is_empty();
     let is_about_calls = || messages(&chat).any(|message| is_call(message) || is_result(message));
-    let wants_section = !tools.is_empty() && !template.mentions("tools");
-    let wants_calls = wants_section || (!template.mentions("tool_calls") && is_about_calls());
-    if !wants_calls {
+    if !wants_section && (template.mentions("tool_calls") || !is_about_calls()) {
         return Ok(chat);
     }
     let plain = Chat { messages: without_tool_messages(&chat).into(), tools: Json::Null, ..chat };

@@ -37,7 +37,8 @@ fn assigned(block: &[(Token, Span)]) -> Option<(usize, usize)> {
     }
     let sign = statement.iter().position(|(token, _)| matches!(token, Token::Assign))?;
     let has_attribute = statement[..sign].iter().any(|(token, _)| matches!(token, Token::Dot));
-    let (_, end) = statement.last()?;
+    // A block without an end is no template: its reader says so.
+    let Some((Token::BlockEnd, end)) = statement.last() else { return None };
     has_attribute.then_some((statement[sign].1.end_offset as usize, end.start_offset as usize))
 }
 

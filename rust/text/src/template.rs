@@ -53,6 +53,8 @@ impl Template {
         environment.add_filter("tojson", |state: &State, value: Value, arguments: Kwargs| {
             tojson(state, value, arguments, &|_| false)
         });
+        // Python can't iterate over None.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
