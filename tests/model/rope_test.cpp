@@ -66,5 +66,39 @@ TEST(Rope, Llama3KeepsHighBlendsMiddleStretchesLow) {
 
 TEST(Rope, OddDimensionsAreOurBug) { EXPECT_THROW(inverse_frequencies(rope_of(10000.0f, 3)), CheckFailure); }
 
+// Values of the formulas that transformers' yarn computes, in double.
+RopeSpec yarn_of(float theta, int dims, float factor, int original_context) {
+  RopeSpec rope = rope_of(theta, dims);
+  rope.scaling = RopeSpec::Scaling::yarn;
+  rope.factor = factor;
+  rope.original_context = original_context;
+  return rope;
+}
+
+TEST(Rope, YarnStretchesSlowPairsOnly) {
+  RopeSpec rope = yarn_of(1e6f, 16, 4.0f, 32768);
+  expect_frequencies(rope, {1.0, 0.1778279410038923, 0.03162277660168379, 0.004217559938927618, 0.0005,
+                            4.445698525097307e-05, 7.905694150420949e-06, 1.4058533129758728e-06});
+  rope.truncate = false;  // the range is 2.95 to 4.96 in place of 2 to 5
+  expect_frequencies(rope, {1.0, 0.1778279410038923, 0.03162277660168379, 0.0055172704751341225,
+                            0.0006074079378798391, 4.445698525097307e-05, 7.905694150420949e-06,
+                            1.4058533129758728e-06});
+}
+
+TEST(Rope, YarnsRangeIsThatOfItsBetas) {
+  RopeSpec rope = yarn_of(1e4f, 8, 2.0f, 64);
+  rope.beta_fast = 2.0f;
+  rope.beta_slow = 1.0f;
+  expect_frequencies(rope, {1.0, 0.075, 0.005, 0.0005});
+}
+
+TEST(Rope, DivisorsAreThoseOfTheirPairs) {
+  RopeSpec rope = rope_of(1e4f, 8);
+  rope.divisors = {1.0f, 2.0f, 4.0f, 8.0f};
+  expect_frequencies(rope, {1.0, 0.05, 0.0025, 0.000125});
+  rope.divisors.pop_back();
+  EXPECT_THROW(inverse_frequencies(rope), CheckFailure);
+}
+
 }  // namespace
 }  // namespace cortex

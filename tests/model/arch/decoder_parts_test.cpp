@@ -1,5 +1,6 @@
 #include "model/arch/decoder_parts.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "model/json_file.h"
@@ -46,8 +47,9 @@ TEST(DecoderParts, ReadsDimensions) {
   EXPECT_EQ(spec.layers.size(), 2u);
   EXPECT_EQ(spec.norm_epsilon, 1e-5f);
   EXPECT_EQ(spec.activation, Activation::silu);
-  EXPECT_EQ(spec.rope.dims, 8);
-  EXPECT_EQ(spec.rope.theta, 10000.0f);
+  EXPECT_TRUE(spec.pre_norm);
+  EXPECT_FALSE(spec.post_norm);
+  EXPECT_EQ(spec.layers[1].attention, AttentionKind::full);
   EXPECT_FALSE(spec.tied_head);
 }
 
@@ -69,62 +71,69 @@ TEST(DecoderParts, SizesAreBoundedBeforeAnythingIsAllocated) {
 TEST(DecoderParts, HeadsDivide) {
   expect_refused("num_attention_heads", "6", {"num_attention_heads: 6", "hidden size of 32"});
   expect_refused("num_key_value_heads", "3", {"num_key_value_heads: 3", "4 attention heads"});
-  expect_refused("head_dim", "7", {"head_dim", "an even number from 2 to 7"});
 }
 
 TEST(DecoderParts, NumbersAreFiniteAndInRange) {
   expect_refused("rms_norm_eps", "0", {"rms_norm_eps: 0"});
   expect_refused("rms_norm_eps", "-1e-5", {"rms_norm_eps"});
-  expect_refused("rope_theta", "0", {"rope_theta: 0"});
-  expect_refused("rope_theta", "NaN", {"not valid JSON"});
-  expect_refused("rope_theta", "\"NaN\"", {"rope_theta: \"NaN\" is not a number"});
-  expect_refused("rope_parameters", "{\"rope_theta\": -5}", {"rope_parameters.rope_theta: -5"});
-  expect_refused("rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", {"rope_scaling.factor: 0"});
+  expect_refused("rms_norm_eps", "NaN", {"not valid JSON"});
 }
 
-const char* const kLlama3 =
-    R"("rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-       "original_max_position_embeddings": 64)";
-
-void expect_llama3(const RopeSpec& rope) {
-  EXPECT_EQ(rope.theta, 500000.0f);
-  EXPECT_EQ(rope.scaling, RopeSpec::Scaling::llama3);
-  EXPECT_EQ(rope.factor, 8.0f);
-  EXPECT_EQ(rope.low_frequency_factor, 1.0f);
-  EXPECT_EQ(rope.high_frequency_factor, 4.0f);
-  EXPECT_EQ(rope.original_context, 64);
+TEST(DecoderParts, AnArchitecturesDefaults) {
+  const Fields config = parse_json_object(R"({"model_type": "x", "vocab_size": 8, "hidden_size": 32,
+      "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 3, "max_position_embeddings": 64})",
+                                          "config.json", kCode);
+  const DecoderSpec spec = read_decoder_config(config, {.head_dim = 24,
+                                                        .tied_head = true,
+                                                        .activation_field = "hidden_activation",
+                                                        .activation = Activation::gelu_tanh});
+  EXPECT_EQ(spec.head_dim, 24);
+  EXPECT_TRUE(spec.tied_head);
+  EXPECT_EQ(spec.activation, Activation::gelu_tanh);
 }
 
-TEST(DecoderParts, RopeInItsOldAndNewForm) {
-  expect_llama3(read({{"rope_parameters", std::string("{\"rope_theta\": 500000.0, ") + kLlama3 + "}"}}).rope);
-  expect_llama3(read({{"rope_theta", "500000"}, {"rope_scaling", std::string("{") + kLlama3 + "}"}}).rope);
-  const RopeSpec linear = read({{"rope_scaling", R"({"type": "linear", "factor": 2.0})"}}).rope;
-  EXPECT_EQ(linear.scaling, RopeSpec::Scaling::linear);
-  EXPECT_EQ(linear.factor, 2.0f);
-  const RopeSpec plain = read({{"rope_parameters", R"({"rope_type": "default", "rope_theta": 77.0})"}}).rope;
-  EXPECT_EQ(plain.scaling, RopeSpec::Scaling::none);
-  EXPECT_EQ(plain.theta, 77.0f);
-  EXPECT_EQ(read({{"partial_rotary_factor", "0.5"}}).rope.dims, 4);
-  const RopeSpec untyped =
-      read({{"rope_parameters", R"({"rope_theta": 77.0, "partial_rotary_factor": 0.5, "factor": null})"}}).rope;
-  EXPECT_EQ(untyped.scaling, RopeSpec::Scaling::none);
-  EXPECT_EQ(untyped.dims, 4);
+Fields config_of(const std::string& text) { return parse_json_object(text, "config.json", kCode); }
+
+std::vector<int> windows_of(const DecoderSpec& spec) {
+  std::vector<int> windows;
+  for (const DecoderLayerSpec& layer : spec.layers) {
+    EXPECT_EQ(layer.attention == AttentionKind::sliding_window, layer.window_tokens > 0);
+    windows.push_back(layer.window_tokens);
+  }
+  return windows;
 }
 
-TEST(DecoderParts, RefusesOtherRopes) {
-  expect_refused("rope_scaling", R"({"type": "yarn", "factor": 2.0})",
-                 {"rope_scaling.type: \"yarn\"", "default, linear, llama3"});
-  expect_refused("rope_parameters", R"({"rope_type": "longrope"})", {"rope_parameters.rope_type: \"longrope\""});
-  expect_refused("rope_scaling", R"({"rope_type": "llama3", "factor": 8.0})",
-                 {"rope_scaling.low_freq_factor: is missing"});
-  expect_refused("rope_scaling",
-                 R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
-                     "original_max_position_embeddings": 64})",
-                 {"high_freq_factor: 4 is not above"});
-  expect_refused("rope_scaling", R"({"factor": 8})", {"rope_scaling.factor: 8", "without a rope_type"});
-  expect_refused("rope_parameters", R"({"rope_theta": 9.0, "low_freq_factor": 2})",
-                 {"rope_parameters.low_freq_factor: 2", "without a rope_type"});
-  expect_refused("partial_rotary_factor", "0.1", {"rope turns 0 elements"});
+std::vector<int> late_windows(const std::string& config) {
+  DecoderSpec spec;
+  spec.layers.resize(4);
+  read_late_windows(config_of(config), &spec);
+  return windows_of(spec);
+}
+
+TEST(DecoderParts, WindowsOfTheLaterLayers) {
+  EXPECT_THAT(late_windows(R"({"sliding_window": 8, "max_window_layers": 2})"), testing::ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(late_windows(R"({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 2})"),
+              testing::ElementsAre(0, 0, 8, 8));
+  EXPECT_THAT(late_windows(R"({"use_sliding_window": true, "sliding_window": 8})"), testing::ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(late_windows(R"({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})"),
+              testing::ElementsAre(0, 0, 0, 0));
+}
+
+TEST(DecoderParts, AListOfLayersGoesFirst) {
+  const std::string list =
+      R"("layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"])";
+  EXPECT_THAT(late_windows(R"({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 2,)" + list + "}"),
+              testing::ElementsAre(8, 0, 0, 8));
+  expect_error(kCode, {"config.json: sliding_window: is off or missing, but layer 0 slides"},
+               [&] { late_windows(R"({"use_sliding_window": false, "sliding_window": 8,)" + list + "}"); });
+  expect_error(kCode, {"layer_types: 1 types for 4 layers"},
+               [] { late_windows(R"({"layer_types": ["full_attention"]})"); });
+  expect_error(kCode, {"layer_types: \"chunked_attention\"", "full_attention, sliding_attention"}, [] {
+    late_windows(R"({"layer_types": ["full_attention", "chunked_attention", "full_attention", "full_attention"]})");
+  });
+  expect_error(kCode, {"layer_types: 3 is not supported"}, [] { late_windows(R"({"layer_types": [3, 3, 3, 3]})"); });
+  expect_error(kCode, {"sliding_window: 0"},
+               [] { late_windows(R"({"use_sliding_window": true, "sliding_window": 0})"); });
 }
 
 TEST(DecoderParts, Activations) {

@@ -17,7 +17,7 @@ TEST(Registry, FindsByName) {
 }
 
 TEST(Registry, AnUnknownNameListsTheKnown) {
-  expect_error(ErrorCode::invalid_config, {"config.json: model_type: \"lama\"", "bert, llama"},
+  expect_error(ErrorCode::invalid_config, {"config.json: model_type: \"lama\"", "bert, camembert, gemma3_text, llama"},
                [] { architecture_of(naming("lama"), "model_type"); });
   expect_error(ErrorCode::invalid_config, {"config.json: type: is missing"},
                [] { architecture_of(naming("llama"), "type"); });
