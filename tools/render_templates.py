@@ -5,10 +5,11 @@
 
 Reads NAME.jinja and conversations.json there and writes rendered.json. Its `conversations` are what the templates are
 given, each part as the text of its JSON. Of each of `templates` it has the special tokens, and for a conversation the
-text, or {"raises": message} where the template raises an exception. A conversation that a template can't render in
+text, or {"raises": message} where the template raises an exception; with ChatML's turns also the text's ids by the
+tokenizer of tests/data/models/llama. A conversation that a template can't render in
 another way, or that is about tools when the template is not, is left out. The settings are those of transformers'
-apply_chat_template; `strftime_now` is left to the tests, as `date_string` is always given. Needs jinja2;
-tools/requirements.txt has the version that was used.
+apply_chat_template; `strftime_now` is left to the tests, as `date_string` is always given. Needs jinja2
+and tokenizers; tools/requirements.txt has the versions that were used.
 """
 
 import json
@@ -19,6 +20,7 @@ from datetime import datetime
 import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
 
 # What a tokenizer gives its template, and the one variable that would otherwise depend on the day.
 SPECIAL_TOKENS = {
@@ -31,6 +33,7 @@ SPECIAL_TOKENS = {
     "qwen3": {"eos_token": "<|im_end|>"},
     "smollm2": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
 }
+HAVE_IDS = ["qwen2.5", "qwen3", "smollm2"]
 ARGUMENTS = {"date_string": "26 Jul 2024"}
 
 
@@ -100,6 +103,11 @@ def main():
             for name, tokens in SPECIAL_TOKENS.items()
         },
     }
+    tokenizer = Tokenizer.from_file(str(root / "tests/data/models/llama/tokenizer.json"))
+    for name in HAVE_IDS:
+        texts = rendered["templates"][name]["texts"]
+        ids = {title: tokenizer.encode(text, add_special_tokens=False).ids for title, text in texts.items()}
+        rendered["templates"][name]["ids"] = {title: " ".join(map(str, of_text)) for title, of_text in ids.items()}
     text = json.dumps(rendered, ensure_ascii=False, indent=1)
     (folder / "rendered.json").write_text(text + "\n", encoding="utf-8")
 
