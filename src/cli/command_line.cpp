@@ -2,11 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <span>
 #include <system_error>
 #include <thread>
 
@@ -43,10 +45,13 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
-// The first argument that is nobody's option.
-std::string first_unknown(const CLI::App& app) {
-  for (const std::string& text : app.remaining()) {
-    if (text.starts_with("--")) return text.substr(0, text.find('='));
+// What the first argument that is nobody's option may have meant.
+std::string suggestion_for(const CLI::App& app, int argc, char** argv) {
+  const std::vector<std::string> known = option_names(app);
+  for (const std::string_view argument : std::span(argv, static_cast<std::size_t>(argc)).subspan(1)) {
+    const std::string name(argument.substr(0, argument.find('=')));
+    const bool unknown = name.starts_with("--") && std::find(known.begin(), known.end(), name) == known.end();
+    if (unknown) return suggestion(name, known);
   }
   return {};
 }
@@ -58,9 +63,8 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
     app.parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::ExtrasError& error) {
-    const std::string unknown = first_unknown(app);
     std::fprintf(stderr, "%s: %s%s\nRun with --help for more information.\n", app.get_name().c_str(), error.what(),
-                 suggestion(unknown, option_names(app)).c_str());
+                 suggestion_for(app, argc, argv).c_str());
     return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
