@@ -1,0 +1,317 @@
+"""`cortex pull` against a hub on this machine: what arrives, what survives, and who is told the token."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from conftest import BINARY, TINY_LLAMA, wait_for
+from hub import COMMIT, Hub
+
+TOKEN = "hf_secretToken"
+
+
+def model_files():
+    files = {path.name: path.read_bytes() for path in TINY_LLAMA.iterdir() if path.is_file()}
+    files.update({"README.md": b"read me", "pytorch_model.bin": b"a pickle"})
+    return files
+
+
+@pytest.fixture
+def hub():
+    hub = Hub(model_files(), large=["model.safetensors"])
+    yield hub
+    hub.stop()
+
+
+class Puller:
+    def __init__(self, hub, home):
+        self.hub = hub
+        self.home = home
+        self.cache = home / "hub"
+        self.entry = self.cache / "models--acme--tiny"
+        self.blobs = self.entry / "blobs"
+        self.snapshot = self.entry / "snapshots" / COMMIT
+
+    def environment(self, **extra):
+        known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        return {**known, "HOME": str(self.home), "HF_HOME": str(self.home), "HF_ENDPOINT": self.hub.url, **extra}
+
+    def start(self, *arguments, limit_bytes=None, **extra):
+        def limit():
+            if limit_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+        return subprocess.Popen(
+            [str(BINARY), "pull", "--retry-delay-ms", "1", *arguments], env=self.environment(**extra),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+
+    def run(self, *arguments, **extra):
+        process = self.start(*arguments, **extra)
+        out, error = process.communicate(timeout=60)
+        return process.returncode, out, error
+
+    def blob(self, path):
+        return self.blobs / self.hub.checksum(path)
+
+    def parts(self):
+        return sorted(path.name for path in self.cache.rglob("*.incomplete"))
+
+
+@pytest.fixture
+def puller(hub, tmp_path):
+    return Puller(hub, tmp_path)
+
+
+def test_a_model_arrives_in_the_cache(puller, hub):
+    status, out, error = puller.run("acme/tiny")
+    assert status == 0, error
+    assert out.strip() == str(puller.snapshot)
+    there = {path.name for path in puller.snapshot.iterdir()}
+    assert "README.md" not in there and "pytorch_model.bin" not in there
+    for name in there:
+        link = puller.snapshot / name
+        assert link.is_symlink() and not os.path.isabs(os.readlink(link))
+        assert link.read_bytes() == hub.files[name]
+        assert link.resolve() == puller.blob(name).resolve()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= there
+    assert (puller.entry / "refs" / "main").read_text() == COMMIT
+    assert puller.parts() == []
+    assert "\r" not in error and "\x1b" not in error  # no bar off a terminal
+
+
+def test_what_is_here_is_not_fetched_again(puller, hub):
+    assert puller.run("acme/tiny")[0] == 0
+    hub.seen.clear()
+    status, out, error = puller.run("acme/tiny", "--json")
+    assert status == 0, error
+    assert len(hub.seen) == 1, hub.seen
+    reply = json.loads(out)
+    assert reply["path"] == str(puller.snapshot) and reply["commit"] == COMMIT
+    assert reply["files"] and not any(file["fetched"] for file in reply["files"])
+
+
+def test_a_pulled_model_serves_by_its_name(puller, start, monkeypatch):
+    assert puller.run("acme/tiny")[0] == 0
+    monkeypatch.setenv("HF_HOME", str(puller.home))
+    server = start({"tiny": "acme/tiny"}, "--backend", "cpu").wait_until_ready()
+    assert server.chat("hi", max_tokens=2).status_code == 200
+
+
+def test_a_model_that_was_not_pulled_says_how_to(puller):
+    process = subprocess.run([str(BINARY), "serve", "--port", "0", "--model", "acme/tiny"], text=True,
+                             env=puller.environment(), capture_output=True, timeout=60)
+    assert process.returncode == 78
+    assert "`cortex pull acme/tiny`" in process.stderr
+
+
+@pytest.mark.parametrize("revision", ["v1", "refs/pr/1", COMMIT])
+def test_revisions(puller, revision):
+    status, _, error = puller.run(f"acme/tiny@{revision}")
+    assert status == 0, error
+    ref = puller.entry / "refs" / revision
+    assert not ref.exists() if revision == COMMIT else ref.read_text() == COMMIT
+
+
+def test_one_gguf_is_chosen_by_its_quantisation(puller, hub):
+    hub.files = {"tiny-Q4_0.gguf": b"four", "tiny-Q8_0.gguf": b"eight", "README.md": b"x"}
+    status, _, error = puller.run("acme/tiny")
+    assert status == 64 and ":tiny-Q4_0.gguf" in error and ":tiny-Q8_0.gguf" in error
+    status, out, error = puller.run("acme/tiny:q8_0")
+    assert status == 0, error
+    assert out.strip() == str(puller.snapshot / "tiny-Q8_0.gguf")
+    assert [path.name for path in puller.snapshot.iterdir()] == ["tiny-Q8_0.gguf"]
+
+
+def test_the_token_goes_to_the_endpoint_only(puller, hub):
+    hub.token = TOKEN
+    status, _, error = puller.run("acme/tiny", HF_TOKEN=TOKEN)
+    assert status == 0, error
+    assert all(headers.get("Authorization") == f"Bearer {TOKEN}" for _, headers in hub.requests_to("endpoint"))
+    others = hub.requests_to("other")
+    assert others and all("Authorization" not in headers for _, headers in others)
+    assert not any(TOKEN in path for _, _, path, _ in hub.seen)
+    assert TOKEN not in error
+
+
+def test_another_port_of_the_same_host_is_another_origin(puller, hub):
+    hub.token = TOKEN
+    hub.redirect_to = f"http://127.0.0.1:{hub.other.server_address[1]}/signed/model.safetensors"
+    status, _, error = puller.run("acme/tiny", HF_TOKEN=TOKEN)
+    assert status == 0, error
+    assert all("Authorization" not in headers for _, headers in hub.requests_to("other"))
+
+
+def test_a_token_file(puller, hub, tmp_path):
+    hub.token = TOKEN
+    (tmp_path / "secret").write_text(TOKEN + "\n")
+    assert puller.run("acme/tiny", "--token-file", str(tmp_path / "secret"))[0] == 0
+    (tmp_path / "token").write_text(TOKEN)  # where the hub's own tools keep it
+    shutil.rmtree(puller.cache)
+    assert puller.run("acme/tiny")[0] == 0
+
+
+def test_a_gated_model_says_what_is_needed(puller, hub):
+    hub.token = TOKEN
+    status, _, error = puller.run("acme/tiny")
+    assert status == 64 and "token" in error and "accept its terms" in error
+    status, _, error = puller.run("acme/tiny", HF_TOKEN="hf_wrong")
+    assert status == 64 and "has not been granted access" in error and "hf_wrong" not in error
+
+
+def test_what_does_not_exist(puller, hub):
+    status, _, error = puller.run("acme/huge")
+    assert status == 64 and "acme/huge" in error and "is the name right?" in error
+    assert not puller.cache.exists() or not list(puller.cache.glob("models--*"))
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://user:pw@127.0.0.1/x"])
+def test_redirects_that_are_not_followed(puller, hub, location):
+    hub.redirect_to = location
+    status, _, error = puller.run("acme/tiny")
+    assert status == 64, error
+    assert not puller.blob("model.safetensors").exists()
+
+
+def test_endless_redirects_end(puller, hub):
+    hub.redirect_to = f"{hub.url}/acme/tiny/resolve/{COMMIT}/model.safetensors"
+    status, _, error = puller.run("acme/tiny")
+    assert status == 64 and "redirects more than" in error
+
+
+def test_a_broken_connection_goes_on_from_there(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(3 << 20)}
+    hub.large = {"tiny.gguf"}
+    hub.cut_after = [1 << 20, 1000, 0]
+    status, _, error = puller.run("acme/tiny")
+    assert status == 0, error
+    assert puller.blob("tiny.gguf").read_bytes() == hub.files["tiny.gguf"]
+    ranges = [headers.get("Range") for _, headers in hub.requests_to("other")]
+    assert ranges == [None, "bytes=1048576-", "bytes=1049576-", "bytes=1049576-"]
+    # What was fetched under another content's name would not be gone on with.
+    assert hub.requests_to("other")[1][1]["If-Range"] == f'"{hub.checksum("tiny.gguf")}"'
+
+
+def test_attempts_are_bounded(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(1 << 20)}
+    hub.cut_after = [10] * 50
+    status, _, error = puller.run("acme/tiny")
+    assert status == 69 and "attempts failed" in error and "goes on from" in error
+    assert len(hub.cut_after) == 45
+    assert puller.parts() == [hub.checksum("tiny.gguf") + ".incomplete"]
+    hub.cut_after = []
+    assert puller.run("acme/tiny")[0] == 0
+    assert hub.seen[-1][3]["Range"] == "bytes=50-"
+
+
+def test_a_server_without_ranges_starts_again(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(1 << 20)}
+    hub.ranges = False
+    hub.cut_after = [1000]
+    status, _, error = puller.run("acme/tiny")
+    assert status == 0, error
+    assert puller.blob("tiny.gguf").read_bytes() == hub.files["tiny.gguf"]
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "config.json"])
+def test_a_wrong_checksum_leaves_nothing(puller, hub, path):
+    hub.spoil = {path}
+    status, _, error = puller.run("acme/tiny")
+    assert status == 78 and "checksum" in error and hub.checksum(path) in error
+    assert not puller.blob(path).exists() and puller.parts() == []
+    assert not (puller.entry / "refs").exists()
+    hub.spoil = set()
+    assert puller.run("acme/tiny")[0] == 0
+
+
+def test_a_foreign_part_is_found_out(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(1000)}
+    puller.blobs.mkdir(parents=True)
+    (puller.blobs / (hub.checksum("tiny.gguf") + ".incomplete")).write_bytes(b"x" * 500)
+    status, _, error = puller.run("acme/tiny")
+    assert status == 78 and "checksum" in error and puller.parts() == []
+    assert puller.run("acme/tiny")[0] == 0
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(3 << 20)}
+    status, _, error = puller.run("acme/tiny", limit_bytes=1 << 20)
+    assert status == 78 and "the disk is full" in error and "2.0 MiB more are needed" in error
+    assert not puller.blob("tiny.gguf").exists() and not (puller.entry / "refs").exists()
+    assert puller.run("acme/tiny")[0] == 0
+    assert puller.blob("tiny.gguf").read_bytes() == hub.files["tiny.gguf"]
+    assert hub.seen[-1][3]["Range"] == "bytes=1048576-"
+
+
+def test_an_interrupt_leaves_the_part(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(1 << 20)}
+    hub.held = threading.Event()
+    process = puller.start("acme/tiny")
+    part = puller.blobs / (hub.checksum("tiny.gguf") + ".incomplete")
+    wait_for(lambda: part.exists() and part.stat().st_size == 1 << 19, 20)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130, error
+    assert "goes on from here" in error
+    assert [path.name for path in puller.blobs.iterdir()] == [part.name]
+    hub.held.set()
+    hub.held = None
+    assert puller.run("acme/tiny")[0] == 0
+    assert puller.blob("tiny.gguf").read_bytes() == hub.files["tiny.gguf"]
+
+
+def test_two_pulls_fetch_once(puller, hub):
+    hub.files = {"tiny.gguf": os.urandom(1 << 20)}
+    hub.held = threading.Event()
+    first = puller.start("acme/tiny")
+    part = puller.blobs / (hub.checksum("tiny.gguf") + ".incomplete")
+    wait_for(lambda: part.exists() and part.stat().st_size == 1 << 19, 20)
+    second = puller.start("acme/tiny")
+    assert "waiting" in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    hub.held.set()
+    hub.held = None
+    # The lock goes with its holder, and the other goes on from what it has left.
+    out, error = second.communicate(timeout=30)
+    assert second.returncode == 0, error
+    assert puller.blob("tiny.gguf").read_bytes() == hub.files["tiny.gguf"]
+    assert hub.seen[-1][3]["Range"] == f"bytes={1 << 19}-"
+
+
+def test_errors_that_pass_are_tried_again(puller, hub):
+    path = f"/acme/tiny/resolve/{COMMIT}/config.json"
+    hub.status[path] = (503, {})
+    status, _, error = puller.run("acme/tiny")
+    assert status == 69 and "503" in error
+    assert sum(seen[2] == path for seen in hub.seen) == 5
+
+
+def test_paths_that_lead_out_are_refused(puller, hub):
+    hub.files["../../escaped.json"] = b"{}"
+    status, _, error = puller.run("acme/tiny")
+    assert status == 70 and "is no path of a file" in error
+
+
+def test_offline(puller, hub):
+    status, _, error = puller.run("acme/tiny", HF_HUB_OFFLINE="1")
+    assert status == 78 and "HF_HUB_OFFLINE" in error
+    assert hub.seen == []
+
+
+def test_no_hub_there(puller):
+    status, _, error = puller.run("acme/tiny", "--endpoint", "http://127.0.0.1:1")
+    assert status == 69 and "127.0.0.1" in error
+
+
+def test_names_that_are_none(puller, hub):
+    for name in ["nonsense", "a/b/c", "../x", "acme/tiny:../x"]:
+        status, _, error = puller.run(name)
+        assert status == 64 and "is no name of a model" in error
+    assert "did you mean smollm2?" in puller.run("smolm2")[2]
+    assert hub.seen == []
