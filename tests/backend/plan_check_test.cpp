@@ -147,7 +147,15 @@ TEST(PlanCheck, TextsFitTheEncoder) {
   breach([](PackedTexts& texts) { texts.starts = {0, 4, 3, 5}; });
   breach([](PackedTexts& texts) { texts.types.pop_back(); });
   breach([](PackedTexts& texts) { texts.types[0] = 2; });
+  spec.positions = 3;
+  EXPECT_THROW(check_texts(good, spec), CheckFailure);  // longer than the position table
+  spec.positions = 0;                                   // rope
+  EXPECT_NO_THROW(check_texts(good, spec));
+  spec.token_types = 0;
+  EXPECT_THROW(check_texts(good, spec), CheckFailure);
   PackedTexts texts = good;
+  texts.types = {0, 0, 0, 0, 0};
+  EXPECT_NO_THROW(check_texts(texts, spec));
   texts.tokens[2] = 10;
   EXPECT_THROW(check_texts(texts, spec), Error);
 }

@@ -208,6 +208,7 @@ TEST_P(KernelsTest, ActivationsAgreeWithTheirFormulas) {
   expect(Activation::gelu_tanh, [](double x) {
     return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
   });
+  expect(Activation::tanh, [](double x) { return std::tanh(x); });
 }
 
 TEST_P(KernelsTest, ElementwiseOperations) {
@@ -290,7 +291,7 @@ TEST_P(KernelsTest, ElementwiseOperationsHaveThePortableBits) {
     x.front() = -1e4f;
     x.back() = 1e-20f;
     const Floats other = random_floats(random, size);
-    for (const Activation activation : {Activation::silu, Activation::gelu, Activation::gelu_tanh}) {
+    for (const Activation activation : {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::tanh}) {
       expect_portable_bits(kernels_, "activate, multiply, add", [&](const Kernels& kernels) {
         Floats out = x;
         kernels.activate(activation, out.data(), size);
