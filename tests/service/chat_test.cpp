@@ -21,7 +21,7 @@ using testing::SizeIs;
 struct Told {
   std::string text;
   std::vector<TokenText> tokens;
-  std::optional<ChatEnd> end;
+  std::optional<GenerationEnd> end;
   std::optional<Error> error;
 };
 
@@ -45,7 +45,7 @@ class ChatServiceTest : public testing::Test {
   Told run(ChatCall call) {
     auto told = std::make_shared<Told>();
     auto over = std::make_shared<std::promise<void>>();
-    chat_.run(std::move(call), [told, over](ChatEvent event) {
+    chat_.run(std::move(call), [told, over](GenerationEvent event) {
       told->text += event.text;
       told->tokens.insert(told->tokens.end(), event.tokens.begin(), event.tokens.end());
       told->end = std::move(event.end);
@@ -82,8 +82,8 @@ TEST_F(ChatServiceTest, TheTextIsWhatTheTokensSpell) {
     const Told told = run(ask("hi"));
     ASSERT_TRUE(told.end);
     EXPECT_EQ(told.text, text);
-    EXPECT_EQ(told.end->text, text);
-    EXPECT_EQ(told.end->reason, FinishReason::stop);
+    EXPECT_EQ(told.end->choices[0].text, text);
+    EXPECT_EQ(told.end->choices[0].reason, FinishReason::stop);
     EXPECT_EQ(told.end->usage.completion_tokens, static_cast<int>(reply_.size()));
   }
 }
@@ -95,7 +95,7 @@ TEST_F(ChatServiceTest, AStopStringCutsCancelsAndCounts) {
   const Told told = run(std::move(request));
   ASSERT_TRUE(told.end);
   EXPECT_EQ(told.text, "one two");
-  EXPECT_EQ(told.end->reason, FinishReason::stop);
+  EXPECT_EQ(told.end->choices[0].reason, FinishReason::stop);
   // The tokens up to the one that completed the stop string.
   std::string decoded;
   int tokens = 0;
@@ -108,7 +108,7 @@ TEST_F(ChatServiceTest, MaxTokensEndWithLength) {
   ChatRequest request = ask("hi");
   request.max_tokens = 3;
   const Told told = run(std::move(request));
-  EXPECT_EQ(told.end->reason, FinishReason::length);
+  EXPECT_EQ(told.end->choices[0].reason, FinishReason::length);
   EXPECT_EQ(told.end->usage.completion_tokens, 3);
 }
 
@@ -123,11 +123,11 @@ TEST_F(ChatServiceTest, LogprobsSpellTheTextAndStopWithIt) {
   };
   Told told = run(request);
   EXPECT_EQ(spelled(told.tokens), "one two three");
-  EXPECT_EQ(spelled(told.end->tokens), "one two three");
+  EXPECT_EQ(spelled(told.end->choices[0].tokens), "one two three");
   request.stop = {" three"};
   told = run(request);
   EXPECT_EQ(spelled(told.tokens), "one two");
-  EXPECT_EQ(spelled(told.end->tokens), "one two");
+  EXPECT_EQ(spelled(told.end->choices[0].tokens), "one two");
 }
 
 TEST_F(ChatServiceTest, ATurnIsStoredWithItsReplyAndGoesOn) {
@@ -171,7 +171,7 @@ TEST_F(ChatServiceTest, AFailedTurnLeavesTheConversationAsItWas) {
   std::promise<Error> error;
   ChatRequest next = ask("more");
   next.conversation_id = id;
-  chat.run(chat.prepare(std::move(next)), [&](ChatEvent event) { error.set_value(*event.error); });
+  chat.run(chat.prepare(std::move(next)), [&](GenerationEvent event) { error.set_value(*event.error); });
   EXPECT_EQ(error.get_future().get().code(), ErrorCode::engine_unavailable);
   EXPECT_THAT(conversations_.get(id, "").messages, SizeIs(2));
   EXPECT_TRUE(conversations_.resume(id, ""));  // not busy any more
@@ -186,7 +186,7 @@ TEST_F(ChatServiceTest, ARunningCallIsCancelledByItsOwnerOnly) {
   ChatCall call = chat.prepare(std::move(request));
   const std::string id = call.id;
   std::promise<Error> error;
-  chat.run(std::move(call), [&](ChatEvent event) {
+  chat.run(std::move(call), [&](GenerationEvent event) {
     if (event.error) error.set_value(*event.error);
   });
   EXPECT_FALSE(chat.cancel(id, "bob"));
@@ -203,27 +203,6 @@ TEST_F(ChatServiceTest, ThePromptIsTheTemplatesAndSpecialTextInContentStaysText)
   run(ask("hi"));
   const auto plain = engine_.generate_requests().back().prompt;
   EXPECT_EQ(std::count_if(prompt.begin(), prompt.end(), special), std::count_if(plain.begin(), plain.end(), special));
-}
-
-TEST_F(ChatServiceTest, SamplingIsTheRequestsThenTheBuiltIn) {
-  engine_says("x");
-  ChatRequest request = ask("hi");
-  request.sampling.temperature = 0.5f;
-  request.sampling.top_k = -1;
-  request.sampling.seed = -3;
-  request.max_tokens = 7;
-  request.priority = 2;
-  request.salt = "s";
-  run(std::move(request));
-  const GenerateRequest sent = engine_.generate_requests().back();
-  EXPECT_EQ(sent.sampling.temperature, 0.5f);
-  EXPECT_EQ(sent.sampling.top_p, model_.generation.top_p.value_or(1.0f));
-  EXPECT_EQ(sent.sampling.top_k, 0);
-  EXPECT_EQ(sent.sampling.seed, static_cast<std::uint64_t>(std::int64_t{-3}));
-  EXPECT_EQ(sent.max_tokens, 7);
-  EXPECT_EQ(sent.priority, 2);
-  EXPECT_EQ(sent.salt, "s");
-  EXPECT_EQ(sent.stop_ids, model_.stop_ids);
 }
 
 TEST_F(ChatServiceTest, WithoutMaxTokensTheRestOfTheContextIsThere) {
@@ -272,18 +251,44 @@ TEST_F(ChatServiceTest, MessagesOfTooManyBytesAreNotTokenized) {
   EXPECT_THAT(error.message(), HasSubstr("limit"));
 }
 
-TEST_F(ChatServiceTest, ABiasOutsideTheVocabularyIsRefused) {
-  ChatRequest request = ask("hi");
-  request.logit_bias = {{484, 1.0f}};
-  const Error error = error_of_prepare(request);
-  EXPECT_EQ(error.code(), ErrorCode::invalid_token_id);
-  EXPECT_THAT(error.message(), HasSubstr("484"));
-}
-
 TEST_F(ChatServiceTest, AModelThatCanNotChatIsSaid) {
   ChatRequest request = ask("hi");
   request.model = "embed";
   EXPECT_EQ(error_of_prepare(request).code(), ErrorCode::model_not_capable);
+}
+
+TEST_F(ChatServiceTest, SeveralTextsEndTogetherAndCountThePromptOnce) {
+  engine_says("one two");
+  ChatRequest request = ask("hi");
+  request.store = false;
+  request.n = 3;
+  request.sampling.seed = 40;
+  const Told told = run(std::move(request));
+  ASSERT_TRUE(told.end);
+  ASSERT_THAT(told.end->choices, SizeIs(3));
+  for (const auto& choice : told.end->choices) EXPECT_EQ(choice.text, "one two");
+  const auto requests = engine_.generate_requests();
+  ASSERT_THAT(requests, SizeIs(3));
+  for (std::uint64_t i = 0; i < 3; ++i) EXPECT_EQ(requests[i].sampling.seed, 40 + i);
+  EXPECT_EQ(told.end->usage.prompt_tokens, static_cast<int>(requests[0].prompt.size()));
+  EXPECT_EQ(told.end->usage.completion_tokens, 3 * static_cast<int>(reply_.size()));
+}
+
+TEST_F(ChatServiceTest, AContinuedMessageLeavesItsTurnOpen) {
+  engine_says("x");
+  ChatRequest request = ask("hi");
+  request.store = false;
+  request.messages.push_back({"assistant", "Once upon"});
+  request.continue_final_message = true;
+  run(request);
+  const auto open = engine_.generate_requests().back().prompt;
+  request.continue_final_message = false;
+  request.add_generation_prompt = false;
+  run(request);
+  const auto closed = engine_.generate_requests().back().prompt;
+  ASSERT_LT(open.size(), closed.size());
+  EXPECT_TRUE(std::equal(open.begin(), open.end(), closed.begin()));
+  EXPECT_TRUE(model_.tokenizer->decode(open, false).ends_with("Once upon"));
 }
 
 }  // namespace

@@ -1,0 +1,90 @@
+#include "service/chat_prompt.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/identifier.h"
+#include "base/json_writer.h"
+
+namespace cortex {
+namespace {
+
+constexpr EncodeOptions kAsPlainText{.add_special_tokens = false, .parse_special = false};
+
+std::string messages_json(const std::vector<Message>& history, const std::vector<Message>& added) {
+  JsonWriter json;
+  json.begin_array();
+  for (const auto* part : {&history, &added}) {
+    for (const auto& message : *part) {
+      json.begin_object().key("role").string(message.role).key("content").string(message.content).end_object();
+    }
+  }
+  return json.end_array().take();
+}
+
+Error cannot_continue(std::string_view why) {
+  return Error(ErrorCode::invalid_value, fmt::format("continue_final_message: {}", why), "continue_final_message");
+}
+
+std::string_view without_trailing_space(std::string_view text) {
+  const auto last = text.find_last_not_of(" \t\r\n");
+  return text.substr(0, last == std::string_view::npos ? 0 : last + 1);
+}
+
+// What the template writes after the last message's text, found by a text that stands nowhere else.
+std::string end_of_turn(const ServedModel& model, std::vector<Message> messages, const ChatTemplateOptions& options) {
+  const std::string mark = make_identifier("mark");
+  messages.back().content = mark;
+  const std::string text = model.chat_template->render(messages_json({}, messages), options);
+  const auto found = text.rfind(mark);
+  if (found == std::string::npos) throw cannot_continue("the model's template does not show the last message");
+  return text.substr(found + mark.size());
+}
+
+// Takes the last `bytes` bytes off the prompt. A token that reaches beyond them is replaced by the rest of its text.
+void remove_end(const Tokenizer& tokenizer, std::size_t bytes, std::vector<TokenId>* ids) {
+  const auto is_inside_a_character = [](const std::string& text) {
+    return !text.empty() && (static_cast<unsigned char>(text.front()) & 0xC0) == 0x80;
+  };
+  std::string rest;
+  while (!ids->empty() && (bytes > 0 || is_inside_a_character(rest))) {
+    const std::string_view text = tokenizer.token_bytes(ids->back());
+    ids->pop_back();
+    const std::size_t removed = std::min(bytes, text.size());
+    bytes -= removed;
+    rest.insert(0, text.substr(0, text.size() - removed));
+  }
+  const std::vector<TokenId> kept = tokenizer.encode(rest, kAsPlainText);
+  ids->insert(ids->end(), kept.begin(), kept.end());
+}
+
+}  // namespace
+
+std::vector<TokenId> chat_prompt(const ServedModel& model, const std::vector<Message>& history,
+                                 const std::vector<Message>& added, const ChatTemplateOptions& options) {
+  return encode_chat(*model.tokenizer, *model.chat_template, messages_json(history, added), options);
+}
+
+PromptText unfinished_chat_prompt(const ServedModel& model, const std::vector<Message>& messages,
+                                  ChatTemplateOptions options) {
+  const Message& last = messages.back();
+  if (last.role != "assistant") throw cannot_continue("the last message must be an assistant's");
+  if (without_trailing_space(last.content).empty()) throw cannot_continue("the last message is empty");
+  options.add_generation_prompt = false;
+  const std::string end = end_of_turn(model, messages, options);
+  ChatPrompt prompt = encode_chat_prompt(*model.tokenizer, *model.chat_template, messages_json({}, messages), options);
+  const std::string_view text = prompt.text;
+  const std::string_view kept = text.substr(0, text.size() - std::min(end.size(), text.size()));
+  // Many templates trim what they show.
+  if (!text.ends_with(end) || !(kept.ends_with(last.content) || kept.ends_with(without_trailing_space(last.content)))) {
+    throw cannot_continue("the model's template changes the last message");
+  }
+  remove_end(*model.tokenizer, end.size(), &prompt.ids);
+  return {std::string(kept), std::move(prompt.ids), 0};
+}
+
+}  // namespace cortex

@@ -1,0 +1,180 @@
+#include "service/generation.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "base/identifier.h"
+#include "service/request_ids.h"
+
+namespace cortex {
+
+GenerationCall begin_call(const std::string& id_prefix, const GenerationOptions& options, const Clock& clock) {
+  GenerationCall call;
+  call.begun = clock.steady_now();
+  call.id = make_identifier(id_prefix);
+  call.created_s = std::chrono::duration_cast<std::chrono::seconds>(clock.wall_now().time_since_epoch()).count();
+  call.choices_per_prompt = options.n;
+  call.stop = options.stop;
+  call.owner = options.owner;
+  return call;
+}
+
+void admit(GenerationCall* call, Admission& admission, const ServedModel& model, std::size_t texts) {
+  call->served = &model;
+  call->model = model.name;
+  for (std::size_t i = 0; i < texts; ++i) call->tickets.push_back(admission.enter(model.name));
+}
+
+void add_choices(GenerationCall* call, const GenerationOptions& options, std::vector<TokenId> prompt,
+                 const std::shared_ptr<const PromptText>& text, std::string_view param) {
+  const GenerateRequest first = make_generate_request(*call->served, options, std::move(prompt), param);
+  for (int i = 0; i < options.n; ++i) {
+    PlannedChoice choice{first, text};
+    choice.request.id = next_request_id();
+    choice.request.sampling.seed += static_cast<std::uint64_t>(i);
+    call->choices.push_back(std::move(choice));
+  }
+}
+
+Generation::Generation(const GenerationPlace& place, GenerationCall call, GenerationSink sink)
+    : place_(place),
+      id_(std::move(call.id)),
+      owner_(std::move(call.owner)),
+      begun_(call.begun),
+      served_(call.served),
+      wants_logprobs_(call.choices.front().request.logprobs),
+      sink_(std::move(sink)),
+      engine_(&call.tickets.front().engine()),
+      tickets_(std::move(call.tickets)),
+      under_way_(call.choices.size()) {
+  const auto per_prompt = static_cast<std::size_t>(call.choices_per_prompt);
+  choices_.reserve(call.choices.size());
+  for (std::size_t i = 0; i < call.choices.size(); ++i) {
+    PlannedChoice& planned = call.choices[i];
+    Choice choice{planned.request.id, {served_->tokenizer, call.stop, wants_logprobs_}, {}, {}, {}, false, {}, false};
+    if (planned.prompt) {
+      choice.text.continue_after(planned.request.prompt, count_characters(planned.prompt->text));
+      if (call.echo) choice.echo = std::move(planned.prompt);
+    }
+    choice.counts_prompt = i % per_prompt == 0;
+    if (choice.counts_prompt) usage_.prompt_tokens += static_cast<int>(planned.request.prompt.size());
+    choices_.push_back(std::move(choice));
+    request_ids_.push_back(planned.request.id);
+    requests_.push_back(std::move(planned.request));
+  }
+}
+
+void Generation::start() {
+  place_.running.add(id_, owner_, [self = shared_from_this()] { self->cancel(); });
+  std::vector<GenerateRequest> requests = std::move(requests_);
+  for (std::size_t i = 0; i < requests.size() && !over_; ++i) {
+    engine_->generate(std::move(requests[i]),
+                      [self = shared_from_this(), i](GenerateEvent event) { self->take(i, std::move(event)); });
+  }
+  // What ended the call before all of it was under way did not know of the rest.
+  if (over_) cancel();
+}
+
+void Generation::take(std::size_t index, GenerateEvent event) {
+  Choice& choice = choices_[index];
+  // A stop string or another text's failure ended it; the engine has not heard yet.
+  if (over_ || choice.ended) return;
+  if (event.error) return fail(std::move(*event.error));
+  if (event.timings) {
+    timings_.engine = *event.timings;
+    if (event.finish && choice.counts_prompt) usage_.cached_tokens += event.timings->cached_tokens;
+  }
+  choice.prompt_logprobs.insert(choice.prompt_logprobs.end(), event.prompt_logprobs.begin(),
+                                event.prompt_logprobs.end());
+  choice.prompt_top.insert(choice.prompt_top.end(), event.prompt_top_logprobs.begin(), event.prompt_top_logprobs.end());
+  if (!event.tokens.empty() || event.finish) tell_echo(&choice);
+  take_tokens(&choice, event);
+  if (event.finish && !choice.ended) end_choice(&choice, *event.finish);
+  if (under_way_ == 0) end();
+}
+
+void Generation::take_tokens(Choice* choice, const GenerateEvent& event) {
+  for (const auto& token : event.tokens) {
+    const bool is_end = event.finish == FinishReason::stop && &token == &event.tokens.back();
+    ++usage_.completion_tokens;
+    if (usage_.completion_tokens == 1) {
+      first_token_ = place_.clock.steady_now();
+      timings_.ttft_ms = milliseconds_between(begun_, first_token_);
+    }
+    if (is_end) return;  // the token that ends a turn is no text
+    tell(choice, choice->text.push(token));
+    if (!choice->text.met_stop_string()) continue;
+    // The engine would have told with its end, which nobody waits for.
+    timings_.engine.decode_ms = milliseconds_between(first_token_, place_.clock.steady_now());
+    engine_->cancel(choice->request);
+    return end_choice(choice, FinishReason::stop);
+  }
+}
+
+void Generation::tell_echo(Choice* choice) {
+  const auto prompt = std::exchange(choice->echo, nullptr);
+  if (!prompt) return;
+  TextPiece piece{prompt->text, {}};
+  if (wants_logprobs_) {
+    piece.tokens = prompt_tokens(served_->tokenizer, *prompt, choice->prompt_logprobs, choice->prompt_top);
+  }
+  tell(choice, std::move(piece));
+}
+
+void Generation::tell(Choice* choice, TextPiece piece) {
+  if (piece.empty()) return;
+  choice->end.text += piece.text;
+  choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+  GenerationEvent event;
+  event.choice = static_cast<int>(choice - choices_.data());
+  event.text = std::move(piece.text);
+  event.tokens = std::move(piece.tokens);
+  event.usage = usage_;
+  sink_(std::move(event));
+}
+
+void Generation::end_choice(Choice* choice, FinishReason reason) {
+  tell(choice, choice->text.finish());
+  choice->ended = true;
+  choice->end.reason = choice->text.met_stop_string() ? FinishReason::stop : reason;
+  --under_way_;
+  GenerationEvent event;
+  event.choice = static_cast<int>(choice - choices_.data());
+  event.finish = choice->end.reason;
+  event.usage = usage_;
+  sink_(std::move(event));
+}
+
+void Generation::end() {
+  over_ = true;
+  place_.running.remove(id_);
+  GenerationEnd end{{}, usage_, timings_};
+  for (auto& choice : choices_) end.choices.push_back(std::move(choice.end));
+  const bool accepted = place_.text_threads.submit(
+      [self = shared_from_this(), end = std::move(end)]() mutable { self->tell_end(std::move(end)); });
+  if (!accepted) fail(Error(ErrorCode::draining, "the server is shutting down"));
+}
+
+void Generation::tell_end(GenerationEnd end) {
+  end.timings.total_ms = milliseconds_between(begun_, place_.clock.steady_now());
+  tickets_.clear();
+  GenerationEvent last;
+  last.end = std::move(end);
+  sink_(std::move(last));
+}
+
+void Generation::fail(Error error) {
+  over_ = true;
+  place_.running.remove(id_);
+  cancel();
+  tickets_.clear();
+  GenerationEvent last;
+  last.error = std::move(error);
+  sink_(std::move(last));
+}
+
+void Generation::cancel() {
+  for (const RequestId id : request_ids_) engine_->cancel(id);
+}
+
+}  // namespace cortex

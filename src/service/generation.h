@@ -1,0 +1,150 @@
+// The texts of one call while the engine makes them: for each of its prompts one or more, every one a request of its
+// own to the engine. Turns the engine's events into pieces of text, counts, and ends the call when all texts have ended
+// or one has failed. A service makes the call on a text thread and starts it; the engine's sinks keep it alive.
+//
+// The sink gets pieces on the engine's thread, one at a time, and the end on a text thread, after all of them.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "service/admission.h"
+#include "service/choice_text.h"
+#include "service/generation_options.h"
+#include "service/models.h"
+#include "service/running_calls.h"
+
+namespace cortex {
+
+struct GenerationUsage {
+  int prompt_tokens = 0;      // each prompt once, however many texts it gets
+  int completion_tokens = 0;  // sampled, those that ended a text included
+  int cached_tokens = 0;
+};
+
+struct GenerationTimings {
+  GenerateTimings engine;  // of the text that ended last
+  double ttft_ms = 0.0;
+  double total_ms = 0.0;
+};
+
+// What one text has come to.
+struct ChoiceEnd {
+  std::string text;
+  std::vector<TokenText> tokens;
+  FinishReason reason = FinishReason::stop;
+};
+
+struct GenerationEnd {
+  std::vector<ChoiceEnd> choices;  // those of the first prompt first
+  GenerationUsage usage;
+  GenerationTimings timings;
+};
+
+// A piece of a text, or its end; then the end of all, or what went wrong. The last two come once and last.
+struct GenerationEvent {
+  int choice = 0;
+  std::string text;
+  std::vector<TokenText> tokens;       // of this piece, when logprobs were asked for
+  std::optional<FinishReason> finish;  // this text has ended
+  GenerationUsage usage;               // of the call so far
+  std::optional<GenerationEnd> end;
+  std::optional<Error> error;
+};
+using GenerationSink = std::function<void(GenerationEvent)>;
+
+struct PlannedChoice {
+  GenerateRequest request;
+  std::shared_ptr<const PromptText> prompt;  // the text goes on where this ends; null: it stands for itself
+};
+
+// A call that is ready to run.
+struct GenerationCall {
+  std::string id;  // also what cancels it
+  std::int64_t created_s = 0;
+  std::string model;
+
+  // The rest is for the Generation.
+  const ServedModel* served = nullptr;
+  std::vector<Admission::Ticket> tickets;  // one for each choice
+  std::vector<PlannedChoice> choices;
+  int choices_per_prompt = 1;
+  bool echo = false;  // the prompt is the beginning of each text
+  std::vector<std::string> stop;
+  std::string owner;
+  std::chrono::steady_clock::time_point begun;
+};
+
+// A call is made in three steps. Its id is `id_prefix` and what nobody can guess.
+GenerationCall begin_call(const std::string& id_prefix, const GenerationOptions& options, const Clock& clock);
+// It gets its model and room for all its texts. Throws Error as Admission does.
+void admit(GenerationCall* call, Admission& admission, const ServedModel& model, std::size_t texts);
+// The options' n texts for one prompt; the seed of the i-th is the first one's + i. Throws Error as
+// make_generate_request does.
+void add_choices(GenerationCall* call, const GenerationOptions& options, std::vector<TokenId> prompt,
+                 const std::shared_ptr<const PromptText>& text, std::string_view param);
+
+// What a service lends to its calls; outlives them.
+struct GenerationPlace {
+  RunningCalls& running;
+  ThreadPool& text_threads;
+  const Clock& clock;
+};
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(const GenerationPlace& place, GenerationCall call, GenerationSink sink);
+
+  void start();
+
+ private:
+  struct Choice {
+    RequestId request = 0;
+    ChoiceText text;
+    std::shared_ptr<const PromptText> echo;  // until it has been told
+    std::vector<float> prompt_logprobs;      // [prompt - 1] when they are wanted
+    std::vector<std::vector<TokenLogprob>> prompt_top;
+    bool counts_prompt = false;  // the first of its prompt
+    ChoiceEnd end;
+    bool ended = false;
+  };
+
+  void take(std::size_t index, GenerateEvent event);
+  void take_tokens(Choice* choice, const GenerateEvent& event);
+  void tell_echo(Choice* choice);
+  void tell(Choice* choice, TextPiece piece);
+  void end_choice(Choice* choice, FinishReason reason);
+  void end();
+  void tell_end(GenerationEnd end);
+  void fail(Error error);
+  void cancel();
+
+  GenerationPlace place_;
+  std::string id_;
+  std::string owner_;
+  std::chrono::steady_clock::time_point begun_;
+  const ServedModel* served_;
+  bool wants_logprobs_;
+  GenerationSink sink_;
+  std::vector<GenerateRequest> requests_;  // until start()
+  std::vector<RequestId> request_ids_;
+  Engine* engine_;
+  std::vector<Admission::Ticket> tickets_;
+  std::vector<Choice> choices_;
+  std::size_t under_way_;  // choices that have not ended
+  GenerationUsage usage_;
+  GenerationTimings timings_;
+  std::chrono::steady_clock::time_point first_token_;
+  std::atomic<bool> over_ = false;  // ended, failed or cancelled: nothing more is asked of the engine
+};
+
+}  // namespace cortex

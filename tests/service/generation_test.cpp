@@ -1,0 +1,188 @@
+#include "service/generation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <mutex>
+
+#include "fakes/echo_engine.h"
+#include "fakes/fake_clock.h"
+#include "service/served_models.h"
+
+namespace cortex {
+namespace {
+
+using testing::Each;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+constexpr TokenId kEndOfTurn = 2;
+
+// The events of a call until its last one.
+struct Told {
+  std::mutex mutex;
+  std::vector<GenerationEvent> events;
+  std::promise<void> over;
+
+  static GenerationSink sink(const std::shared_ptr<Told>& told) {
+    return [told](GenerationEvent event) {
+      std::lock_guard lock(told->mutex);
+      const bool last = event.end || event.error;
+      told->events.push_back(std::move(event));
+      if (last) told->over.set_value();
+    };
+  }
+};
+
+class GenerationTest : public testing::Test {
+ protected:
+  std::vector<TokenId> ids_of(std::string_view text) const {
+    return model_.tokenizer->encode(text, {.add_special_tokens = false, .parse_special = false});
+  }
+
+  GenerationCall call(Engine& engine, const GenerationOptions& options, int prompts = 1) {
+    Admission admission(engine, 100);
+    GenerationCall call = begin_call("test-", options, clock_);
+    admit(&call, admission, model_, static_cast<std::size_t>(prompts * options.n));
+    for (int i = 0; i < prompts; ++i) add_choices(&call, options, ids_of("hi"), nullptr, "prompt");
+    return call;
+  }
+
+  std::vector<GenerationEvent> run(GenerationCall call) {
+    auto told = std::make_shared<Told>();
+    std::make_shared<Generation>(place_, std::move(call), Told::sink(told))->start();
+    told->over.get_future().get();
+    return told->events;
+  }
+
+  const ServedModel& model_ = tiny_models().find("chat", Task::complete);
+  FakeClock clock_;
+  ThreadPool text_threads_{1};
+  RunningCalls running_;
+  GenerationPlace place_{running_, text_threads_, clock_};
+};
+
+TEST_F(GenerationTest, EveryTextHasItsOwnPiecesAndEnd) {
+  // The i-th text is i + 1 tokens long: the seed tells which one it is.
+  EchoEngine engine({.reply = [](const GenerateRequest& request) {
+    std::vector<TokenId> reply(request.sampling.seed + 1, 100);
+    reply.push_back(kEndOfTurn);
+    return reply;
+  }});
+  GenerationOptions options;
+  options.n = 3;
+  options.sampling.seed = 0;
+  const auto events = run(call(engine, options, 2));
+  std::vector<std::string> texts(6);
+  std::vector<int> finished(6);
+  for (const auto& event : events) {
+    const auto index = static_cast<std::size_t>(event.choice);
+    EXPECT_EQ(finished[index], event.end ? 1 : 0) << "something came after the end of text " << index;
+    texts[index] += event.text;
+    if (event.finish) ++finished[index];
+  }
+  EXPECT_THAT(finished, Each(1));
+  ASSERT_TRUE(events.back().end);
+  const GenerationEnd& end = *events.back().end;
+  ASSERT_THAT(end.choices, SizeIs(6));
+  const std::string word = model_.tokenizer->decode(std::vector<TokenId>{100}, false);
+  for (std::size_t i = 0; i < 6; ++i) {
+    std::string expected;
+    for (std::size_t k = 0; k <= i % 3; ++k) expected += word;
+    EXPECT_EQ(end.choices[i].text, expected);
+    EXPECT_EQ(texts[i], expected);
+    EXPECT_EQ(end.choices[i].reason, FinishReason::stop);
+  }
+  EXPECT_EQ(end.usage.prompt_tokens, 2 * static_cast<int>(ids_of("hi").size()));
+  EXPECT_EQ(end.usage.completion_tokens, 2 * (2 + 3 + 4));
+}
+
+TEST_F(GenerationTest, UsageGrowsWithThePieces) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, 101, 102, kEndOfTurn}; }});
+  const auto events = run(call(engine, {}));
+  int last = 0;
+  for (const auto& event : events) {
+    if (event.end) break;
+    EXPECT_GT(event.usage.prompt_tokens, 0);
+    EXPECT_GE(event.usage.completion_tokens, last);
+    last = event.usage.completion_tokens;
+  }
+  EXPECT_EQ(last, 4);
+}
+
+TEST_F(GenerationTest, AStopStringEndsOneTextOnly) {
+  EchoEngine engine({.reply = [this](const GenerateRequest& request) {
+    auto reply = ids_of(request.sampling.seed == 0 ? "one two three" : "four five six");
+    reply.push_back(kEndOfTurn);
+    return reply;
+  }});
+  GenerationOptions options;
+  options.n = 2;
+  options.sampling.seed = 0;
+  options.stop = {" two"};
+  const auto events = run(call(engine, options));
+  const GenerationEnd& end = *events.back().end;
+  EXPECT_EQ(end.choices[0].text, "one");
+  EXPECT_EQ(end.choices[1].text, "four five six");
+}
+
+TEST_F(GenerationTest, OneFailureIsTheWholeCalls) {
+  EchoEngine engine({.token_delay = std::chrono::milliseconds(5), .fail_generate = [](const GenerateRequest& request) {
+                       return request.sampling.seed == 2
+                                  ? std::optional(Error(ErrorCode::request_cannot_fit, "too large"))
+                                  : std::nullopt;
+                     }});
+  GenerationOptions options;
+  options.n = 4;
+  options.sampling.seed = 0;
+  const auto events = run(call(engine, options));
+  ASSERT_TRUE(events.back().error);
+  EXPECT_EQ(events.back().error->code(), ErrorCode::request_cannot_fit);
+  // The others do not go on for nobody.
+  for (int i = 0; i < 200 && engine.status().running > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(engine.status().running, 0);
+}
+
+TEST_F(GenerationTest, ACancelEndsAllTextsWithOneError) {
+  EchoEngine engine({.token_delay = std::chrono::milliseconds(20)});
+  GenerationOptions options;
+  options.n = 3;
+  options.owner = "alice";
+  GenerationCall prepared = call(engine, options);
+  const std::string id = prepared.id;
+  EXPECT_THAT(id, HasSubstr("test-"));
+  auto told = std::make_shared<Told>();
+  std::make_shared<Generation>(place_, std::move(prepared), Told::sink(told))->start();
+  EXPECT_FALSE(running_.cancel(id, "bob"));
+  EXPECT_TRUE(running_.cancel(id, "alice"));
+  told->over.get_future().get();
+  EXPECT_EQ(told->events.back().error->code(), ErrorCode::cancelled);
+  EXPECT_FALSE(running_.cancel(id, "alice"));
+}
+
+TEST_F(GenerationTest, TicketsAreGivenBackAtTheEnd) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, kEndOfTurn}; }});
+  Admission admission(engine, 2);
+  GenerationOptions options;
+  options.n = 2;
+  for (int i = 0; i < 3; ++i) {
+    GenerationCall prepared = begin_call("test-", options, clock_);
+    admit(&prepared, admission, model_, 2);
+    add_choices(&prepared, options, ids_of("hi"), nullptr, "prompt");
+    EXPECT_THROW(admission.enter("chat"), Error);
+    run(std::move(prepared));
+  }
+}
+
+TEST_F(GenerationTest, APoolThatStopsIsAnError) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, kEndOfTurn}; }});
+  text_threads_.stop();
+  const auto events = run(call(engine, {}));
+  EXPECT_EQ(events.back().error->code(), ErrorCode::draining);
+}
+
+}  // namespace
+}  // namespace cortex
