@@ -4,15 +4,25 @@
 
 #include "base/metrics.h"
 #include "base/thread_pool.h"
+#include "http/dialect/documents.h"
 #include "http/dialect/native.h"
+#include "http/dialect/openai.h"
 #include "http/metrics_page.h"
 #include "http/probes.h"
 #include "service/admission.h"
 #include "service/chat.h"
+#include "service/completion.h"
 #include "service/embed.h"
 #include "service/rerank.h"
 
 namespace cortex {
+namespace {
+
+std::int64_t unix_seconds(const Clock& clock) {
+  return std::chrono::duration_cast<std::chrono::seconds>(clock.wall_now().time_since_epoch()).count();
+}
+
+}  // namespace
 
 // In the order in which they need each other; the listener is the last to come and the first to go.
 struct Front::Parts {
@@ -22,16 +32,19 @@ struct Front::Parts {
         conversations(options.conversations, options.conversation_limits, clock),
         text_threads(static_cast<std::size_t>(options.text_threads)),
         chat(models, admission, conversations, text_threads, clock),
+        completion(models, admission, text_threads, clock),
         embed(models, admission, text_threads, clock),
         rerank(models, admission, text_threads, clock),
         probes(models, engine, options.health, clock),
-        services{chat, conversations, embed, rerank, engine, metrics},
+        services{chat, completion, conversations, embed, rerank, engine, metrics},
+        openai_services{models, chat, completion, embed, engine, metrics, unix_seconds(clock)},
         metrics_page(metrics, engine, conversations, clock),
         listener(Router(routes()), listener_options(std::move(options.listener))) {}
 
   std::vector<Route> routes();
   ListenerOptions listener_options(ListenerOptions options);
   void add_probes(std::vector<Route>* routes);
+  void add_openai(std::vector<Route>* routes);
 
   const bool keys_required;
   Metrics metrics;
@@ -39,10 +52,12 @@ struct Front::Parts {
   Conversations conversations;
   ThreadPool text_threads;
   ChatService chat;
+  CompletionService completion;
   EmbedService embed;
   RerankService rerank;
   Probes probes;
   NativeServices services;
+  OpenaiServices openai_services;
   MetricsPage metrics_page;
   Listener listener;
 };
@@ -79,10 +94,34 @@ void Front::Parts::add_probes(std::vector<Route>* routes) {
   });
 }
 
+void Front::Parts::add_openai(std::vector<Route>* routes) {
+  using Reply = std::shared_ptr<HttpReply>;
+  const auto add = [&](const char* method, const char* pattern, HttpHandler handler) -> Route& {
+    routes->push_back(
+        {.method = method, .pattern = pattern, .handler = std::move(handler), .dialect = Dialect::openai});
+    return routes->back();
+  };
+  add("GET", "/v1/models", [this](const HttpRequest&, const Reply& reply) {
+    openai_list_models(openai_services, *reply);
+  }).at_once = true;
+  add("GET", "/v1/models/{id}", [this](const HttpRequest& request, const Reply& reply) {
+    openai_get_model(openai_services, request, *reply);
+  }).at_once = true;
+  add("POST", "/v1/chat/completions",
+      [this](const HttpRequest& request, const Reply& reply) { openai_chat(openai_services, request, reply); });
+  add("POST", "/v1/completions",
+      [this](const HttpRequest& request, const Reply& reply) { openai_completion(openai_services, request, reply); });
+  for (const char* path : {"/v1/embeddings", "/embeddings"}) {
+    add("POST", path,
+        [this](const HttpRequest& request, const Reply& reply) { openai_embeddings(openai_services, request, reply); });
+  }
+}
+
 std::vector<Route> Front::Parts::routes() {
   using Reply = std::shared_ptr<HttpReply>;
   std::vector<Route> routes;
   add_probes(&routes);
+  add_openai(&routes);
   const auto add = [&](const char* method, const char* pattern, HttpHandler handler) -> Route& {
     routes.push_back({.method = method, .pattern = pattern, .handler = std::move(handler)});
     return routes.back();
@@ -103,8 +142,12 @@ std::vector<Route> Front::Parts::routes() {
   }).at_once = true;
   add("POST", "/embed",
       [this](const HttpRequest& request, const Reply& reply) { native_embed(services, request, reply); });
-  add("POST", "/rerank",
-      [this](const HttpRequest& request, const Reply& reply) { native_rerank(services, request, reply); });
+  for (const char* path : {"/rerank", "/v1/rerank", "/reranking", "/v1/reranking"}) {
+    Route& route = add("POST", path, [this](const HttpRequest& request, const Reply& reply) {
+      cortex::rerank(services, request, reply);
+    });
+    if (route.pattern != "/rerank") route.dialect = Dialect::documents;
+  }
   return routes;
 }
 

@@ -1,12 +1,11 @@
-// A chat's reply as JSON, whole and in the chunks of a stream. Pure functions; any thread.
+// A native chat's reply as JSON, whole and in the chunks of a stream. Pure functions; any thread.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 
-#include "service/chat.h"
+#include "service/generation.h"
 
 namespace cortex {
 
@@ -19,13 +18,11 @@ struct ChatEnvelope {
   bool logprobs = false;
 };
 
-std::string_view name_of(FinishReason reason);
-
-std::string chat_reply(const ChatEnvelope& envelope, const ChatEnd& end);
+std::string chat_reply(const ChatEnvelope& envelope, const GenerationEnd& end);
 
 // A stream: the role, then text, then the end.
 std::string first_chat_chunk(const ChatEnvelope& envelope);
-std::string chat_chunk(const ChatEnvelope& envelope, const ChatEvent& event);
-std::string last_chat_chunk(const ChatEnvelope& envelope, const ChatEnd& end);
+std::string chat_chunk(const ChatEnvelope& envelope, const GenerationEvent& event);
+std::string last_chat_chunk(const ChatEnvelope& envelope, const GenerationEnd& end);
 
 }  // namespace cortex

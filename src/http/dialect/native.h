@@ -8,15 +8,19 @@
 #include "base/metrics.h"
 #include "http/exchange.h"
 #include "service/chat.h"
+#include "service/completion.h"
 #include "service/conversations.h"
 #include "service/embed.h"
 #include "service/rerank.h"
 
 namespace cortex {
 
+class JsonValue;
+
 // What the handlers reach. Owned by the front.
 struct NativeServices {
   ChatService& chat;
+  CompletionService& completion;
   Conversations& conversations;
   EmbedService& embed;
   RerankService& rerank;
@@ -29,6 +33,8 @@ void native_get_conversation(const NativeServices& services, const HttpRequest& 
 void native_delete_conversation(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
 void native_cancel(const NativeServices& services, const HttpRequest& request, HttpReply& reply);
 void native_embed(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
-void native_rerank(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
+// Of /rerank, whose paths two shapes share: see documents.h.
+void native_rerank(const NativeServices& services, const JsonValue& body, const HttpRequest& request,
+                   const std::shared_ptr<HttpReply>& reply);
 
 }  // namespace cortex

@@ -1,0 +1,60 @@
+#include "http/dialect/generation_json.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace cortex {
+namespace {
+
+constexpr float kNoProbability = -9999.0f;  // log of 0, as JSON can say it
+
+double per_second(int tokens, double ms) { return ms > 0 ? std::round(10000.0 * tokens / ms) / 10 : 0; }
+double rounded(double ms) { return std::round(ms * 1000) / 1000; }
+
+void write_logprob(JsonWriter& json, const std::string& bytes, float logprob) {
+  json.key("token").string(bytes).key("logprob").number(finite_logprob(logprob));
+  json.key("bytes").begin_array();
+  for (const char byte : bytes) json.integer(static_cast<unsigned char>(byte));
+  json.end_array();
+}
+
+}  // namespace
+
+std::string_view name_of(FinishReason reason) { return reason == FinishReason::stop ? "stop" : "length"; }
+
+float finite_logprob(float logprob) { return std::isfinite(logprob) ? logprob : kNoProbability; }
+
+void write_chat_logprobs(JsonWriter& json, const std::vector<TokenText>& tokens) {
+  json.begin_object().key("content").begin_array();
+  for (const auto& token : tokens) {
+    json.begin_object();
+    write_logprob(json, token.bytes, token.logprob.value_or(kNoProbability));
+    json.key("top_logprobs").begin_array();
+    for (const auto& [bytes, logprob] : token.top) {
+      json.begin_object();
+      write_logprob(json, bytes, logprob);
+      json.end_object();
+    }
+    json.end_array().end_object();
+  }
+  json.end_array().end_object();
+}
+
+void write_timings(JsonWriter& json, const GenerationEnd& end) {
+  const GenerateTimings& engine = end.timings.engine;
+  json.begin_object();
+  json.key("queue_ms").number(rounded(engine.queue_ms));
+  json.key("prefill_ms").number(rounded(engine.prefill_ms));
+  json.key("decode_ms").number(rounded(engine.decode_ms));
+  json.key("ttft_ms").number(rounded(end.timings.ttft_ms));
+  json.key("total_ms").number(rounded(end.timings.total_ms));
+  json.key("prefill_tokens_per_s")
+      .number(per_second(end.usage.prompt_tokens - end.usage.cached_tokens, engine.prefill_ms));
+  json.key("decode_tokens_per_s").number(per_second(std::max(0, end.usage.completion_tokens - 1), engine.decode_ms));
+  json.key("cached_disk_tokens").integer(engine.cached_disk_tokens);
+  json.key("draft_tokens").integer(engine.draft_tokens);
+  json.key("draft_accepted").integer(engine.draft_accepted).end_object();
+}
+
+}  // namespace cortex
