@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <map>
 #include <string_view>
 
 #include "base/error.h"
@@ -14,7 +16,7 @@
 namespace cortex {
 namespace {
 
-enum TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, last = 6 };
+enum TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, unused = 5, last = 6 };
 
 // What models write at the end of a turn, whether or not the metadata says so.
 constexpr std::array<std::string_view, 6> kTurnEnds = {"<|im_end|>",    "<|eot_id|>", "<|end|>",
@@ -56,18 +58,48 @@ std::vector<std::int32_t> read_token_types(const Fields& metadata, std::size_t t
   return types;
 }
 
-GgufVocabulary read_vocabulary(const Fields& metadata, int vocabulary) {
+std::vector<float> read_scores(const Fields& metadata, std::size_t tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.scores";
+  const auto* array = metadata.find_array(kKey);
+  if (!array) return {};
+  if (array->size() != tokens) fail(metadata, kKey, fmt::format("{} scores for {} tokens", array->size(), tokens));
+  std::vector<float> scores;
+  scores.reserve(tokens);
+  for (const Value& value : *array) {
+    const auto* score = value.as<double>();
+    if (!score || !std::isfinite(*score)) fail(metadata, kKey, describe(value) + " in the array is not a number");
+    scores.push_back(static_cast<float>(*score));
+  }
+  return scores;
+}
+
+// No text makes a control or unused token, so where the embedding has no row for such ones they may go.
+void cut_to_embedding(const Fields& metadata, std::size_t rows, GgufVocabulary* vocabulary) {
+  const std::size_t tokens = vocabulary->tokens.size();
+  for (std::size_t id = rows; id < tokens; ++id) {
+    const std::int32_t type = vocabulary->token_types[id];
+    if (type == TokenType::control || type == TokenType::unused) continue;
+    fail(metadata, "tokenizer.ggml.tokens",
+         fmt::format("{} tokens for an embedding of {} rows, and token {}, {}, is neither control nor unused", tokens,
+                     rows, id, quote(vocabulary->tokens[id])));
+  }
+  if (tokens <= rows) return;
+  vocabulary->tokens.resize(rows);
+  vocabulary->token_types.resize(rows);
+  if (!vocabulary->scores.empty()) vocabulary->scores.resize(rows);
+}
+
+GgufVocabulary read_vocabulary(const Fields& metadata, int rows) {
   GgufVocabulary out;
   if (!metadata.contains("tokenizer.ggml.tokens")) fail(metadata, "tokenizer.ggml.tokens", "is missing");
   if (!metadata.contains("tokenizer.ggml.model")) fail(metadata, "tokenizer.ggml.model", "is missing");
   out.model = metadata.text("tokenizer.ggml.model");
   if (const auto* pre = metadata.find_text("tokenizer.ggml.pre")) out.pre = *pre;
   out.tokens = read_texts(metadata, "tokenizer.ggml.tokens");
-  if (out.tokens.empty() || out.tokens.size() > static_cast<std::size_t>(vocabulary)) {
-    fail(metadata, "tokenizer.ggml.tokens",
-         fmt::format("{} tokens for an embedding of {} rows", out.tokens.size(), vocabulary));
-  }
+  if (out.tokens.empty()) fail(metadata, "tokenizer.ggml.tokens", "is empty");
   out.token_types = read_token_types(metadata, out.tokens.size());
+  out.scores = read_scores(metadata, out.tokens.size());
+  cut_to_embedding(metadata, static_cast<std::size_t>(rows), &out);
   out.merges = read_texts(metadata, "tokenizer.ggml.merges");
   const int last = static_cast<int>(out.tokens.size()) - 1;
   out.bos = metadata.find_integer("tokenizer.ggml.bos_token_id", 0, last);
@@ -77,6 +109,7 @@ GgufVocabulary read_vocabulary(const Fields& metadata, int vocabulary) {
   // SentencePiece models begin with it where the file does not say otherwise.
   out.add_bos = metadata.find_boolean("tokenizer.ggml.add_bos_token").value_or(out.model == "llama");
   out.add_eos = metadata.find_boolean("tokenizer.ggml.add_eos_token").value_or(false);
+  out.add_space_prefix = metadata.find_boolean("tokenizer.ggml.add_space_prefix").value_or(true);
   return out;
 }
 
@@ -110,13 +143,15 @@ std::map<std::string, std::string> special_tokens_of(const GgufVocabulary& vocab
   return tokens;
 }
 
-const Architecture& gguf_architecture(const Fields& metadata) {
-  constexpr std::string_view kKey = "general.architecture";
-  const Architecture& architecture = architecture_of(metadata, kKey);
-  if (!architecture.from_gguf) {
-    metadata.fail(kKey, quote(architecture.name) + ": encoders as GGUF are not supported");
+// Of the types that matrices have the most common one: a file's name for itself, such as Q4_K_M, is a mixture.
+std::string format_of(const std::vector<TensorView>& tensors) {
+  std::map<std::string_view, int> counts;
+  for (const TensorView& tensor : tensors) {
+    if (tensor.shape.size() > 1) ++counts[layout_of(tensor.dtype).name];
   }
-  return architecture;
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == counts.end() ? "GGUF" : fmt::format("GGUF {}", most->first);
 }
 
 }  // namespace
@@ -124,11 +159,11 @@ const Architecture& gguf_architecture(const Fields& metadata) {
 Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
   GgufFile file = read_gguf(open_model_file(files, path));
   const Architecture& architecture = gguf_architecture(file.metadata);
-  TensorMap tensors(path.filename().string(), std::move(file.tensors));
-
   Model model;
   model.path = path;
-  model.architecture = architecture.name;
+  model.architecture = architecture.gguf_name;
+  model.format = format_of(file.tensors);
+  TensorMap tensors(path.filename().string(), std::move(file.tensors));
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_gguf(file.metadata, &tensors);
   tensors.refuse_rest();

@@ -79,12 +79,12 @@ std::string format_of(const Fields& config) {
 Model open_huggingface(const FileSystem& files, const std::filesystem::path& directory) {
   const ModelFolder folder(files, directory);
   const Fields config = read_config(folder, directory);
-  const Architecture& architecture = architecture_of(config, "model_type");
+  const Architecture& architecture = huggingface_architecture(config);
   TensorMap tensors = read_tensors(folder, directory, config);
 
   Model model;
   model.path = directory;
-  model.architecture = architecture.name;
+  model.architecture = architecture.model_type;
   model.format = format_of(config);
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_huggingface(config, &tensors);

@@ -18,14 +18,16 @@ namespace cortex {
 
 // The tokenizer that a GGUF file carries in its metadata.
 struct GgufVocabulary {
-  std::string model;  // tokenizer.ggml.model: "gpt2" is byte-level BPE
+  std::string model;  // tokenizer.ggml.model: "gpt2" is byte-level BPE, "llama" SentencePiece's
   std::string pre;    // tokenizer.ggml.pre: "smollm", ...
   std::vector<std::string> tokens;
   std::vector<std::int32_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
   std::vector<std::string> merges;        // "left right", best first
+  std::vector<float> scores;              // [tokens], or empty; SentencePiece's
   std::optional<std::int32_t> bos, eos, unknown, padding;
   bool add_bos = false;
   bool add_eos = false;
+  bool add_space_prefix = true;  // SentencePiece's
 };
 
 // The text of tokenizer.json, as it is.

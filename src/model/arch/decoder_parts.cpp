@@ -32,28 +32,27 @@ int default_head_dim(const Fields& fields, std::string_view heads_field, const D
   return spec.hidden / spec.heads;
 }
 
-// A scale that changes nothing is as good as none; any other fails with `what`.
-void check_scale_is_one(const Fields& metadata, const std::string& key, std::string_view what) {
-  const auto scale = metadata.find_number(key, kLeastPositive, kMaxRopeFactor);
-  if (scale && *scale != 1.0f) metadata.fail(key, fmt::format("{} {}", *scale, what));
+// Keys and values are of one size here.
+int read_gguf_head_dim(const Fields& metadata, const std::string& prefix, const DecoderSpec& spec) {
+  const std::string key = prefix + "attention.key_length";
+  const std::string value = prefix + "attention.value_length";
+  const auto stated = metadata.find_integer(key, 1, kMaxHeadDim);
+  const int head_dim = stated ? *stated : default_head_dim(metadata, prefix + "attention.head_count", spec);
+  const int value_dim = metadata.find_integer(value, 1, kMaxHeadDim).value_or(head_dim);
+  if (value_dim != head_dim) {
+    metadata.fail(value,
+                  fmt::format("{}, but {} is {}; only heads of one size are supported", value_dim, key, head_dim));
+  }
+  return head_dim;
 }
 
-void read_gguf_rope(const Fields& metadata, const std::string& prefix, DecoderSpec* spec) {
-  RopeSpec& rope = spec->rope;
-  rope.theta = metadata.find_number(prefix + "rope.freq_base", 1.0, kMaxTheta).value_or(rope.theta);
-  rope.dims = metadata.find_integer(prefix + "rope.dimension_count", 2, kMaxHeadDim).value_or(spec->head_dim);
-  const bool stated = metadata.contains(prefix + "rope.dimension_count");
-  check_rope_dims(metadata, prefix + (stated ? "rope.dimension_count" : "attention.key_length"), rope, spec->head_dim);
-  const std::string type_key = prefix + "rope.scaling.type";
-  check_scale_is_one(metadata, prefix + "rope.scale_linear", "is not supported; only 1");
-  const std::string* type = metadata.find_text(type_key);
-  if (!type) return check_scale_is_one(metadata, prefix + "rope.scaling.factor", "stands without " + type_key);
-  if (*type == "none") return;
-  if (*type != "linear") {
-    metadata.fail(type_key, fmt::format("{} is not supported; one of none, linear", quote(*type)));
+// 0 says that there is none.
+void read_gguf_window(const Fields& metadata, const std::string& prefix, DecoderSpec* spec) {
+  const int window = metadata.find_integer(prefix + "attention.sliding_window", 0, kMaxContext).value_or(0);
+  if (window == 0) return;
+  for (DecoderLayerSpec& layer : spec->layers) {
+    layer = {.attention = AttentionKind::sliding_window, .window_tokens = window};
   }
-  rope.scaling = RopeSpec::Scaling::linear;
-  rope.factor = metadata.number(prefix + "rope.scaling.factor", kLeastPositive, kMaxRopeFactor);
 }
 
 }  // namespace
@@ -100,9 +99,9 @@ DecoderSpec read_decoder_metadata(const Fields& metadata, std::string_view archi
   spec.layers.resize(static_cast<std::size_t>(metadata.integer(prefix + "block_count", 1, kMaxLayers)));
   spec.tied_head = !tensors.contains(std::string(kGgufDecoderNames.head) + ".weight");
   check_heads(metadata, prefix + "attention.head_count_kv", spec);
-  const auto head_dim = metadata.find_integer(prefix + "attention.key_length", 1, kMaxHeadDim);
-  spec.head_dim = head_dim ? *head_dim : default_head_dim(metadata, prefix + "attention.head_count", spec);
-  read_gguf_rope(metadata, prefix, &spec);
+  spec.head_dim = read_gguf_head_dim(metadata, prefix, spec);
+  spec.rope = read_gguf_rope(metadata, prefix, spec.head_dim, spec.context_tokens);
+  read_gguf_window(metadata, prefix, &spec);
   return spec;
 }
 

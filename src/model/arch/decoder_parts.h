@@ -27,8 +27,8 @@ struct DecoderDefaults {
 // Error invalid_config.
 DecoderSpec read_decoder_config(const Fields& config, const DecoderDefaults& defaults = {});
 
-// The same of GGUF metadata, whose keys begin with `architecture` and a dot. The vocabulary is the embedding's rows,
-// the head is tied when its tensor is absent.
+// The same of GGUF metadata, whose keys begin with `architecture` and a dot, with rope, and a window as that of all
+// layers. The vocabulary is the embedding's rows, the head is tied when its tensor is absent.
 DecoderSpec read_decoder_metadata(const Fields& metadata, std::string_view architecture, const TensorMap& tensors);
 
 // The kind of attention of every layer: as layer_types lists them, or where a file has no such list as `slides` says of

@@ -74,6 +74,30 @@ void add_one_to_norms(DecoderWeights* weights) {
   }
 }
 
+// The pattern is a number, or true for each layer that slides.
+void read_gguf_windows(const Fields& metadata, DecoderSpec* spec) {
+  constexpr const char* kPattern = "gemma3.attention.sliding_window_pattern";
+  const Value* value = metadata.find(kPattern);
+  const auto* listed = value ? value->as<Value::Array>() : nullptr;
+  if (listed && listed->size() != spec->layers.size()) {
+    metadata.fail(kPattern, fmt::format("{} values for {} layers", listed->size(), spec->layers.size()));
+  }
+  const int pattern = listed ? 0 : metadata.find_integer(kPattern, 1, kMaxLayers).value_or(kDefaultPattern);
+  for (std::size_t i = 0; i < spec->layers.size(); ++i) {
+    const bool* slides = listed ? (*listed)[i].as<bool>() : nullptr;
+    if (listed && !slides) metadata.fail(kPattern, describe((*listed)[i]) + " in the array is not true or false");
+    const bool full = listed ? !*slides : (i + 1) % static_cast<std::size_t>(pattern) == 0;
+    if (full) spec->layers[i] = {};
+  }
+}
+
+// The file does not say it: heads of the 27B share the hidden size, though they are of another.
+float gguf_attention_scale(const DecoderSpec& spec) {
+  constexpr std::size_t kLayersOf27B = 62;
+  const int size = spec.layers.size() == kLayersOf27B ? spec.hidden / spec.heads : spec.head_dim;
+  return 1.0f / std::sqrt(static_cast<float>(size));
+}
+
 }  // namespace
 
 Network gemma3_from_huggingface(const Fields& config, TensorMap* tensors) {
@@ -94,6 +118,26 @@ Network gemma3_from_huggingface(const Fields& config, TensorMap* tensors) {
   model.spec.embedding_scale = embedding_scale(model.spec.hidden, stored);
   add_one_to_norms(&model.weights);
   return model;
+}
+
+// Norms are stored as they are used here.
+Network gemma3_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  constexpr const char* kCap = "gemma3.final_logit_softcapping";
+  if (metadata.find_number(kCap, 0.0, 1e6).value_or(0.0f) != 0.0f) {
+    metadata.fail(kCap, describe(*metadata.find(kCap)) + ": soft caps are not supported; only 0");
+  }
+  DecoderSpec spec = read_decoder_metadata(metadata, "gemma3", *tensors);
+  spec.post_norm = true;
+  spec.query_key_norm = QueryKeyNorm::per_head;
+  spec.activation = Activation::gelu_tanh;
+  spec.attention_scale = gguf_attention_scale(spec);
+  spec.embedding_scale = std::sqrt(static_cast<float>(spec.hidden));
+  read_gguf_windows(metadata, &spec);
+  spec.window_rope =
+      RopeSpec{.theta = metadata.find_number("gemma3.rope.freq_base_swa", 1.0, 1e12).value_or(kDefaultWindowTheta),
+               .dims = spec.rope.dims};
+  DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
+  return DecoderModel{std::move(spec), std::move(weights)};
 }
 
 }  // namespace cortex

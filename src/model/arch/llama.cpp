@@ -1,4 +1,5 @@
-// Llama 2 and 3 and what is built like them (SmolLM2, TinyLlama, ...): pre-norm, grouped-query attention, SwiGLU.
+// Llama 2 and 3 and what is built like them (SmolLM2, TinyLlama, in GGUF also Mistral): pre-norm, grouped-query
+// attention, SwiGLU.
 #include <fmt/core.h>
 
 #include <utility>
@@ -6,6 +7,7 @@
 #include "model/arch/architectures.h"
 #include "model/arch/decoder_parts.h"
 #include "model/arch/decoder_tensors.h"
+#include "model/arch/limits.h"
 #include "model/arch/rope_fields.h"
 
 namespace cortex {
@@ -18,6 +20,12 @@ void check_interleaving(const Fields& metadata, const DecoderSpec& spec) {
                   fmt::format("{} of heads of {} elements; rope over a part of a head is not supported in GGUF",
                               spec.rope.dims, spec.head_dim));
   }
+}
+
+void refuse_experts(const Fields& metadata) {
+  constexpr const char* kKey = "llama.expert_count";
+  const int count = metadata.find_integer(kKey, 0, kMaxExperts).value_or(0);
+  if (count > 0) metadata.fail(kKey, fmt::format("{} experts; Mixtral is not supported, only models without", count));
 }
 
 }  // namespace
@@ -33,6 +41,8 @@ Network llama_from_huggingface(const Fields& config, TensorMap* tensors) {
 Network llama_from_gguf(const Fields& metadata, TensorMap* tensors) {
   DecoderSpec spec = read_decoder_metadata(metadata, "llama", *tensors);
   check_interleaving(metadata, spec);
+  refuse_experts(metadata);
+  spec.rope.divisors = take_rope_divisors(spec.rope.dims, tensors);
   spec.qkv_bias = tensors->contains("blk.0.attn_q.bias");
   spec.output_bias = tensors->contains("blk.0.attn_output.bias");
   spec.mlp_bias = tensors->contains("blk.0.ffn_gate.bias");

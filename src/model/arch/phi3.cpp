@@ -40,4 +40,18 @@ Network phi3_from_huggingface(const Fields& config, TensorMap* tensors) {
   return take_huggingface_decoder(config, std::move(spec), names, tensors);
 }
 
+Network phi3_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  if (tensors->contains("rope_factors_long.weight")) {
+    metadata.fail("general.architecture",
+                  "\"phi3\" with rope_factors_long.weight: longrope is not supported; Phi-3 models "
+                  "with plain rope are");
+  }
+  DecoderSpec spec = read_decoder_metadata(metadata, "phi3", *tensors);
+  DecoderTensorNames names = kGgufDecoderNames;
+  names.fused_qkv = "attn_qkv";
+  names.fused_gate_up = names.up;
+  DecoderWeights weights = take_decoder_weights(spec, names, tensors);
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
 }  // namespace cortex

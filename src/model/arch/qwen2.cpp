@@ -16,4 +16,11 @@ Network qwen2_from_huggingface(const Fields& config, TensorMap* tensors) {
   return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
 }
 
+Network qwen2_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_metadata(metadata, "qwen2", *tensors);
+  spec.qkv_bias = true;
+  DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
 }  // namespace cortex

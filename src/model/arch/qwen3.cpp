@@ -17,4 +17,11 @@ Network qwen3_from_huggingface(const Fields& config, TensorMap* tensors) {
   return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
 }
 
+Network qwen3_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_metadata(metadata, "qwen3", *tensors);
+  spec.query_key_norm = QueryKeyNorm::per_head;
+  DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
 }  // namespace cortex

@@ -61,4 +61,19 @@ Network qwen3_moe_from_huggingface(const Fields& config, TensorMap* tensors) {
   return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
 }
 
+// All layers have experts, whose probabilities are made to sum to 1.
+Network qwen3_moe_from_gguf(const Fields& metadata, TensorMap* tensors) {
+  DecoderSpec spec = read_decoder_metadata(metadata, "qwen3moe", *tensors);
+  spec.query_key_norm = QueryKeyNorm::per_head;
+  spec.experts =
+      ExpertsSpec{.count = metadata.integer("qwen3moe.expert_count", 1, kMaxExperts),
+                  .per_token = metadata.integer("qwen3moe.expert_used_count", 1, kMaxExperts),
+                  .intermediate = metadata.integer("qwen3moe.expert_feed_forward_length", 1, kMaxIntermediate),
+                  .normalised = true};
+  check_per_token(metadata, "qwen3moe.expert_used_count", *spec.experts);
+  for (DecoderLayerSpec& layer : spec.layers) layer.experts = true;
+  DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
+  return DecoderModel{std::move(spec), std::move(weights)};
+}
+
 }  // namespace cortex

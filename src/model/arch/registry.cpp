@@ -11,30 +11,41 @@ namespace cortex {
 namespace {
 
 constexpr std::array kArchitectures = {
-    Architecture{"bert", bert_from_huggingface, nullptr},
-    Architecture{"camembert", xlm_roberta_from_huggingface, nullptr},
-    Architecture{"gemma3_text", gemma3_from_huggingface, nullptr},
-    Architecture{"llama", llama_from_huggingface, llama_from_gguf},
-    Architecture{"mistral", mistral_from_huggingface, nullptr},
-    Architecture{"modernbert", modernbert_from_huggingface, nullptr},
-    Architecture{"phi3", phi3_from_huggingface, nullptr},
-    Architecture{"qwen2", qwen2_from_huggingface, nullptr},
-    Architecture{"qwen3", qwen3_from_huggingface, nullptr},
-    Architecture{"qwen3_moe", qwen3_moe_from_huggingface, nullptr},
-    Architecture{"roberta", xlm_roberta_from_huggingface, nullptr},
-    Architecture{"xlm-roberta", xlm_roberta_from_huggingface, nullptr},
+    Architecture{"bert", bert_from_huggingface, "", nullptr},
+    Architecture{"camembert", xlm_roberta_from_huggingface, "", nullptr},
+    Architecture{"gemma3_text", gemma3_from_huggingface, "gemma3", gemma3_from_gguf},
+    Architecture{"llama", llama_from_huggingface, "llama", llama_from_gguf},
+    Architecture{"mistral", mistral_from_huggingface, "", nullptr},  // as GGUF, "llama"
+    Architecture{"modernbert", modernbert_from_huggingface, "", nullptr},
+    Architecture{"phi3", phi3_from_huggingface, "phi3", phi3_from_gguf},
+    Architecture{"qwen2", qwen2_from_huggingface, "qwen2", qwen2_from_gguf},
+    Architecture{"qwen3", qwen3_from_huggingface, "qwen3", qwen3_from_gguf},
+    Architecture{"qwen3_moe", qwen3_moe_from_huggingface, "qwen3moe", qwen3_moe_from_gguf},
+    Architecture{"roberta", xlm_roberta_from_huggingface, "", nullptr},
+    Architecture{"xlm-roberta", xlm_roberta_from_huggingface, "", nullptr},
 };
+
+const Architecture& find(const Fields& fields, std::string_view field, std::string_view Architecture::* name,
+                         std::string_view what) {
+  const std::string& wanted = fields.text(field);
+  std::string known;
+  for (const Architecture& architecture : kArchitectures) {
+    const std::string_view candidate = architecture.*name;
+    if (candidate.empty()) continue;
+    if (candidate == wanted) return architecture;
+    known.append(known.empty() ? "" : ", ").append(candidate);
+  }
+  fields.fail(field, fmt::format("{} is not a supported architecture{}; one of {}", quote(wanted), what, known));
+}
 
 }  // namespace
 
-const Architecture& architecture_of(const Fields& fields, std::string_view field) {
-  const std::string& name = fields.text(field);
-  std::string known;
-  for (const Architecture& architecture : kArchitectures) {
-    if (architecture.name == name) return architecture;
-    known.append(known.empty() ? "" : ", ").append(architecture.name);
-  }
-  fields.fail(field, fmt::format("{} is not a supported architecture; one of {}", quote(name), known));
+const Architecture& huggingface_architecture(const Fields& config) {
+  return find(config, "model_type", &Architecture::model_type, "");
+}
+
+const Architecture& gguf_architecture(const Fields& metadata) {
+  return find(metadata, "general.architecture", &Architecture::gguf_name, " of GGUF, which is for decoders only");
 }
 
 }  // namespace cortex

@@ -11,13 +11,15 @@
 namespace cortex {
 
 struct Architecture {
-  std::string_view name;  // config.json's model_type, GGUF's general.architecture
-  // Both throw Error invalid_config or invalid_weights; the caller refuses the tensors they leave.
+  std::string_view model_type;  // config.json's; nothing: not of safetensors
   Network (*from_huggingface)(const Fields& config, TensorMap* tensors);
-  Network (*from_gguf)(const Fields& metadata, TensorMap* tensors);  // nullptr: encoders, not supported as GGUF
+  std::string_view gguf_name;  // general.architecture; nothing: not as GGUF
+  Network (*from_gguf)(const Fields& metadata, TensorMap* tensors);
+  // Both throw Error invalid_config or invalid_weights; the caller refuses the tensors they leave.
 };
 
-// The one that `field` names. Throws Error invalid_config with those supported.
-const Architecture& architecture_of(const Fields& fields, std::string_view field);
+// The one of config.json's model_type, of GGUF's general.architecture. Throw Error invalid_config with those supported.
+const Architecture& huggingface_architecture(const Fields& config);
+const Architecture& gguf_architecture(const Fields& metadata);
 
 }  // namespace cortex

@@ -126,6 +126,52 @@ const Fields* layer_parameters(const Fields& config, std::string_view layer_type
   return all->find_object(layer_type);
 }
 
+// A scale that changes nothing is as good as none; any other fails with `what`.
+void check_scale_is_one(const Fields& metadata, const std::string& key, std::string_view what) {
+  const auto scale = metadata.find_number(key, kLeastPositive, kMaxFactor);
+  if (scale && *scale != 1.0f) metadata.fail(key, fmt::format("{} {}", *scale, what));
+}
+
+// llama.cpp computes the magnitude from the factor whatever yarn_attn_factor says, and multiplies it by attn_factor.
+void read_gguf_yarn(const Fields& metadata, const std::string& scaling, int context_tokens, RopeSpec* rope) {
+  rope->scaling = RopeSpec::Scaling::yarn;
+  const auto find = [&](const char* key, float otherwise) {
+    return metadata.find_number(scaling + key, kLeastPositive, kMaxFactor).value_or(otherwise);
+  };
+  rope->original_context =
+      metadata.find_integer(scaling + "original_context_length", 1, kMaxContext).value_or(context_tokens);
+  rope->beta_fast = find("yarn_beta_fast", rope->beta_fast);
+  rope->beta_slow = find("yarn_beta_slow", rope->beta_slow);
+  if (rope->beta_fast <= rope->beta_slow) {
+    metadata.fail(scaling + "yarn_beta_fast",
+                  fmt::format("{} is not above yarn_beta_slow, {}", rope->beta_fast, rope->beta_slow));
+  }
+  if (rope->theta <= 1.0f) {
+    metadata.fail(scaling + "type", fmt::format("yarn needs a rope.freq_base above 1, not {}", rope->theta));
+  }
+  check_scale_is_one(metadata, scaling + "yarn_ext_factor", "is not supported; only 1");
+  const std::string multiplier = scaling + "yarn_log_multiplier";
+  if (metadata.find_number(multiplier, 0.0, kMaxFactor).value_or(0.0f) != 0.0f) {
+    metadata.fail(multiplier, describe(*metadata.find(multiplier)) + " is not supported; only 0");
+  }
+  rope->magnitude = static_cast<float>(yarn_magnitude(rope->factor, 1.0)) * find("attn_factor", 1.0f);
+}
+
+void read_gguf_scaling(const Fields& metadata, const std::string& prefix, int context_tokens, RopeSpec* rope) {
+  const std::string scaling = prefix + "rope.scaling.";
+  const std::string type_key = scaling + "type";
+  check_scale_is_one(metadata, prefix + "rope.scale_linear", "is not supported; only 1");
+  const std::string* type = metadata.find_text(type_key);
+  if (!type) return check_scale_is_one(metadata, scaling + "factor", "stands without " + type_key);
+  if (*type == "none") return;
+  if (*type != "linear" && *type != "yarn") {
+    metadata.fail(type_key, fmt::format("{} is not supported; one of none, linear, yarn", quote(*type)));
+  }
+  rope->factor = metadata.number(scaling + "factor", kLeastPositive, kMaxFactor);
+  if (*type == "yarn") return read_gguf_yarn(metadata, scaling, context_tokens, rope);
+  rope->scaling = RopeSpec::Scaling::linear;
+}
+
 }  // namespace
 
 void check_rope_dims(const Fields& fields, std::string_view field, const RopeSpec& rope, int head_dim) {
@@ -151,6 +197,29 @@ RopeSpec read_layer_rope(const Fields& config, const LayerRopeFields& fields, in
                .theta_field = fields.theta_field,
                .default_theta = fields.default_theta},
               head_dim);
+}
+
+RopeSpec read_gguf_rope(const Fields& metadata, const std::string& prefix, int head_dim, int context_tokens) {
+  RopeSpec rope;
+  rope.theta = metadata.find_number(prefix + "rope.freq_base", 1.0, kMaxTheta).value_or(rope.theta);
+  const std::string dims_key = prefix + "rope.dimension_count";
+  const auto dims = metadata.find_integer(dims_key, 2, kMaxHeadDim);
+  rope.dims = dims.value_or(head_dim);
+  check_rope_dims(metadata, dims ? dims_key : prefix + "attention.key_length", rope, head_dim);
+  read_gguf_scaling(metadata, prefix, context_tokens, &rope);
+  return rope;
+}
+
+std::vector<float> take_rope_divisors(int rope_dims, TensorMap* tensors) {
+  const std::string name = "rope_freqs.weight";
+  if (!tensors->contains(name)) return {};
+  std::vector<float> divisors = read_weight(tensors->take(name, {rope_dims / 2}));
+  for (const float divisor : divisors) {
+    if (divisor >= kLeastPositive && divisor <= kMaxFactor) continue;
+    throw Error(ErrorCode::invalid_weights, fmt::format("tensor {}: {} is not a number from {} to {}", quote(name),
+                                                        divisor, kLeastPositive, kMaxFactor));
+  }
+  return divisors;
 }
 
 }  // namespace cortex

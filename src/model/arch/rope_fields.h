@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/fields.h"
 #include "model/spec.h"
@@ -29,5 +30,12 @@ struct LayerRopeFields {
   bool scaled = true;  // whether an older file's rope_scaling applies to it
 };
 RopeSpec read_layer_rope(const Fields& config, const LayerRopeFields& fields, int head_dim);
+
+// The rope of GGUF metadata, whose keys begin with `prefix` ("llama."), scaled as llama.cpp does it. Without
+// rope.dimension_count the whole head turns.
+RopeSpec read_gguf_rope(const Fields& metadata, const std::string& prefix, int head_dim, int context_tokens);
+
+// rope_freqs.weight, where the file has it, as the divisors of a rope. Throws Error invalid_weights, weights_io_error.
+std::vector<float> take_rope_divisors(int rope_dims, TensorMap* tensors);
 
 }  // namespace cortex
