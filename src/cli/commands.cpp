@@ -16,6 +16,8 @@ namespace {
 constexpr std::array kCommands = {
     Command{"serve", "answer /chat, /embed and /rerank over HTTP", serve_command},
     Command{"chat", "talk with a model in the terminal", chat_command},
+    Command{"embed", "texts to embeddings, one JSON line each", embed_command},
+    Command{"rerank", "texts in the order of their relevance to a query", rerank_command},
     Command{"pull", "fetch a model from the hub", pull_command},
     Command{"perplexity", "score token ids with a model", perplexity_command},
     Command{"worker", "the engine's process; started by serve", worker_command},
