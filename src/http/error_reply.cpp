@@ -171,7 +171,8 @@ std::string error_body(const Error& error, Dialect dialect, std::string_view req
   const int status = http_status(error.code(), dialect);
   JsonWriter json;
   json.begin_object();
-  if (dialect == Dialect::openai) {
+  if (dialect == Dialect::documents) json.key("detail").string(error.message());
+  if (dialect != Dialect::native) {
     json.key("error").begin_object();
     json.key("message").string(error.message());
     json.key("type").string(openai_type(status));

@@ -11,13 +11,13 @@
 
 namespace cortex {
 
-enum class Dialect { native, openai };
+enum class Dialect { native, openai, documents };
 
 // 400-class codes for bad parameters are 422 in the native dialect (413 for context and batch), 400 elsewhere.
 int http_status(ErrorCode code, Dialect dialect);
 
 // The error as JSON. Native: {"error","error_type","code","param","request_id"}; OpenAI:
-// {"error":{"message","type","param","code"}}.
+// {"error":{"message","type","param","code"}}; documents, the reranks of many: {"detail"} and OpenAI's.
 std::string error_body(const Error& error, Dialect dialect, std::string_view request_id);
 
 // Retry-After and retry-after-ms for 409, 429 and 503, x-should-retry: false for failures that would repeat,

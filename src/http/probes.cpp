@@ -37,7 +37,7 @@ void write_models(JsonWriter& json, const Models& models, const EngineStatus& en
     json.key("state").string(name_of(known ? status->state : ModelState::loading));
     json.key("context_length").integer(model.context_tokens);
     json.key("bytes").unsigned_integer(known ? status->bytes : 0);
-    if (model.can(Task::rerank)) json.key("rerank").string("cosine");
+    if (model.rerank) json.key("rerank").string(name_of(*model.rerank));
     if (known && status->state == ModelState::loading) json.key("progress").number(status->progress);
     json.end_object();
   }

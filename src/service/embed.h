@@ -24,7 +24,7 @@ struct EmbedRequest {
   bool single = false;           // one value, not a list: messages name it without an index
   bool normalize = true;
   Truncation truncation;
-  std::optional<std::string> prompt_name;
+  std::optional<std::string> prompt_name;  // of the model's prompts, before each text; absent: its default one, if any
   std::optional<std::int64_t> dimensions;
   std::string salt;
   std::string trace;

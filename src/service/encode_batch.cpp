@@ -12,6 +12,7 @@ namespace cortex {
 namespace {
 
 constexpr EncodeOptions kWithSpecialTokens{.add_special_tokens = true, .parse_special = false};
+constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
 
 // Unicode characters of valid UTF-8.
 int count_characters(std::string_view text) {
@@ -23,47 +24,80 @@ Error empty(const std::string& param) {
   return Error(ErrorCode::empty_input, fmt::format("{}: is empty", param), param);
 }
 
-}  // namespace
-
-EncodeBatch::EncodeBatch(const ServedModel& model, Truncation truncation, const Clock& clock)
-    : model_(model), truncation_(truncation), clock_(clock), begun_(clock.steady_now()) {
-  request_.id = next_request_id();
-  request_.model = model.name;
+Error too_long(std::size_t limit, const std::string& what, std::size_t tokens, const std::string& param) {
+  return Error(ErrorCode::context_length_exceeded,
+               fmt::format("This model's maximum context length is {} tokens. {} has {}.", limit, what, tokens), param);
 }
 
-void EncodeBatch::add_text(std::string_view text, const std::string& param) {
-  if (text.empty()) throw empty(param);
-  cost_.characters += count_characters(text);
-  const std::size_t bytes = text.size();
-  text = within_limit(text);
-  if (text.size() < bytes && !truncation_.allowed) {
-    throw Error(ErrorCode::request_too_large,
-                fmt::format("{}: has {} bytes; the limit of this model is {}", param, bytes, model_.text_limit_bytes()),
-                param);
-  }
-  std::vector<TokenId> ids = model_.tokenizer->encode(text, kWithSpecialTokens);
-  // The special tokens around a text are those around no text: what is cut lies between them.
-  const std::vector<TokenId> frame = model_.tokenizer->encode("", kWithSpecialTokens);
-  const auto lead =
-      static_cast<std::size_t>(std::mismatch(frame.begin(), frame.end(), ids.begin(), ids.end()).first - frame.begin());
-  add(std::move(ids), lead, frame.size() - lead, param);
+Error too_long(std::size_t limit, const std::string& param, std::size_t tokens) {
+  return too_long(limit, param, tokens, param);
 }
 
-std::string_view EncodeBatch::within_limit(std::string_view text) const {
-  const std::size_t limit = model_.text_limit_bytes();
-  if (text.size() <= limit) return text;
+// At most so many bytes of the text, whole characters, from the end that is kept.
+std::string_view whole_characters(std::string_view text, std::size_t bytes, TruncateSide cut) {
   const auto continues = [&](std::size_t i) { return (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80; };
-  if (truncation_.side == TruncateSide::left) {
-    std::size_t begin = text.size() - limit;
+  if (cut == TruncateSide::left) {
+    std::size_t begin = text.size() - bytes;
     while (begin < text.size() && continues(begin)) ++begin;
     return text.substr(begin);
   }
-  std::size_t end = limit;
+  std::size_t end = bytes;
   while (end > 0 && continues(end)) --end;
   return text.substr(0, end);
 }
 
-void EncodeBatch::add_ids(std::span<const std::int64_t> ids, const std::string& param) {
+// [texts][dimensions] of a reply, which comes from another process.
+std::vector<std::vector<float>> rows_of(const EncodeReply& reply, std::size_t texts) {
+  const auto size = static_cast<std::size_t>(std::max(reply.dimensions, 0));
+  if (size == 0 || reply.vectors.size() != texts * size) {
+    throw Error(ErrorCode::internal_error, fmt::format("the engine gave {} numbers for {} texts of {}",
+                                                       reply.vectors.size(), texts, reply.dimensions));
+  }
+  std::vector<std::vector<float>> rows;
+  for (auto row = reply.vectors.begin(); row != reply.vectors.end(); row += reply.dimensions) {
+    rows.emplace_back(row, row + reply.dimensions);
+  }
+  return rows;
+}
+
+}  // namespace
+
+EncodeBatch::EncodeBatch(const ServedModel& model, const Clock& clock)
+    : model_(model), clock_(clock), begun_(clock.steady_now()) {
+  request_.id = next_request_id();
+  request_.model = model.name;
+  if (model.rerank == RerankBy::generative) request_.scores = {model.answers.yes, model.answers.no};
+}
+
+void EncodeBatch::add_text(std::string_view text, const Truncation& truncation, const std::string& param,
+                           std::string_view prompt) {
+  text = take_in(text, truncation, param);
+  std::vector<TokenId> ids = model_.tokenizer->encode(std::string(prompt).append(text), kWithSpecialTokens);
+  // The special tokens around a text are those around no text: what is cut lies between them.
+  const std::vector<TokenId> frame = model_.tokenizer->encode("", kWithSpecialTokens);
+  const auto lead =
+      static_cast<std::size_t>(std::mismatch(frame.begin(), frame.end(), ids.begin(), ids.end()).first - frame.begin());
+  const auto limit = static_cast<std::size_t>(model_.context_tokens);
+  const std::size_t most = truncation.most_tokens ? std::min(limit, frame.size() + *truncation.most_tokens) : limit;
+  const std::size_t tokens = ids.size();
+  if (ids.empty()) throw empty(param);
+  if (!cut(&ids, most, truncation, lead, frame.size() - lead)) throw too_long(limit, param, tokens);
+  add(std::move(ids));
+}
+
+std::string_view EncodeBatch::take_in(std::string_view text, const Truncation& truncation, const std::string& param) {
+  if (text.empty()) throw empty(param);
+  cost_.characters += count_characters(text);
+  const std::size_t limit = model_.text_limit_bytes();
+  if (text.size() <= limit) return text;
+  if (!truncation.allowed) {
+    throw Error(ErrorCode::request_too_large,
+                fmt::format("{}: has {} bytes; the limit of this model is {}", param, text.size(), limit), param);
+  }
+  return whole_characters(text, limit, truncation.side);
+}
+
+void EncodeBatch::add_ids(std::span<const std::int64_t> ids, const Truncation& truncation, const std::string& param) {
   if (ids.empty()) throw empty(param);
   for (const std::int64_t id : ids) {
     if (id >= 0 && id < model_.vocabulary) continue;
@@ -72,24 +106,64 @@ void EncodeBatch::add_ids(std::span<const std::int64_t> ids, const std::string& 
                             model_.vocabulary),
                 param);
   }
-  add({ids.begin(), ids.end()}, 0, 0, param);
+  std::vector<TokenId> kept(ids.begin(), ids.end());
+  const auto limit = static_cast<std::size_t>(model_.context_tokens);
+  if (!cut(&kept, limit, truncation, 0, 0)) throw too_long(limit, param, ids.size());
+  add(std::move(kept));
 }
 
-void EncodeBatch::add(std::vector<TokenId> ids, std::size_t lead, std::size_t trail, const std::string& param) {
+void EncodeBatch::set_query(std::string_view query, const std::string& param) {
+  const RerankFrame& frame = model_.frame;
+  query = take_in(query, {}, param);
+  const std::vector<TokenId> ids =
+      model_.tokenizer->encode(std::string(frame.query_lead).append(query) + frame.query_tail, kPlain);
+  query_ = frame.before;
+  query_.insert(query_.end(), ids.begin(), ids.end());
+  query_.insert(query_.end(), frame.between.begin(), frame.between.end());
   const auto limit = static_cast<std::size_t>(model_.context_tokens);
-  if (ids.size() > limit) {
-    if (!truncation_.allowed) {
-      throw Error(ErrorCode::context_length_exceeded,
-                  fmt::format("This model's maximum context length is {} tokens. {} has {}.", limit, param, ids.size()),
-                  param);
-    }
-    CORTEX_CHECK(lead + trail < limit);
-    const auto excess = static_cast<std::ptrdiff_t>(ids.size() - limit);
-    const auto first = truncation_.side == TruncateSide::left ? ids.begin() + static_cast<std::ptrdiff_t>(lead)
-                                                              : ids.end() - static_cast<std::ptrdiff_t>(trail) - excess;
-    ids.erase(first, first + excess);
-    ++cost_.truncated;
+  const std::size_t tokens = query_.size() + frame.behind.size();
+  if (tokens < limit) return;
+  throw Error(ErrorCode::context_length_exceeded,
+              fmt::format("This model's maximum context length is {} tokens. {} has {} with all that is put around it, "
+                          "which leaves no room for a document.",
+                          limit, param, tokens),
+              param);
+}
+
+void EncodeBatch::add_document(std::string_view document, const Truncation& truncation, const std::string& param) {
+  const RerankFrame& frame = model_.frame;
+  document = take_in(document, truncation, param);
+  std::vector<TokenId> ids = model_.tokenizer->encode(std::string(frame.document_lead).append(document), kPlain);
+  const auto limit = static_cast<std::size_t>(model_.context_tokens);
+  const std::size_t around = query_.size() + frame.behind.size();
+  const std::size_t tokens = around + ids.size();
+  const std::size_t room = limit - around;
+  if (!cut(&ids, std::min(room, truncation.most_tokens.value_or(room)), truncation, 0, 0)) {
+    throw too_long(limit, fmt::format("{} with the query", param), tokens, param);
   }
+  if (model_.token_types > 1) {
+    auto& types = request_.types.emplace_back(query_.size(), frame.query_type);
+    types.resize(around + ids.size(), frame.document_type);
+  }
+  ids.insert(ids.begin(), query_.begin(), query_.end());
+  ids.insert(ids.end(), frame.behind.begin(), frame.behind.end());
+  add(std::move(ids));
+}
+
+bool EncodeBatch::cut(std::vector<TokenId>* ids, std::size_t most, const Truncation& truncation, std::size_t lead,
+                      std::size_t trail) {
+  if (ids->size() <= most) return true;
+  if (!truncation.allowed) return false;
+  CORTEX_CHECK(lead + trail <= most);
+  const auto excess = static_cast<std::ptrdiff_t>(ids->size() - most);
+  const auto first = truncation.side == TruncateSide::left ? ids->begin() + static_cast<std::ptrdiff_t>(lead)
+                                                           : ids->end() - static_cast<std::ptrdiff_t>(trail) - excess;
+  ids->erase(first, first + excess);
+  ++cost_.truncated;
+  return true;
+}
+
+void EncodeBatch::add(std::vector<TokenId> ids) {
   ++cost_.texts;
   cost_.tokens += static_cast<int>(ids.size());
   request_.texts.push_back(std::move(ids));
@@ -108,9 +182,10 @@ RequestId EncodeBatch::send(Admission::Ticket ticket, ThreadPool& threads, std::
     cost.inference_ms = reply.compute_ms;
     cost.total_ms = milliseconds_between(begun, clock.steady_now());
     EncodedBatch batch{{}, cost, std::move(reply.error)};
-    const auto size = static_cast<std::ptrdiff_t>(reply.dimensions);
-    for (auto row = reply.vectors.begin(); row != reply.vectors.end(); row += size) {
-      batch.vectors.emplace_back(row, row + size);
+    try {
+      if (!batch.error) batch.vectors = rows_of(reply, static_cast<std::size_t>(cost.texts));
+    } catch (const Error& error) {
+      batch.error = error;
     }
     sink(std::move(batch));
   };

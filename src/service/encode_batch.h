@@ -24,11 +24,12 @@ enum class TruncateSide { left, right };
 struct Truncation {
   bool allowed = false;  // otherwise too long a text is context_length_exceeded
   TruncateSide side = TruncateSide::right;
+  std::optional<std::size_t> most_tokens;  // of the text alone, if that is less than there is room for
 };
 
 // For headers, metrics and logs.
 struct EncodeCost {
-  int texts = 0;
+  int texts = 0;  // that the engine computes: of a reranker one for each document
   int characters = 0;
   int tokens = 0;
   int truncated = 0;  // texts that were cut
@@ -39,7 +40,7 @@ struct EncodeCost {
 };
 
 struct EncodedBatch {
-  std::vector<std::vector<float>> vectors;  // [texts][dimensions], not normalised
+  std::vector<std::vector<float>> vectors;  // [texts][dimensions] as EncodeReply has them
   EncodeCost cost;
   std::optional<Error> error;
 };
@@ -47,27 +48,37 @@ using EncodedBatchSink = std::function<void(EncodedBatch)>;
 
 class EncodeBatch {
  public:
-  EncodeBatch(const ServedModel& model, Truncation truncation, const Clock& clock);
+  EncodeBatch(const ServedModel& model, const Clock& clock);
 
-  // Both throw Error empty_input or context_length_exceeded about `param`. A text of more bytes than the model can have
-  // a use for is request_too_large before it is tokenized, or cut to that where cutting is allowed. Ids are taken as
-  // they are, without special tokens; outside the vocabulary they are invalid_token_id.
-  void add_text(std::string_view text, const std::string& param);
-  void add_ids(std::span<const std::int64_t> ids, const std::string& param);
+  // All throw Error empty_input or context_length_exceeded about `param`. A text of more bytes than the model can have
+  // a use for is request_too_large before it is tokenized, or cut to that where cutting is allowed. `prompt` goes
+  // before the text. Ids are taken as they are, without special tokens; outside the vocabulary they are
+  // invalid_token_id.
+  void add_text(std::string_view text, const Truncation& truncation, const std::string& param,
+                std::string_view prompt = {});
+  void add_ids(std::span<const std::int64_t> ids, const Truncation& truncation, const std::string& param);
+
+  // The query of all documents that follow, in the model's frame. It is never cut, and must leave room for a token of
+  // a document.
+  void set_query(std::string_view query, const std::string& param);
+  void add_document(std::string_view document, const Truncation& truncation, const std::string& param);
 
   // Hands everything to the ticket's engine; the sink is called on one of `threads`. Returns the id for Engine::cancel.
   RequestId send(Admission::Ticket ticket, ThreadPool& threads, std::string salt, std::string trace,
                  EncodedBatchSink sink) &&;
 
  private:
-  // The part of a text that is worth a look, whole characters from the end that is kept.
-  std::string_view within_limit(std::string_view text) const;
-  void add(std::vector<TokenId> ids, std::size_t lead, std::size_t trail, const std::string& param);
+  // Counts the text's characters; the part of it that is worth a look.
+  std::string_view take_in(std::string_view text, const Truncation& truncation, const std::string& param);
+  // Cuts ids to `most`, between the first `lead` and the last `trail` of them. False when that is not allowed.
+  bool cut(std::vector<TokenId>* ids, std::size_t most, const Truncation& truncation, std::size_t lead,
+           std::size_t trail);
+  void add(std::vector<TokenId> ids);
 
   const ServedModel& model_;
-  Truncation truncation_;
   const Clock& clock_;
   std::chrono::steady_clock::time_point begun_;
+  std::vector<TokenId> query_;  // what stands before each document
   EncodeRequest request_;
   EncodeCost cost_;
 };

@@ -28,6 +28,20 @@ std::string_view name_of(Task task) {
   return "";
 }
 
+// Whose task it is; others may be able to do it too.
+ModelKind kind_of(Task task) {
+  switch (task) {
+    case Task::chat:
+    case Task::complete:
+      return ModelKind::chat;
+    case Task::embed:
+      return ModelKind::embed;
+    case Task::rerank:
+      return ModelKind::rerank;
+  }
+  check_failed("a Task of the enumeration", __FILE__, __LINE__);
+}
+
 Vocabulary vocabulary_of(GgufVocabulary gguf) {
   Vocabulary vocabulary;
   vocabulary.model = std::move(gguf.model);
@@ -35,12 +49,14 @@ Vocabulary vocabulary_of(GgufVocabulary gguf) {
   vocabulary.tokens = std::move(gguf.tokens);
   vocabulary.token_types = std::move(gguf.token_types);
   vocabulary.merges = std::move(gguf.merges);
+  vocabulary.scores = std::move(gguf.scores);
   vocabulary.bos = gguf.bos;
   vocabulary.eos = gguf.eos;
   vocabulary.unknown = gguf.unknown;
   vocabulary.padding = gguf.padding;
   vocabulary.add_bos = gguf.add_bos;
   vocabulary.add_eos = gguf.add_eos;
+  vocabulary.add_space_prefix = gguf.add_space_prefix;
   return vocabulary;
 }
 
@@ -49,19 +65,66 @@ Tokenizer make_tokenizer(std::variant<TokenizerJson, GgufVocabulary> source) {
   return Tokenizer::from_vocabulary(vocabulary_of(std::move(std::get<GgufVocabulary>(source))));
 }
 
+// A decoder can always chat and answer yes or no, and what embeds can compare; a head can't be had.
+bool can_be(const Model& model, ModelKind kind) {
+  if (kind == model.kind) return true;
+  if (model.is_decoder()) return kind == ModelKind::chat || kind == ModelKind::rerank;
+  return model.kind == ModelKind::embed && kind == ModelKind::rerank;
+}
+
+ModelKind choose_kind(const ModelConfig& config, const Model& model) {
+  const ModelKind kind = config.kind.value_or(model.kind);
+  if (can_be(model, kind)) return kind;
+  throw Error(ErrorCode::invalid_option,
+              fmt::format("--model {}={},kind={}: its files make it a model of kind {}, "
+                          "which can't be one of kind {}",
+                          config.name, config.path, name_of(kind), name_of(model.kind), name_of(kind)));
+}
+
+std::optional<RerankBy> choose_rerank(const Model& model, ModelKind kind) {
+  if (kind == ModelKind::embed) return RerankBy::cosine;
+  if (kind != ModelKind::rerank) return std::nullopt;
+  if (model.kind == ModelKind::embed) return RerankBy::cosine;
+  return model.is_decoder() ? RerankBy::generative : RerankBy::head;
+}
+
+// Text never becomes a special token, so these may lie above the model's rows; nothing else may.
+void require_rows(const Tokenizer& tokenizer, int rows) {
+  for (int id = rows; id < tokenizer.vocabulary_size(); ++id) {
+    if (tokenizer.is_special(id) || tokenizer.token_bytes(id).empty()) continue;
+    throw Error(ErrorCode::invalid_tokenizer,
+                fmt::format("the tokenizer has {} tokens, the model {} rows", tokenizer.vocabulary_size(), rows));
+  }
+}
+
+void read_tokenizer(Model* model, ServedModel* served) {
+  const Tokenizer tokenizer = make_tokenizer(std::move(model->tokenizer));
+  require_rows(tokenizer, served->vocabulary);
+  if (served->rerank == RerankBy::head) served->frame = pair_frame(tokenizer);
+  if (served->rerank == RerankBy::generative) {
+    served->frame = question_frame(tokenizer);
+    served->answers = model->answers ? *model->answers : answer_ids(tokenizer);
+  }
+  served->tokenizer = std::make_shared<const Tokenizer>(tokenizer);
+}
+
 ServedModel serve(const FileSystem& files, const ModelConfig& config) {
   Model model = open_model(files, config.path);
   ServedModel served;
   served.name = config.name;
-  served.kind = model.is_decoder() ? ModelKind::chat : ModelKind::embed;
+  served.kind = choose_kind(config, model);
   served.context_tokens = model.context_tokens();
   served.vocabulary = model.vocabulary();
-  if (!model.is_decoder()) served.dimensions = std::get<EncoderModel>(model.network).spec.hidden;
-  served.tokenizer = std::make_shared<const Tokenizer>(make_tokenizer(std::move(model.tokenizer)));
-  if (served.tokenizer->vocabulary_size() > served.vocabulary) {
-    throw Error(ErrorCode::invalid_tokenizer,
-                fmt::format("{}: the tokenizer has {} tokens, the model {} rows", config.path,
-                            served.tokenizer->vocabulary_size(), served.vocabulary));
+  if (const auto* encoder = std::get_if<EncoderModel>(&model.network)) served.token_types = encoder->spec.token_types;
+  if (model.kind == ModelKind::embed) {
+    served.dimensions = std::visit([](const auto& network) { return network.spec.hidden; }, model.network);
+  }
+  served.rerank = choose_rerank(model, served.kind);
+  served.embedding = std::move(model.embedding);
+  try {
+    read_tokenizer(&model, &served);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", config.path, error.message()));
   }
   if (model.chat_template) served.chat_template.emplace(*model.chat_template, model.special_tokens);
   served.stop_ids = std::move(model.stop_ids);
@@ -73,8 +136,7 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
 
 bool ServedModel::can(Task task) const {
   if (task == Task::chat) return kind == ModelKind::chat && chat_template.has_value();
-  if (task == Task::complete) return kind == ModelKind::chat;
-  return kind == ModelKind::embed;
+  return task == Task::rerank ? rerank.has_value() : kind == kind_of(task);
 }
 
 std::size_t ServedModel::text_limit_bytes() const {
@@ -83,6 +145,7 @@ std::size_t ServedModel::text_limit_bytes() const {
 
 std::string ServedModel::capabilities() const {
   if (kind == ModelKind::embed) return "embed and rerank";
+  if (kind != ModelKind::chat) return std::string(name_of(kind));
   return chat_template ? "chat and complete" : "complete; it has no chat template";
 }
 
@@ -105,7 +168,9 @@ Models::Models(const FileSystem& files, const std::vector<ModelConfig>& configs)
 const ServedModel& Models::find(const std::optional<std::string>& name, Task task) const {
   if (!name) {
     const auto able = [&](const ServedModel& model) { return model.can(task); };
-    const auto found = std::find_if(models_.begin(), models_.end(), able);
+    const auto own = [&](const ServedModel& model) { return model.can(task) && model.kind == kind_of(task); };
+    auto found = std::find_if(models_.begin(), models_.end(), own);
+    if (found == models_.end()) found = std::find_if(models_.begin(), models_.end(), able);
     if (found != models_.end()) return *found;
     throw Error(ErrorCode::model_not_found, fmt::format("model: none here can {}", name_of(task)), "model");
   }

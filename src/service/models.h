@@ -11,6 +11,7 @@
 #include "base/file_system.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "service/rerank_frame.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -23,7 +24,12 @@ struct ServedModel {
   ModelKind kind = ModelKind::chat;
   int context_tokens = 0;
   int vocabulary = 0;
-  int dimensions = 0;  // of an embedding; 0 for decoders
+  int token_types = 0;     // above 1, texts of a pair are told apart by them
+  int dimensions = 0;      // of an embedding
+  EmbeddingUse embedding;  // of embedders
+  std::optional<RerankBy> rerank;
+  RerankFrame frame;  // of rerankers but by cosine
+  AnswerIds answers;  // of generative rerankers
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   std::vector<TokenId> stop_ids;
@@ -39,11 +45,11 @@ struct ServedModel {
 class Models {
  public:
   // Throws Error invalid_weights, invalid_config, invalid_tokenizer, invalid_path, or invalid_option for a bad or
-  // repeated name.
+  // repeated name and for a kind that the model can't be.
   Models(const FileSystem& files, const std::vector<ModelConfig>& configs);
 
-  // The named model, or with no name the first that can do the task. Throws Error invalid_value (not a name),
-  // model_not_found or model_not_capable.
+  // The named model, or with no name the first of the task's own kind, else the first that can do it. Throws Error
+  // invalid_value (not a name), model_not_found or model_not_capable.
   const ServedModel& find(const std::optional<std::string>& name, Task task) const;
 
   const std::vector<ServedModel>& all() const { return models_; }

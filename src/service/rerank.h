@@ -1,5 +1,5 @@
-// Texts in the order of their relevance to a query. With an embedder the score is the cosine of the two embeddings.
-// Owned by the front; calls and replies come on text threads.
+// Texts in the order of their relevance to a query: by a cross-encoder's logit, by how much likelier a decoder's answer
+// "yes" is than "no", or by the cosine of two embeddings. Owned by the front; calls and replies come on text threads.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,10 @@ struct RerankRequest {
   std::optional<std::string> model;
   std::string query;
   std::vector<std::string> texts;
-  Truncation truncation;
+  std::string param = "texts";        // what the caller named them, for messages
+  Truncation truncation;              // of texts
+  Truncation query_truncation;        // by cosine only; together with a text a query is never cut
+  bool raw_scores = false;            // the logit, or the difference of two, in place of its sigmoid
   std::optional<std::int64_t> top_n;  // absent, 0 or above the number of texts: all
   std::string salt;
   std::string trace;
@@ -31,7 +34,9 @@ struct RerankResult {
 
 struct RerankReply {
   std::string model;
+  std::int64_t created_s = 0;         // Unix time
   std::vector<RerankResult> results;  // best first, ties by index
+  int pairs = 0;                      // texts that were scored
   EncodeCost cost;
   std::optional<Error> error;
 };

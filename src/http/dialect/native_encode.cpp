@@ -3,8 +3,10 @@
 #include <utility>
 
 #include "base/json_writer.h"
+#include "http/dialect/documents.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/native.h"
+#include "http/dialect/text_inputs.h"
 #include "http/error_reply.h"
 #include "http/json_body.h"
 
@@ -13,12 +15,6 @@ namespace {
 
 constexpr std::size_t kMostInputs = 32;   // TEI's `inputs` and `texts`
 constexpr std::size_t kMostTexts = 1000;  // cortex-py's `texts`
-
-void require_batch(std::string_view param, std::size_t size, std::size_t most) {
-  if (size <= most) return;
-  throw Error(ErrorCode::batch_too_large,
-              fmt::format("{}: batch size {} > maximum allowed batch size {}", param, size, most), std::string(param));
-}
 
 Truncation read_truncation(const JsonValue& body) {
   Truncation truncation;
@@ -32,41 +28,6 @@ Truncation read_truncation(const JsonValue& body) {
                 "truncation_direction");
   }
   return truncation;
-}
-
-std::vector<std::int64_t> read_ids(const JsonValue& list) {
-  std::vector<std::int64_t> ids;
-  for (const JsonValue& item : list.items()) ids.push_back(item.integer());
-  return ids;
-}
-
-EmbedInput read_input(const JsonValue& item) {
-  if (item.is_string()) return item.string();
-  if (!item.is_array()) throw item.error(ErrorCode::invalid_type, "a string or an array of token ids is wanted");
-  return read_ids(item);
-}
-
-// TEI's `inputs`: a string, strings, ids, or lists of ids; never mixed.
-void read_inputs(const JsonValue& inputs, EmbedRequest* request) {
-  if (inputs.is_string()) {
-    request->single = true;
-    request->inputs.emplace_back(inputs.string());
-    return;
-  }
-  if (!inputs.is_array()) throw inputs.error(ErrorCode::invalid_type, "a string or an array is wanted");
-  const std::vector<JsonValue> items = inputs.items();
-  if (!items.empty() && items.front().is_number()) {
-    request->single = true;
-    request->inputs.emplace_back(read_ids(inputs));
-    return;
-  }
-  require_batch("inputs", items.size(), kMostInputs);
-  for (const JsonValue& item : items) {
-    if (item.is_string() != items.front().is_string()) {
-      throw item.error(ErrorCode::invalid_type, "strings and lists of ids can't be mixed");
-    }
-    request->inputs.push_back(read_input(item));
-  }
 }
 
 // The three shapes of a body and of its reply.
@@ -85,7 +46,9 @@ EmbedShape read_shape(const JsonValue& body, EmbedRequest* request) {
     throw Error(ErrorCode::invalid_value, "inputs: only one of inputs, text, texts is possible", "inputs");
   }
   if (inputs) {
-    read_inputs(*inputs, request);
+    TextInputs all = read_text_inputs(*inputs, "inputs", kMostInputs);
+    request->inputs = std::move(all.texts);
+    request->single = all.single;
     return EmbedShape::inputs;
   }
   if (text) {
@@ -115,19 +78,14 @@ EmbedRequest read_embed(const JsonValue& body, const HttpRequest& http, EmbedSha
 }
 
 RerankRequest read_rerank(const JsonValue& body, const HttpRequest& http) {
-  if (body.get("documents")) {
-    if (body.get("texts")) {
-      throw Error(ErrorCode::invalid_value, "texts: only one of texts, documents is possible", "texts");
-    }
-    refuse_unsupported("documents", "not supported yet; use texts");
-  }
   RerankRequest request;
   request.query = body.require("query").string();
   const std::vector<JsonValue> texts = body.require("texts").items();
   require_batch("texts", texts.size(), kMostInputs);
   for (const JsonValue& text : texts) request.texts.emplace_back(text.string());
   request.model = optional_string(body, "model");
-  request.truncation = read_truncation(body);
+  request.truncation = request.query_truncation = read_truncation(body);
+  request.raw_scores = optional_boolean(body, "raw_scores").value_or(false);
   request.top_n = optional_integer(body, "top_n", 0, kLargestInteger);
   request.salt = salt_of(body, http);
   request.trace = http.id;
@@ -181,34 +139,32 @@ void native_embed(const NativeServices& services, const HttpRequest& request, co
   const EmbedRequest embed = read_embed(document.root(), request, &shape);
   Metrics& metrics = services.metrics;
   const RequestId id = services.embed.embed(embed, [reply, shape, trace = request.id, &metrics](EmbedReply done) {
-    if (done.error) {
-      respond_error(*reply, *done.error, Dialect::native, trace);
-      return;
+    try {
+      if (done.error) throw Error(*done.error);
+      metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
+      respond_json(*reply, 200, embed_json(shape, done.vectors), cost_headers(done.cost));
+    } catch (const Error& error) {
+      respond_error(*reply, error, Dialect::native, trace);
     }
-    metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
-    respond_json(*reply, 200, embed_json(shape, done.vectors), cost_headers(done.cost));
   });
   reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
 }
 
-void native_rerank(const NativeServices& services, const HttpRequest& request,
+void native_rerank(const NativeServices& services, const JsonValue& body, const HttpRequest& request,
                    const std::shared_ptr<HttpReply>& reply) {
-  const JsonBody document = JsonBody::parse(request.body);
-  const JsonValue body = document.root();
   const bool return_text = optional_boolean(body, "return_text").value_or(false);
-  optional_boolean(body, "raw_scores");  // a cosine is the same either way
   RerankRequest rerank = read_rerank(body, request);
   const std::vector<std::string> texts = return_text ? rerank.texts : std::vector<std::string>();
-  Metrics& metrics = services.metrics;
-  const RequestId id = services.rerank.rerank(rerank, [reply, texts, trace = request.id, &metrics](RerankReply done) {
-    if (done.error) {
-      respond_error(*reply, *done.error, Dialect::native, trace);
-      return;
+  auto answer = [reply, texts, trace = request.id, &metrics = services.metrics](RerankReply done) {
+    try {
+      if (done.error) throw Error(*done.error);
+      count_rerank(metrics, done);
+      respond_json(*reply, 200, rerank_json(done.results, texts), cost_headers(done.cost));
+    } catch (const Error& error) {
+      respond_error(*reply, error, Dialect::native, trace);
     }
-    metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
-    metrics.add("rerank_pairs", "Texts that were scored.", {{"model", done.model}}, done.cost.texts - 1);
-    respond_json(*reply, 200, rerank_json(done.results, texts), cost_headers(done.cost));
-  });
+  };
+  const RequestId id = services.rerank.rerank(rerank, std::move(answer));
   reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
 }
 
