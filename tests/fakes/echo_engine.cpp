@@ -221,15 +221,26 @@ bool EchoEngine::step(Generation& generation, TimePoint now) {
 
 EncodeReply EchoEngine::pack(const Encoding& encoding) const {
   EncodeReply reply;
-  reply.dimensions = options_.dimensions;
-  const auto dimensions = static_cast<std::size_t>(options_.dimensions);
-  for (const auto& text : encoding.request.texts) {
-    std::vector<float> vector(dimensions, 0.0f);
-    for (const TokenId token : text) vector[static_cast<std::size_t>(token) % dimensions] += 1.0f;
+  for (std::size_t i = 0; i < encoding.request.texts.size(); ++i) {
+    const auto vector = options_.vector ? options_.vector(encoding.request, i) : bag(encoding.request, i);
+    reply.dimensions = static_cast<int>(vector.size());
     reply.vectors.insert(reply.vectors.end(), vector.begin(), vector.end());
   }
   reply.compute_ms = milliseconds_between(encoding.submitted, steady_clock::now());
   return reply;
+}
+
+std::vector<float> EchoEngine::bag(const EncodeRequest& request, std::size_t text) const {
+  const auto& tokens = request.texts[text];
+  std::vector<float> vector;
+  for (const TokenId token : request.scores) {
+    vector.push_back(-1.0f / (1.0f + static_cast<float>(std::ranges::count(tokens, token))));
+  }
+  if (!vector.empty()) return vector;
+  const auto dimensions = static_cast<std::size_t>(options_.dimensions);
+  vector.resize(dimensions);
+  for (const TokenId token : tokens) vector[static_cast<std::size_t>(token) % dimensions] += 1.0f;
+  return vector;
 }
 
 std::chrono::nanoseconds EchoEngine::until_next_event() const {

@@ -5,7 +5,8 @@
 //   generate: the reply is what EchoOptions::reply says, else the prompt over and over. A stop id in it ends it
 //             (finish = stop, the stop id is the last token), and so does its end where the request has stop ids (the
 //             first of them is the last token); max_tokens ends it with finish = length.
-//   encode:   vector[token % dimensions] counts the text's tokens, so that equal bags are equal vectors.
+//   encode:   vector[token % dimensions] counts the text's tokens, so that equal bags are equal vectors; where scores
+//             are asked for, a token's is -1 / (1 + how often the text has it). EchoOptions::vector says otherwise.
 #pragma once
 
 #include <chrono>
@@ -30,6 +31,8 @@ struct EchoOptions {
   int dimensions = 8;
   // Scripts the reply in place of the prompt.
   std::function<std::vector<TokenId>(const GenerateRequest&)> reply;
+  // Scripts the vector of texts[text].
+  std::function<std::vector<float>(const EncodeRequest&, std::size_t text)> vector;
   // An error here is the request's only event.
   std::function<std::optional<Error>(const GenerateRequest&)> fail_generate;
   std::function<std::optional<Error>(const EncodeRequest&)> fail_encode;
@@ -81,6 +84,7 @@ class EchoEngine : public Engine {
   // The next token of a generation; true when it was the last event.
   bool step(Generation& generation, TimePoint now);
   EncodeReply pack(const Encoding& encoding) const;
+  std::vector<float> bag(const EncodeRequest& request, std::size_t text) const;
   std::chrono::nanoseconds until_next_event() const;
   std::optional<Error> refusal(const std::string& model) const;
 
