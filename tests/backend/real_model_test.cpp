@@ -1,8 +1,10 @@
-// The default chat model against what transformers computed for it, on each backend that is built.
+// Real models against what transformers computed for them, on each backend that is built.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <ostream>
 #include <string>
+#include <tuple>
 #include <variant>
 #include <vector>
 
@@ -18,24 +20,38 @@ namespace {
 
 constexpr int kReserved = 100;
 
-class RealModelTest : public testing::TestWithParam<std::string> {
+struct RealModel {
+  std::string name, file, golden;
+  std::size_t greedy_tokens = 0;
+
+  friend std::ostream& operator<<(std::ostream& out, const RealModel& model) { return out << model.name; }
+};
+
+const std::vector<RealModel> kModels = {
+    {"smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct-q4_1", 24},
+    {"gemma3", "gemma-3-270m-q4_k_m.gguf", "gemma-3-270m-q4_k_m", 16},
+};
+
+class RealModelTest : public testing::TestWithParam<std::tuple<std::string, RealModel>> {
  protected:
   void SetUp() override {
-    const Model model = open_model(real_file_system(), default_model("SmolLM2-135M-Instruct.Q4_1.gguf"));
+    const auto& [backend, real] = GetParam();
+    const Model model = open_model(real_file_system(), default_model(real.file));
     const auto& [spec, weights] = std::get<DecoderModel>(model.network);
-    backend_ = open_tested(GetParam());
+    backend_ = open_tested(backend);
     decoder_ = backend_->load(spec, weights, {});
     decoder_->reserve_kv(kReserved);
   }
 
   const Golden golden_{std::filesystem::path(CORTEX_TEST_DATA) / "goldens" /
-                       "smollm2-135m-instruct-q4_1.golden.safetensors"};
+                       (std::get<1>(GetParam()).golden + ".golden.safetensors")};
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<DecoderBackend> decoder_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, RealModelTest, testing::ValuesIn(tested_backends()),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, RealModelTest,
+                         testing::Combine(testing::ValuesIn(tested_backends()), testing::ValuesIn(kModels)),
+                         [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param).name; });
 
 TEST_P(RealModelTest, PerplexityIsTheGoldenOne) {
   const std::vector<TokenId> ids = golden_.ids("ppl_ids");
@@ -56,12 +72,13 @@ TEST_P(RealModelTest, PerplexityIsTheGoldenOne) {
   const auto count = static_cast<double>(golden_logprobs.size());
   const double perplexity = std::exp(-sum / count), expected = std::exp(-golden_sum / count);
   EXPECT_NEAR(perplexity, expected, 0.005 * expected);
+  RecordProperty("perplexity", std::to_string(perplexity) + ", golden " + std::to_string(expected));
 }
 
 TEST_P(RealModelTest, GreedyTokensAreTheGoldenOnes) {
   for (const std::string prompt : {"0", "1", "2", "3"}) {
     std::vector<TokenId> expected = golden_.ids("greedy_" + prompt);
-    expected.resize(std::min<std::size_t>(expected.size(), 24));
+    expected.resize(std::get<1>(GetParam()).greedy_tokens);
     TestSequence sequence = sequence_on(1, 3, 8, kReserved);
     EXPECT_EQ(greedy(*decoder_, sequence, golden_.ids("ids_" + prompt), expected.size()), expected) << prompt;
   }
