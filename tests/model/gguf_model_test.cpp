@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <ctime>
 #include <numeric>
 
@@ -132,7 +133,7 @@ TEST(GgufModel, RefusesABadVocabulary) {
   expect_refused(code, {"m.gguf: tokenizer.ggml.tokens: is missing"}, {});
   SmallGguf many;
   many.keys.string("tokenizer.ggml.model", "gpt2").strings("tokenizer.ggml.tokens", {"a", "b", "c", "d", "e", "f"});
-  expect_refused(code, {"tokenizer.ggml.tokens: 6 tokens for an embedding of 5 rows"}, many);
+  expect_refused(code, {"tokenizer.ggml.tokens: 6 tokens for an embedding of 5 rows, and token 5, \"f\""}, many);
   SmallGguf types;
   types.keys.string("tokenizer.ggml.model", "gpt2").strings("tokenizer.ggml.tokens", {"a"});
   types.keys.integers("tokenizer.ggml.token_type", {1, 1});
@@ -146,6 +147,96 @@ TEST(GgufModel, RefusesABadVocabulary) {
   expect_refused(ErrorCode::invalid_config, {"eos_token_id: 5", "0 to 4"}, eos);
 }
 
+TEST(GgufModel, TokensWithoutARowMayGoWhereNoTextMakesThem) {
+  SmallGguf file;
+  file.keys.string("tokenizer.ggml.model", "llama")
+      .strings("tokenizer.ggml.tokens", {"<s>", "a", "b", "c", "d", "<image>", "[unused]"})
+      .integers("tokenizer.ggml.token_type", {3, 1, 1, 1, 1, 3, 5})
+      .floats("tokenizer.ggml.scores", {0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -5.0f, -6.0f})
+      .integer("tokenizer.ggml.eos_token_id", 4);
+  const Model model = file.open();
+  const auto& vocabulary = std::get<GgufVocabulary>(model.tokenizer);
+  EXPECT_THAT(vocabulary.tokens, ElementsAre("<s>", "a", "b", "c", "d"));
+  EXPECT_THAT(vocabulary.token_types, ElementsAre(3, 1, 1, 1, 1));
+  EXPECT_THAT(vocabulary.scores, ElementsAre(0.0f, -1.0f, -2.0f, -3.0f, -4.0f));
+  EXPECT_TRUE(vocabulary.add_bos);
+  EXPECT_TRUE(vocabulary.add_space_prefix);
+  file.keys.integer("tokenizer.ggml.padding_token_id", 5);
+  expect_refused(ErrorCode::invalid_config, {"padding_token_id: 5", "0 to 4"}, file);
+}
+
+TEST(GgufModel, RefusesBadScores) {
+  SmallGguf few;
+  few.vocabulary().keys.floats("tokenizer.ggml.scores", {1.0f});
+  expect_refused(ErrorCode::invalid_tokenizer, {"tokenizer.ggml.scores: 1 scores for 5 tokens"}, few);
+  SmallGguf infinite;
+  infinite.vocabulary().keys.floats("tokenizer.ggml.scores", {1.0f, 2.0f, INFINITY, 4.0f, 5.0f});
+  expect_refused(ErrorCode::invalid_tokenizer, {"tokenizer.ggml.scores: inf", "not a number"}, infinite);
+}
+
+TEST(GgufModel, LlamaMayDivideItsFrequencies) {
+  SmallGguf file;
+  file.vocabulary().keys.tensor("rope_freqs.weight", {2}, 0, packed_floats({1.0f, 8.0f}));
+  EXPECT_THAT(decoder(file.open()).spec.rope.divisors, ElementsAre(1.0f, 8.0f));
+  SmallGguf zero;
+  zero.vocabulary().keys.tensor("rope_freqs.weight", {2}, 0, packed_floats({1.0f, 0.0f}));
+  expect_refused(ErrorCode::invalid_weights, {"\"rope_freqs.weight\": 0 is not a number from"}, zero);
+  SmallGguf longer;
+  longer.vocabulary().keys.tensor("rope_freqs.weight", {3}, 0, packed_floats({1.0f, 1.0f, 1.0f}));
+  expect_refused(ErrorCode::invalid_weights, {"\"rope_freqs.weight\": shape [3], expected [2]"}, longer);
+}
+
+TEST(GgufModel, RefusesExpertsAndHeadsOfTwoSizes) {
+  SmallGguf mixtral;
+  mixtral.vocabulary().keys.integer("llama.expert_count", 8);
+  expect_refused(ErrorCode::invalid_config, {"llama.expert_count: 8 experts"}, mixtral);
+  SmallGguf none;
+  none.vocabulary().keys.integer("llama.expert_count", 0);
+  EXPECT_EQ(none.open().format, "GGUF F32");
+  SmallGguf values;
+  values.vocabulary().keys.integer("llama.attention.value_length", 8);
+  expect_refused(ErrorCode::invalid_config, {"llama.attention.value_length: 8", "heads of one size"}, values);
+}
+
+TEST(GgufModel, YarnAsLlamaCppComputesIt) {
+  SmallGguf file;
+  file.vocabulary().keys.string("llama.rope.scaling.type", "yarn").number("llama.rope.scaling.factor", 4.0f);
+  RopeSpec rope = decoder(file.open()).spec.rope;
+  EXPECT_EQ(rope.scaling, RopeSpec::Scaling::yarn);
+  EXPECT_EQ(rope.factor, 4.0f);
+  EXPECT_EQ(rope.original_context, 64);
+  EXPECT_FLOAT_EQ(rope.magnitude, 1.1386294f);
+  file.keys.integer("llama.rope.scaling.original_context_length", 32)
+      .number("llama.rope.scaling.attn_factor", 2.0f)
+      .number("llama.rope.scaling.yarn_beta_fast", 16.0f);
+  rope = decoder(file.open()).spec.rope;
+  EXPECT_EQ(rope.original_context, 32);
+  EXPECT_EQ(rope.beta_fast, 16.0f);
+  EXPECT_FLOAT_EQ(rope.magnitude, 2.2772589f);
+  file.keys.number("llama.rope.scaling.yarn_beta_slow", 16.0f);
+  expect_refused(ErrorCode::invalid_config, {"yarn_beta_fast: 16 is not above yarn_beta_slow, 16"}, file);
+}
+
+TEST(GgufModel, RefusesOtherYarns) {
+  const auto yarn = [] {
+    SmallGguf file;
+    file.vocabulary().keys.string("llama.rope.scaling.type", "yarn").number("llama.rope.scaling.factor", 4.0f);
+    return file;
+  };
+  SmallGguf multiplied = yarn();
+  multiplied.keys.number("llama.rope.scaling.yarn_log_multiplier", 0.1f);
+  expect_refused(ErrorCode::invalid_config, {"yarn_log_multiplier: 0.1", "only 0"}, multiplied);
+  SmallGguf mixed = yarn();
+  mixed.keys.number("llama.rope.scaling.yarn_ext_factor", 0.5f);
+  expect_refused(ErrorCode::invalid_config, {"yarn_ext_factor: 0.5", "only 1"}, mixed);
+  SmallGguf flat = yarn();
+  flat.keys.number("llama.rope.freq_base", 1.0f);
+  expect_refused(ErrorCode::invalid_config, {"rope.scaling.type: yarn needs a rope.freq_base above 1"}, flat);
+  SmallGguf longrope;
+  longrope.vocabulary().keys.string("llama.rope.scaling.type", "longrope");
+  expect_refused(ErrorCode::invalid_config, {"\"longrope\"", "none, linear, yarn"}, longrope);
+}
+
 TEST(GgufModel, RefusesOtherArchitecturesAndEncoders) {
   const auto open = [](const GgufBytes& file) {
     const TemporaryFolder folder;
@@ -153,9 +244,9 @@ TEST(GgufModel, RefusesOtherArchitecturesAndEncoders) {
     return open_model(real_file_system(), folder.path() / "m.gguf");
   };
   const auto code = ErrorCode::invalid_config;
-  expect_error(code, {"m.gguf: general.architecture", "\"mamba\"", "bert, llama"},
+  expect_error(code, {"m.gguf: general.architecture", "\"mamba\"", "gemma3, llama"},
                [&] { open(GgufBytes().string("general.architecture", "mamba")); });
-  expect_error(code, {"\"bert\"", "encoders as GGUF are not supported"},
+  expect_error(code, {"\"bert\"", "of GGUF, which is for decoders only"},
                [&] { open(GgufBytes().string("general.architecture", "bert")); });
   expect_error(code, {"general.architecture: is missing"}, [&] { open(GgufBytes()); });
   expect_error(ErrorCode::invalid_weights, {"\"token_embd.weight\": is missing"},
@@ -194,8 +285,8 @@ TEST(GgufModel, RopeScalesAreKnownOrRefused) {
 TEST(GgufModel, RefusesUnknownTensors) {
   SmallGguf file;
   file.vocabulary();
-  SmallGguf::add(&file.keys, "rope_freqs.weight", {2});
-  expect_refused(ErrorCode::invalid_weights, {"m.gguf", "\"rope_freqs.weight\""}, file);
+  SmallGguf::add(&file.keys, "blk.0.attn_rot_embd.weight", {2});
+  expect_refused(ErrorCode::invalid_weights, {"m.gguf", "\"blk.0.attn_rot_embd.weight\""}, file);
 }
 
 TEST(GgufModel, RefusesATruncatedFile) {

@@ -38,6 +38,71 @@ TEST(SentenceTransformers, WithoutItsFilesPoolsByMean) {
   EXPECT_FALSE(model.open().embedding.normalise);
 }
 
+TEST(SentenceTransformers, ADecoderTakesItsLastToken) {
+  const TemporaryModel model("qwen3-embedding");
+  EXPECT_EQ(model.open().embedding.pooling, Pooling::last_token);
+  model.write("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
+  expect_error(kCode, {"1_Pooling/config.json: pooling_mode: \"mean\" is not supported for a decoder", "lasttoken"},
+               [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, AChatModelWithAPoolingEmbeds) {
+  const TemporaryModel model("qwen3");
+  EXPECT_EQ(model.open().kind, ModelKind::chat);
+  model.write("modules.json", R"([{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1_Pooling"}])");
+  model.write("1_Pooling/config.json", R"({"pooling_mode_lasttoken": true})");
+  model.write("sentence_bert_config.json", R"({"max_seq_length": 100})");
+  const Model opened = model.open();
+  EXPECT_EQ(opened.kind, ModelKind::embed);
+  EXPECT_FALSE(opened.embedding.normalise);
+  EXPECT_EQ(opened.context_tokens(), 100);
+}
+
+TEST(SentenceTransformers, ADecoderMayRankByItsAnswers) {
+  const TemporaryModel model("qwen3-reranker");
+  model.write("modules.json",
+              R"([{"type": "x.Transformer", "path": ""}, {"type": "x.LogitScore", "path": "1_LogitScore"}])");
+  model.write("1_LogitScore/config.json", R"({"true_token_id": 484, "false_token_id": 485})");
+  const Model opened = model.open();
+  EXPECT_EQ(opened.kind, ModelKind::rerank);
+  EXPECT_EQ(opened.answers->yes, 484);
+  EXPECT_EQ(opened.answers->no, 485);
+  model.write("1_LogitScore/config.json", R"({"true_token_id": 486, "false_token_id": 485})");
+  expect_error(kCode, {"1_LogitScore/config.json: true_token_id: 486", "0 to 485"}, [&] { model.open(); });
+  model.write("1_LogitScore/config.json", R"({"true_token_id": 484, "false_token_id": null})");
+  expect_error(kCode, {"false_token_id: is missing"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, ReadsPrompts) {
+  const TemporaryModel model("bert-mean");
+  const auto prompts = [&](const char* text) { model.write("config_sentence_transformers.json", text); };
+  prompts(R"({"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query",
+              "similarity_fn_name": "cosine"})");
+  const EmbeddingUse use = model.open().embedding;
+  EXPECT_EQ(use.prompts, (std::map<std::string, std::string>{{"query", "query: "}, {"document", ""}}));
+  EXPECT_EQ(use.default_prompt, "query");
+  prompts(R"({"prompts": {}, "default_prompt_name": null})");
+  EXPECT_FALSE(model.open().embedding.default_prompt.has_value());
+  prompts(R"({"prompts": {"query": "q"}, "default_prompt_name": "passage"})");
+  expect_error(kCode, {"config_sentence_transformers.json: default_prompt_name: \"passage\""}, [&] { model.open(); });
+  prompts(R"({"prompts": {"query": 7}})");
+  expect_error(kCode, {"prompts.query: 7 is not a string"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, PromptsArePooledToo) {
+  const TemporaryModel model("bert-mean");
+  model.write("1_Pooling/config.json", R"({"pooling_mode": "mean", "include_prompt": false})");
+  expect_error(kCode, {"1_Pooling/config.json: include_prompt: false"}, [&] { model.open(); });
+}
+
+TEST(SentenceTransformers, AClassifierHasAPoolingOfItsOwn) {
+  const TemporaryModel model("bert-reranker");
+  model.write("modules.json", R"([{"type": "x.Transformer", "path": ""}])");
+  model.write("sentence_xlm-roberta_config.json", R"({"max_seq_length": 64})");
+  EXPECT_EQ(model.open().kind, ModelKind::rerank);
+  EXPECT_EQ(model.open().context_tokens(), 64);
+}
+
 TEST(SentenceTransformers, LimitsTheContext) {
   const TemporaryModel model("bert-mean");
   model.write("sentence_bert_config.json", R"({"max_seq_length": 128})");

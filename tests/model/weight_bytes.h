@@ -82,6 +82,14 @@ class GgufBytes {
     for (const auto value : values) bytes += packed(value);
     return key(name, 9, bytes);
   }
+  GgufBytes& floats(std::string_view name, const std::vector<float>& values) {
+    return key(name, 9, packed(std::uint32_t{6}) + packed(std::uint64_t{values.size()}) + packed_floats(values));
+  }
+  GgufBytes& booleans(std::string_view name, const std::vector<bool>& values) {
+    std::string bytes = packed(std::uint32_t{7}) + packed(std::uint64_t{values.size()});
+    for (const bool value : values) bytes += value ? '\1' : '\0';
+    return key(name, 9, bytes);
+  }
   // `dimensions` as the file has them: innermost first.
   GgufBytes& tensor(std::string_view name, const std::vector<std::uint64_t>& dimensions, std::uint32_t type,
                     const std::string& data) {

@@ -72,6 +72,28 @@ TEST(Bert, MayHaveAPrefix) {
   EXPECT_EQ(encoder(folder.open()).weights.token_embedding.tensor.name, "bert.embeddings.word_embeddings.weight");
 }
 
+TEST(Bert, AClassifiersPoolerIsItsDenseLayer) {
+  const Model model = TemporaryModel("bert-reranker").open();
+  EXPECT_EQ(model.kind, ModelKind::rerank);
+  EXPECT_THAT(model.labels, ElementsAre("LABEL_0"));
+  const EncoderSpec& spec = encoder(model).spec;
+  EXPECT_EQ(spec.head->labels, 1);
+  EXPECT_EQ(spec.head->pooling, Pooling::cls);
+  EXPECT_EQ(spec.head->activation, Activation::tanh);
+  const EncoderHeadWeights& head = *encoder(model).weights.head;
+  EXPECT_EQ(head.dense->weight.tensor.name, "bert.pooler.dense.weight");
+  EXPECT_EQ(head.out.bias->tensor.name, "classifier.bias");
+  EXPECT_FALSE(head.norm.has_value());
+  EXPECT_FALSE(encoder(TemporaryModel("bert-mean").open()).weights.head.has_value());
+}
+
+TEST(Bert, LabelsAreHeldAgainstTheClassifier) {
+  const TemporaryModel folder("bert-reranker");
+  folder.replace("config.json", "\"id2label\"", "\"unused\"");
+  expect_error(ErrorCode::invalid_weights, {"\"classifier.weight\"", "shape [1, 64], expected [2, 64]"},
+               [&] { folder.open(); });
+}
+
 TEST(Bert, RefusesAHeadItDoesNotKnow) {
   const TemporaryModel folder("bert-mean");
   rename(folder, "bert.", {"classifier.weight"});
