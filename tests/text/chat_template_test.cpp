@@ -134,7 +134,7 @@ TEST(ChatTemplate, SaysWhereItFails) {
 TEST(ChatTemplate, RefusesWhatIsNoTemplate) {
   for (const char* source : {"{% if %}", "{{", "{% for x in y %}", "{% include 'a' %}", "\xFF"}) {
     try {
-      ChatTemplate(source, {});
+      const ChatTemplate made(source, {});
       ADD_FAILURE() << source;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::invalid_config) << source;
@@ -280,7 +280,7 @@ TEST(ChatTemplate, NamespacesHoldWhatIsNoNamespace) {
 TEST(ChatTemplate, SourcesThatAreTooLongAreRefused) {
   EXPECT_EQ(render(std::string(128 << 10, 'a')).size(), 128u << 10);
   try {
-    ChatTemplate(std::string((128 << 10) + 1, 'a'), {});
+    const ChatTemplate made(std::string((128 << 10) + 1, 'a'), {});
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.message(), "chat template: 131073 bytes are over the limit of 131072");

@@ -1,4 +1,5 @@
 // Every tiny model's tokenizer gives the ids that its golden outputs were computed from.
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -72,7 +73,7 @@ TEST(Tokenizer, GivesTheGoldenIdsOfAQuestionToADecoder) {
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const auto& [query, document] = pairs[i];
     const std::string question =
-        "<Instruct>: " + parts.text("instruction") + "\n<Query>: " + query + "\n<Document>: " + document;
+        fmt::format("<Instruct>: {}\n<Query>: {}\n<Document>: {}", parts.text("instruction"), query, document);
     std::vector<std::int32_t> ids = tokenizer.encode(parts.text("prefix"), {.parse_special = true});
     for (const auto id : tokenizer.encode(question)) ids.push_back(id);
     for (const auto id : tokenizer.encode(parts.text("suffix"), {.parse_special = true})) ids.push_back(id);

@@ -11,7 +11,6 @@ namespace cortex {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr const char* kRoles = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
 constexpr const char* kTools =

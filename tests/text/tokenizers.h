@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <iterator>
 #include <memory>
 #include <sstream>
 #include <string>
