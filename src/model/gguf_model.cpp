@@ -154,6 +154,20 @@ std::string format_of(const std::vector<TensorView>& tensors) {
   return most == counts.end() ? "GGUF" : fmt::format("GGUF {}", most->first);
 }
 
+// A decoder that embeds says so; llama.cpp normalises what it pools.
+void read_pooling(const Fields& metadata, std::string_view architecture, Model* model) {
+  enum : std::uint8_t { none = 0, last_token = 3, rank = 4 };
+  const std::string key = fmt::format("{}.pooling_type", architecture);
+  const int type = metadata.find_integer(key, none, rank).value_or(none);
+  if (type == none) return;
+  if (type != last_token) {
+    metadata.fail(key, fmt::format("{} is not supported for a decoder; only 0, none, and 3, the last token", type));
+  }
+  model->kind = ModelKind::embed;
+  model->embedding.pooling = Pooling::last_token;
+  model->embedding.normalise = true;
+}
+
 }  // namespace
 
 Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
@@ -167,6 +181,7 @@ Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_gguf(file.metadata, &tensors);
   tensors.refuse_rest();
+  read_pooling(file.metadata, architecture.gguf_name, &model);
   GgufVocabulary vocabulary = read_vocabulary(file.metadata, model.vocabulary());
   model.stop_ids = read_stop_ids(file.metadata, vocabulary);
   model.special_tokens = special_tokens_of(vocabulary);

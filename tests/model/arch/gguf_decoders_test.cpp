@@ -124,6 +124,21 @@ TEST(GgufDecoders, Qwen3) {
   EXPECT_EQ(decoder(model).weights.layers[1].query.interleaved_heads, 0);
 }
 
+TEST(GgufDecoders, APoolingMakesAnEmbedder) {
+  const auto pooled = [](std::uint32_t type) {
+    DecoderGguf file("qwen3", 1);
+    file.keys.integer("qwen3.pooling_type", type);
+    return file;
+  };
+  const Model model = pooled(3).open();
+  EXPECT_EQ(model.kind, ModelKind::embed);
+  EXPECT_EQ(model.embedding.pooling, Pooling::last_token);
+  EXPECT_TRUE(model.embedding.normalise);
+  EXPECT_EQ(pooled(0).open().kind, ModelKind::chat);
+  expect_refused(pooled(1), {"qwen3.pooling_type: 1 is not supported for a decoder", "3, the last token"});
+  expect_refused(pooled(5), {"qwen3.pooling_type: 5", "from 0 to 4"});
+}
+
 TEST(GgufDecoders, AWindowIsThatOfAllLayers) {
   DecoderGguf file("qwen3", 2);
   file.keys.integer("qwen3.attention.sliding_window", 16);
