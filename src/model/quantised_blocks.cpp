@@ -26,45 +26,42 @@ std::uint32_t load32(const std::byte* from) {
 int byte_at(const std::byte* from, int index) { return static_cast<int>(from[index]); }
 int signed_byte_at(const std::byte* from, int index) { return static_cast<std::int8_t>(from[index]); }
 
-// 16 bytes hold 32 quants: the low nibbles are 0 to 15, the high ones 16 to 31.
-int nibble(const std::byte* quants, int index) {
-  const int pair = byte_at(quants, index % 16);
-  return index < 16 ? pair & 15 : pair >> 4;
+// 16 bytes hold 32 quants: the low nibbles are 0 to 15, the high ones 16 to 31. The fifth bits of the 32, if there are
+// any, are the bits of one word. `value` makes a float of a quant.
+template <typename Value>
+void widen_nibbles(const std::byte* quants, std::uint32_t fifth_bits, float* out, Value value) {
+  for (int i = 0; i < 16; ++i) {
+    const int pair = byte_at(quants, i);
+    out[i] = value((pair & 15) | static_cast<int>(fifth_bits >> i & 1) << 4);
+    out[i + 16] = value(pair >> 4 | static_cast<int>(fifth_bits >> (i + 16) & 1) << 4);
+  }
 }
-
-// The fifth bits of 32 quants are the bits of one word.
-int fifth_bit(std::uint32_t bits, int index) { return static_cast<int>(bits >> index & 1) << 4; }
 
 // f16 scale, 16 bytes of nibbles less 8.
 void dequantise_q4_0(const std::byte* block, float* out) {
   const float scale = load_float16(block);
-  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(nibble(block + 2, i) - 8) * scale;
+  widen_nibbles(block + 2, 0, out, [&](int quant) { return static_cast<float>(quant - 8) * scale; });
 }
 
 // f16 scale, f16 minimum, 16 bytes of nibbles.
 void dequantise_q4_1(const std::byte* block, float* out) {
   const float scale = load_float16(block);
   const float minimum = load_float16(block + 2);
-  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(nibble(block + 4, i)) * scale + minimum;
+  widen_nibbles(block + 4, 0, out, [&](int quant) { return static_cast<float>(quant) * scale + minimum; });
 }
 
 // f16 scale, 32 fifth bits, 16 bytes of nibbles; quants less 16.
 void dequantise_q5_0(const std::byte* block, float* out) {
   const float scale = load_float16(block);
-  const std::uint32_t bits = load32(block + 2);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = static_cast<float>((nibble(block + 6, i) | fifth_bit(bits, i)) - 16) * scale;
-  }
+  widen_nibbles(block + 6, load32(block + 2), out, [&](int quant) { return static_cast<float>(quant - 16) * scale; });
 }
 
 // f16 scale, f16 minimum, 32 fifth bits, 16 bytes of nibbles.
 void dequantise_q5_1(const std::byte* block, float* out) {
   const float scale = load_float16(block);
   const float minimum = load_float16(block + 2);
-  const std::uint32_t bits = load32(block + 4);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = static_cast<float>(nibble(block + 8, i) | fifth_bit(bits, i)) * scale + minimum;
-  }
+  widen_nibbles(block + 8, load32(block + 4), out,
+                [&](int quant) { return static_cast<float>(quant) * scale + minimum; });
 }
 
 // f16 scale, 32 signed bytes.
@@ -94,45 +91,48 @@ GroupScale group_scale(const std::byte* block, int group) {
   return {load_float16(block) * static_cast<float>(scale), load_float16(block + 2) * static_cast<float>(minimum)};
 }
 
-// Each run of 32 bytes holds two groups: one in the low nibbles, the next in the high ones.
-int group_nibble(const std::byte* quants, int group, int index) {
-  const int pair = byte_at(quants, group / 2 * 32 + index);
-  return group % 2 == 0 ? pair & 15 : pair >> 4;
-}
-
-// 16 bytes of scales, 128 bytes of nibbles.
+// 16 bytes of scales, 128 bytes of nibbles: each 32 of them hold two groups, one low, the next high.
 void dequantise_q4_k(const std::byte* block, float* out) {
   for (int group = 0; group < kSuperBlock / 32; ++group) {
     const auto [scale, minimum] = group_scale(block, group);
+    const int quants = 16 + group / 2 * 32;
+    const int shift = group % 2 * 4;
     for (int i = 0; i < 32; ++i) {
-      *out++ = scale * static_cast<float>(group_nibble(block + 16, group, i)) - minimum;
+      *out++ = scale * static_cast<float>(byte_at(block, quants + i) >> shift & 15) - minimum;
     }
   }
 }
 
-// 16 bytes of scales, 32 bytes whose bit g is the fifth bit of group g, 128 bytes of nibbles.
+// 16 bytes of scales, 32 bytes whose bit g is the fifth bit of group g, 128 bytes of nibbles as in Q4_K.
 void dequantise_q5_k(const std::byte* block, float* out) {
   for (int group = 0; group < kSuperBlock / 32; ++group) {
     const auto [scale, minimum] = group_scale(block, group);
+    const int quants = 48 + group / 2 * 32;
+    const int shift = group % 2 * 4;
     for (int i = 0; i < 32; ++i) {
       const int high = (byte_at(block + 16, i) >> group & 1) << 4;
-      *out++ = scale * static_cast<float>(group_nibble(block + 48, group, i) | high) - minimum;
+      *out++ = scale * static_cast<float>((byte_at(block, quants + i) >> shift & 15) | high) - minimum;
     }
   }
 }
 
-// 128 bytes of nibbles, 64 bytes of upper pairs of bits, 16 signed scales, f16 scale of the scales; quants less 32.
-// Each half of 128 has 64 bytes of nibbles, the low ones first, and 32 bytes of pairs, the lowest first.
+// 128 bytes of nibbles, 64 bytes of upper pairs of bits, 16 signed scales of 16 quants each, f16 scale of the scales;
+// quants less 32. Each half of 128 quants has 64 bytes of nibbles, whose low ones are its first two runs of 32, and 32
+// bytes of pairs, whose lowest are its first run.
 void dequantise_q6_k(const std::byte* block, float* out) {
   const float scale = load_float16(block + 208);
-  for (int i = 0; i < kSuperBlock; ++i) {
-    const int half = i / 128;
-    const int within = i % 128;
-    const int pair = byte_at(block, half * 64 + within % 64);
-    const int low = within < 64 ? pair & 15 : pair >> 4;
-    const int high = byte_at(block + 128, half * 32 + within % 32) >> (within / 32 * 2) & 3;
-    const float group = scale * static_cast<float>(signed_byte_at(block + 192, i / 16));
-    out[i] = group * static_cast<float>((low | high << 4) - 32);
+  for (int run = 0; run < kSuperBlock / 32; ++run) {
+    const int half = run / 4;
+    const int nibbles = half * 64 + run % 2 * 32;
+    const int pairs = 128 + half * 32;
+    const int nibble_shift = run % 4 / 2 * 4;
+    const int pair_shift = run % 4 * 2;
+    for (int i = 0; i < 32; ++i) {
+      const int low = byte_at(block, nibbles + i) >> nibble_shift & 15;
+      const int high = (byte_at(block, pairs + i) >> pair_shift & 3) << 4;
+      const float group = scale * static_cast<float>(signed_byte_at(block + 192, 2 * run + i / 16));
+      *out++ = group * static_cast<float>((low | high) - 32);
+    }
   }
 }
 
