@@ -215,6 +215,45 @@ TEST(Tokenizer, FromAVocabularyAddsBosAndEosAsTheFileSays) {
   EXPECT_THAT(both.encode_pair("a", "b").types, ElementsAre(0, 0, 0, 1, 1, 1));
 }
 
+// The tokens of a text, whose merges join whatever stands in one piece.
+std::vector<std::string> tokens_of(const std::string& text, const std::string& pre) {
+  Vocabulary vocabulary;
+  vocabulary.model = "gpt2";
+  vocabulary.pre = pre;
+  vocabulary.tokens = {"1", "2",  "3", "4", "12", "34",  "1234", "Ġ", ".",  "Ġ.",
+                       "Ċ", ".Ċ", "'", "L", "LL", "'LL", "a",    "b", "ab", "Ġa"};
+  vocabulary.token_types.assign(vocabulary.tokens.size(), 1);
+  vocabulary.merges = {"1 2", "3 4", "12 34", "Ġ .", ". Ċ", "L L", "' LL", "Ġ a"};
+  const Tokenizer tokenizer = Tokenizer::from_vocabulary(vocabulary);
+  std::vector<std::string> tokens;
+  for (const auto id : tokenizer.encode(text)) tokens.emplace_back(tokenizer.token_bytes(id));
+  return tokens;
+}
+
+TEST(Tokenizer, FromAVocabularyCutsAsThePreTokenizerSays) {
+  for (const char* pre : {"gpt-2", "default"}) {
+    EXPECT_THAT(tokens_of(".\n", pre), ElementsAre(".", "\n")) << pre;
+    EXPECT_THAT(tokens_of("'LLa", pre), ElementsAre("'", "LL", "a")) << pre;
+    EXPECT_THAT(tokens_of("ab", pre), ElementsAre("a", "b")) << pre;
+    EXPECT_THAT(tokens_of("  a", pre), ElementsAre(" ", " a")) << pre;
+  }
+  EXPECT_THAT(tokens_of("1234", "gpt-2"), ElementsAre("1234"));
+  EXPECT_THAT(tokens_of("1234", "default"), ElementsAre("12", "3", "4"));
+  EXPECT_THAT(tokens_of(" .", "gpt-2"), ElementsAre(" ."));
+  EXPECT_THAT(tokens_of(" .", "default"), ElementsAre(" ", "."));
+  EXPECT_THAT(tokens_of("1234", "smollm"), ElementsAre("1", "2", "3", "4"));
+  for (const char* pre : {"llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen"}) {
+    const bool is_llama = std::string_view(pre).starts_with("llama");
+    EXPECT_THAT(tokens_of(".\n", pre), ElementsAre(".\n")) << pre;
+    EXPECT_THAT(tokens_of("'LLa", pre), ElementsAre("'LL", "a")) << pre;
+    EXPECT_THAT(tokens_of("  a", pre), ElementsAre(" ", " a")) << pre;
+    EXPECT_EQ(tokens_of("1234", pre),
+              is_llama ? (std::vector<std::string>{"12", "3", "4"}) : (std::vector<std::string>{"1", "2", "3", "4"}));
+    // A piece that is a token.
+    EXPECT_EQ(tokens_of("ab", pre), is_llama ? std::vector<std::string>{"ab"} : (std::vector<std::string>{"a", "b"}));
+  }
+}
+
 TEST(Tokenizer, FromAVocabularyNamesWhatIsNotSupported) {
   Vocabulary vocabulary = small_vocabulary();
   vocabulary.pre = "klingon";
