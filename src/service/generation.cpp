@@ -72,7 +72,7 @@ void Generation::start() {
                       [self = shared_from_this(), i](GenerateEvent event) { self->take(i, std::move(event)); });
   }
   // What ended the call before all of it was under way did not know of the rest.
-  if (over_) cancel();
+  if (over_) cancel_the_rest();
 }
 
 void Generation::take(std::size_t index, GenerateEvent event) {
@@ -166,11 +166,15 @@ void Generation::tell_end(GenerationEnd end) {
 void Generation::fail(Error error) {
   over_ = true;
   place_.running.remove(id_);
-  cancel();
+  cancel_the_rest();
   tickets_.clear();
   GenerationEvent last;
   last.error = std::move(error);
   sink_(std::move(last));
+}
+
+void Generation::cancel_the_rest() {
+  if (request_ids_.size() > 1) cancel();
 }
 
 void Generation::cancel() {

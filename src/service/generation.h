@@ -126,6 +126,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void end();
   void tell_end(GenerationEnd end);
   void fail(Error error);
+  void cancel_the_rest();  // of a call that is over
   void cancel();
 
   GenerationPlace place_;

@@ -3,11 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fmt/core.h>
-
-#include "fakes/echo_engine.h"
-#include "fakes/raw_client.h"
-#include "fakes/test_paths.h"
+#include "http/front_fixture.h"
 
 namespace cortex {
 namespace {
@@ -17,63 +13,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-constexpr TokenId kEndOfTurn = 2;
-
-class FrontTest : public testing::Test {
- protected:
-  std::unique_ptr<Front> make(Engine& engine, std::vector<std::string> keys = {}) {
-    FrontOptions options;
-    options.listener.api_keys = std::move(keys);
-    options.most_under_way = 1;
-    return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
-  }
-
-  static const Models& models() {
-    static const Models models(real_file_system(), {{"chat", test_data("models/llama").string()},
-                                                    {"embed", test_data("models/bert-mean").string()}});
-    return models;
-  }
-
-  static EngineStatus ready_status() {
-    EngineStatus status;
-    status.state = EngineState::idle;
-    status.last_tick = std::chrono::steady_clock::now();
-    for (const char* name : {"chat", "embed"}) {
-      ModelStatus model;
-      model.name = name;
-      model.state = ModelState::ready;
-      status.models.push_back(model);
-    }
-    return status;
-  }
-
-  RawReply get(const std::string& path, const std::string& headers = "") {
-    return RawClient(front_->port())
-        .exchange(fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, headers));
-  }
-  RawReply post(const std::string& path, const std::string& body, const std::string& headers = "") {
-    return RawClient(front_->port()).exchange(request(path, body, headers));
-  }
-  static std::string request(const std::string& path, const std::string& body, const std::string& headers = "") {
-    return fmt::format(
-        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{}", path,
-        body.size(), headers, body);
-  }
-  // The data of each event of a stream.
-  static std::vector<std::string> events(std::string body) {
-    std::vector<std::string> found;
-    while (!body.empty()) {
-      const auto end = body.find("\n\n");
-      found.push_back(body.substr(0, end));
-      body.erase(0, end == std::string::npos ? end : end + 2);
-    }
-    return found;
-  }
-
-  std::vector<TokenId> reply_ = {100, 101, 102, kEndOfTurn};
-  EchoEngine engine_{{.models = {"chat", "embed"}, .reply = [this](const GenerateRequest&) { return reply_; }}};
-  std::unique_ptr<Front> front_;
-};
+class FrontTest : public FrontFixture {};
 
 const std::string kHi = R"({"messages":[{"role":"user","content":"hi"}]})";
 
