@@ -77,6 +77,12 @@ std::string environment_name_of(std::string_view option) {
   return variable;
 }
 
+std::string default_state_dir() {
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/cortex";
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.local/state/cortex" : std::string();
+}
+
 EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
   app.add_option(
          "--model", models_,

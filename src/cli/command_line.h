@@ -20,6 +20,9 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
 // "--name" as CORTEX_NAME in the environment.
 std::string environment_name_of(std::string_view option);
 
+// Where serve keeps what outlives it; empty where the environment does not say whose it would be.
+std::string default_state_dir();
+
 // --model, --backend, --threads, --kv-bytes, ...; each also as CORTEX_<NAME> in the environment.
 class EngineFlags {
  public:

@@ -19,7 +19,10 @@ constexpr std::array kCommands = {
     Command{"embed", "texts to embeddings, one JSON line each", embed_command},
     Command{"rerank", "texts in the order of their relevance to a query", rerank_command},
     Command{"pull", "fetch a model from the hub", pull_command},
+    Command{"models", "list the models on this machine", models_command},
+    Command{"doctor", "say what this machine is and what is missing", doctor_command},
     Command{"perplexity", "score token ids with a model", perplexity_command},
+    Command{"completions", "print a shell's completions", completions_command},
     Command{"worker", "the engine's process; started by serve", worker_command},
 };
 

@@ -20,7 +20,6 @@
 namespace cortex {
 namespace {
 
-constexpr const char* kHubEndpoint = "https://huggingface.co";
 constexpr const char* kPackageIndex = "https://pypi.org/simple";
 
 std::string value_or(const char* name, const char* otherwise) {

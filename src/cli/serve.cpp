@@ -52,13 +52,6 @@ struct ServeFlags {
   std::int64_t restart_delay_ms = 1'000;
 };
 
-// Empty where the environment does not say whose it would be.
-std::string default_state_dir() {
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/cortex";
-  const char* home = std::getenv("HOME");
-  return home && *home ? std::string(home) + "/.local/state/cortex" : std::string();
-}
-
 void add_flags(CLI::App& app, ServeFlags* flags) {
   flags->state_dir = default_state_dir();
   const auto add = [&](const std::string& name, auto* value, const std::string& help) {
@@ -67,10 +60,11 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
   add("host", &flags->host, "Address to listen on");
   add("port", &flags->port, "Port to listen on; 0 picks a free one")->check(CLI::Range(0, 65535));
   app.add_option("--host-name", flags->host_names, "A name for this server that Host and Origin may have; repeatable");
-  add("api-key-file", &flags->api_key_file, "A file with one API key a line; requests must then have one of them");
+  add("api-key-file", &flags->api_key_file, "A file with one API key a line; requests must then have one of them")
+      ->type_name("FILE");
   app.add_flag("--insecure-no-auth", flags->insecure_no_auth, "Listen beyond this machine without API keys");
   app.add_flag("--in-process", flags->in_process, "Run the engine in this process, for debugging");
-  add("state-dir", &flags->state_dir, "Where conversations are kept");
+  add("state-dir", &flags->state_dir, "Where conversations are kept")->type_name("DIR");
   add("max-waiting", &flags->most_waiting, "Requests that may wait; more get 429")->check(CLI::PositiveNumber);
   add("max-conversations", &flags->most_conversations, "Conversations that are kept")->check(CLI::PositiveNumber);
   add("keep-conversations-s", &flags->keep_conversations_s, "Seconds a conversation is kept after its last use")

@@ -12,6 +12,8 @@
 
 namespace cortex {
 
+inline constexpr const char* kHubEndpoint = "https://huggingface.co";  // unless $HF_ENDPOINT says another
+
 struct HubFile {
   std::string path;  // within the repository
   std::uint64_t size_bytes = 0;
