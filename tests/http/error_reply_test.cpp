@@ -104,6 +104,7 @@ TEST(ErrorReply, EveryCodeHasItsStatus) {
     const auto code = static_cast<ErrorCode>(i);
     const auto [openai, native] = statuses.at(std::string(name_of(code)));
     EXPECT_EQ(http_status(code, Dialect::openai), openai) << name_of(code);
+    EXPECT_EQ(http_status(code, Dialect::documents), openai) << name_of(code);
     EXPECT_EQ(http_status(code, Dialect::native), native) << name_of(code);
   }
 }
@@ -111,6 +112,9 @@ TEST(ErrorReply, EveryCodeHasItsStatus) {
 TEST(ErrorReply, OpenAiBody) {
   EXPECT_EQ(error_body(Error(ErrorCode::invalid_value, "n: 17", "n"), Dialect::openai, "req_1"),
             R"({"error":{"message":"n: 17","type":"invalid_request_error","param":"n","code":"invalid_value"}})");
+  EXPECT_EQ(error_body(Error(ErrorCode::invalid_value, "top_n: -1", "top_n"), Dialect::documents, "req_1"),
+            R"({"detail":"top_n: -1","error":{"message":"top_n: -1","type":"invalid_request_error","param":"top_n",)"
+            R"("code":"invalid_value"}})");
   EXPECT_EQ(error_body(Error(ErrorCode::queue_full, "full"), Dialect::openai, "req_1"),
             R"({"error":{"message":"full","type":"rate_limit_error","param":null,"code":"queue_full"}})");
 }

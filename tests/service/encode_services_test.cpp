@@ -10,6 +10,7 @@
 
 #include "fakes/echo_engine.h"
 #include "fakes/fake_clock.h"
+#include "fakes/temporary_folder.h"
 #include "service/rerank.h"
 #include "service/served_models.h"
 
@@ -130,6 +131,47 @@ TEST_F(EncodeServicesTest, DimensionsAndPromptsThatTheModelLacksAreRefused) {
   EXPECT_FALSE(embed(request).error);
   request.prompt_name = "query";
   EXPECT_EQ(error_of([&] { embed(request); }).param(), "prompt_name");
+}
+
+// bert-mean with prompts, one of them the default or none.
+Models prompted(const TemporaryFolder& folder, const std::string& default_name) {
+  std::filesystem::copy(test_data("models/bert-mean"), folder.path() / "m", std::filesystem::copy_options::recursive);
+  folder.write("m/config_sentence_transformers.json",
+               R"({"prompts":{"query":"question ","document":"answer "},"default_prompt_name":)" + default_name + "}");
+  return Models(real_file_system(), {{"embed", (folder.path() / "m").string()}});
+}
+
+TEST_F(EncodeServicesTest, APromptGoesBeforeEachText) {
+  const TemporaryFolder with_default, without;
+  const Models models = prompted(with_default, "\"query\"");
+  const Models plain = prompted(without, "null");
+  const auto sent = [&](const Models& served, const EmbedRequest& request) {
+    EmbedService embedder(served, admission_, text_threads_, clock_);
+    std::promise<EmbedReply> reply;
+    embedder.embed(request, [&](EmbedReply done) { reply.set_value(std::move(done)); });
+    EXPECT_FALSE(reply.get_future().get().error);
+    return engine_.encode_requests().back().texts;
+  };
+  const auto ids = [&](const std::string& text) {
+    return tiny_models().find("embed", Task::embed).tokenizer->encode(text, {.parse_special = false});
+  };
+  EmbedRequest request = texts({std::string("Paris"), std::string("a")});
+  EXPECT_THAT(sent(plain, request), ElementsAre(ids("Paris"), ids("a")));
+  EXPECT_THAT(sent(models, request), ElementsAre(ids("question Paris"), ids("question a")));
+  request.prompt_name = "document";
+  EXPECT_THAT(sent(models, request), ElementsAre(ids("answer Paris"), ids("answer a")));
+  EXPECT_THAT(sent(plain, request), ElementsAre(ids("answer Paris"), ids("answer a")));
+
+  request.prompt_name = "passage";
+  const Error error = error_of([&] { sent(models, request); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_value);
+  EXPECT_EQ(error.param(), "prompt_name");
+  EXPECT_THAT(error.message(), HasSubstr("one of document, query"));
+
+  EmbedRequest by_ids = texts({std::vector<std::int64_t>{5, 6}});
+  EXPECT_THAT(sent(models, by_ids), ElementsAre(ElementsAre(5, 6)));
+  by_ids.prompt_name = "query";
+  EXPECT_EQ(error_of([&] { sent(models, by_ids); }).param(), "prompt_name");
 }
 
 TEST_F(EncodeServicesTest, WhatTheEngineSaysReachesTheCaller) {

@@ -38,6 +38,7 @@ EncodeRequest encode_request() {
   request.model = "bert";
   request.texts = {{1, 2, 3}, {4}, {}};
   request.types = {{0, 0, 1}, {0}, {}};
+  request.scores = {484, 485};
   request.priority = 4;
   return request;
 }
@@ -83,7 +84,7 @@ std::vector<Frame> all_frames() {
   EncodeReply encode_failed;
   encode_failed.error = Error(ErrorCode::deadline_exceeded, "late");
   EngineOptions options;
-  options.models = {{"a", "/models/a"}, {"b", "/models/b.gguf"}};
+  options.models = {{"a", "/models/a"}, {"b", "/models/b.gguf", ModelKind::rerank}};
   options.backend = "cpu";
   options.threads = 3;
   options.kv_bytes = std::uint64_t{1} << 40;
@@ -176,10 +177,14 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   hello.options.encode_batch_tokens = 17;
   EXPECT_EQ(round_trip(hello).options.idle_turn_ms, 25);
   EXPECT_EQ(round_trip(hello).options.encode_batch_tokens, 17);
+  hello.options.models = {{"a", "/a"}, {"b", "/b", ModelKind::rerank}};
+  EXPECT_FALSE(round_trip(hello).options.models.at(0).kind);
+  EXPECT_EQ(round_trip(hello).options.models.at(1).kind, ModelKind::rerank);
 
   const auto encode = round_trip(EncodeFrame{encode_request()}).request;
   EXPECT_EQ(encode.texts, encode_request().texts);
   EXPECT_EQ(encode.types, encode_request().types);
+  EXPECT_EQ(encode.scores, encode_request().scores);
   EXPECT_FALSE(encode.timeout);
 }
 

@@ -19,6 +19,12 @@ using testing::FloatNear;
 using testing::Pointwise;
 
 constexpr float kTolerance = 1e-4f;
+constexpr const char* kRagged =
+    "Größe, 東京タワー 🙂 Привет. When memory runs short, idle blocks leave first; when heat rises, the batch "
+    "shrinks. ";
+
+std::string twice(const std::string& text) { return text + text; }
+std::string thrice(const std::string& text) { return text + text + text; }
 
 // Remembers what is asked of the engine behind it.
 class ListeningEngine : public Engine {
@@ -40,7 +46,8 @@ class ListeningEngine : public Engine {
   Engine& engine_;
 };
 
-class RerankModelTest : public testing::TestWithParam<const char*> {
+// One model, in the engine and as text.
+class EncodeModelTest : public testing::TestWithParam<const char*> {
  protected:
   static LocalEngineOptions options() {
     LocalEngineOptions options;
@@ -60,17 +67,22 @@ class RerankModelTest : public testing::TestWithParam<const char*> {
     while (local_.status().models.at(0).state == ModelState::loading) std::this_thread::yield();
     ASSERT_EQ(local_.status().models.at(0).state, ModelState::ready) << local_.status().models[0].failure;
   }
-  RerankReply rerank(const RerankRequest& request) {
-    std::promise<RerankReply> reply;
-    reranker_.rerank(request, [&](RerankReply done) { reply.set_value(std::move(done)); });
-    return reply.get_future().get();
-  }
 
   const Models models_{real_file_system(), {config()}};
   LocalEngine local_{options()};
   ListeningEngine engine_{local_};
   Admission admission_{engine_, 4};
   ThreadPool text_threads_{1};
+};
+
+class RerankModelTest : public EncodeModelTest {
+ protected:
+  RerankReply rerank(const RerankRequest& request) {
+    std::promise<RerankReply> reply;
+    reranker_.rerank(request, [&](RerankReply done) { reply.set_value(std::move(done)); });
+    return reply.get_future().get();
+  }
+
   RerankService reranker_{models_, admission_, text_threads_, system_clock()};
 };
 
@@ -109,14 +121,42 @@ TEST_P(RerankModelTest, ScoresDoNotDependOnCompany) {
   EXPECT_NEAR(scores[1], golden.score(1), kTolerance);
 }
 
+std::string name_of_test(const testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  std::erase(name, '-');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RerankModelTest,
                          testing::Values("bert-reranker", "xlm-roberta-reranker", "modernbert-reranker",
                                          "qwen3-reranker"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::erase(name, '-');
-                           return name;
-                         });
+                         name_of_test);
+
+class EmbedModelTest : public EncodeModelTest {};
+
+TEST_P(EmbedModelTest, IdsAndVectorsAreTheGoldenOnes) {
+  const Golden golden(golden_model(GetParam()) / "golden.safetensors");
+  EmbedService embedder(models_, admission_, text_threads_, system_clock());
+  EmbedRequest request;
+  request.inputs = {std::string("The scheduler hands each sequence"), std::string("Paris"),
+                    thrice("def add(a, b): return a + b  # 1 + 2 = 3\n"), twice(kRagged)};
+  std::promise<EmbedReply> promise;
+  embedder.embed(request, [&](EmbedReply done) { promise.set_value(std::move(done)); });
+  const EmbedReply reply = promise.get_future().get();
+  ASSERT_FALSE(reply.error) << reply.error->message();
+  ASSERT_EQ(reply.vectors.size(), 4u);
+  for (std::size_t k = 0; k < 4; ++k) {
+    EXPECT_EQ(engine_.heard.texts.at(k), golden.ids("ids_" + std::to_string(k))) << k;
+    std::vector<float> expected = golden.floats("pooled_" + std::to_string(k));
+    normalise(expected);
+    EXPECT_THAT(reply.vectors[k], Pointwise(FloatNear(kTolerance), expected)) << k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EmbedModelTest,
+                         testing::Values("bert-cls", "bert-mean", "xlm-roberta-cls", "modernbert-mean",
+                                         "qwen3-embedding"),
+                         name_of_test);
 
 }  // namespace
 }  // namespace cortex
