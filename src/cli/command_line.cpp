@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/excerpt.h"
 #include "base/file_system.h"
 #include "cli/commands.h"
 #include "cli/fetch/http_client.h"
@@ -45,15 +46,22 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
-// What the first argument that is nobody's option may have meant.
-std::string suggestion_for(const CLI::App& app, int argc, char** argv) {
+// What is wrong with a line, and what to do about it.
+std::string explain(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
   const std::vector<std::string> known = option_names(app);
   for (const std::string_view argument : std::span(argv, static_cast<std::size_t>(argc)).subspan(1)) {
+    if (argument == "--") break;
     const std::string name(argument.substr(0, argument.find('=')));
     const bool unknown = name.starts_with("--") && std::find(known.begin(), known.end(), name) == known.end();
-    if (unknown) return suggestion(name, known);
+    // A value may look like an option; then it is not what is wrong.
+    if (unknown && (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) ||
+                    error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError))) {
+      return fmt::format("unknown option {}{}", excerpt(name), suggestion(name, known));
+    }
   }
-  return {};
+  const std::string message = error.what();
+  if (message != "--model is required") return message;
+  return message + "; `cortex models` lists the models that are here, `cortex pull smollm2` fetches a first one";
 }
 
 }  // namespace
@@ -62,12 +70,11 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return std::nullopt;
-  } catch (const CLI::ExtrasError& error) {
-    std::fprintf(stderr, "%s: %s%s\nRun with --help for more information.\n", app.get_name().c_str(), error.what(),
-                 suggestion_for(app, argc, argv).c_str());
-    return kExitUsage;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    fmt::print(stderr, "{}: {}\n{} --help says more.\n", app.get_name(), explain(error, app, argc, argv),
+               app.get_name());
+    return kExitUsage;
   }
 }
 
