@@ -21,7 +21,8 @@ namespace cortex {
 
 class MemoryFile : public RandomAccessFile {
  public:
-  explicit MemoryFile(std::string bytes, std::filesystem::path path = "weights") : path_(path), bytes_(bytes) {}
+  explicit MemoryFile(std::string bytes, std::filesystem::path path = "weights")
+      : path_(std::move(path)), bytes_(std::move(bytes)) {}
   const std::filesystem::path& path() const override { return path_; }
   std::uint64_t size_bytes() const override { return bytes_.size(); }
   void read(std::uint64_t offset, std::span<std::byte> out) const override {
