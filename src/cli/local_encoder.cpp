@@ -33,9 +33,15 @@ Reply await(Start start) {
 class LocalEncoder : public TextEncoder {
  public:
   LocalEncoder(LocalEngineOptions options, EncodeChoices choices)
-      : choices_(std::move(choices)), models_(real_file_system(), options.models), engine_(std::move(options)) {
-    wait_until_loaded(engine_);
+      : choices_(std::move(choices)),
+        models_(real_file_system(), options.models),
+        engine_(std::make_unique<LocalEngine>(std::move(options))) {
+    wait_until_loaded(*engine_);
   }
+  LocalEncoder(const LocalEncoder&) = delete;
+  LocalEncoder& operator=(const LocalEncoder&) = delete;
+  // What still runs after an interrupt ends with the engine, while those that hear of it are there.
+  ~LocalEncoder() override { engine_.reset(); }
 
   std::vector<std::vector<float>> embed(const std::vector<std::string>& texts) override {
     EmbedRequest request;
@@ -62,8 +68,8 @@ class LocalEncoder : public TextEncoder {
  private:
   EncodeChoices choices_;
   Models models_;
-  LocalEngine engine_;
-  Admission admission_{engine_, 1};
+  std::unique_ptr<LocalEngine> engine_;
+  Admission admission_{*engine_, 1};
   ThreadPool text_threads_{1};
   EmbedService embed_{models_, admission_, text_threads_, system_clock()};
   RerankService rerank_{models_, admission_, text_threads_, system_clock()};

