@@ -88,10 +88,11 @@ inline NaiveRows naive_states(const DecoderSpec& spec, const DecoderWeights& wei
                               const std::vector<TokenId>& tokens) {
   const std::vector<float> table = read_weight(weights.embedding);
   NaiveRows stream;
+  const auto hidden = static_cast<std::size_t>(spec.hidden);
   for (const TokenId token : tokens) {
     std::vector<double>& row = stream.emplace_back();
-    for (int i = 0; i < spec.hidden; ++i) {
-      row.push_back(static_cast<double>(table[static_cast<std::size_t>(token * spec.hidden + i)]) *
+    for (std::size_t i = 0; i < hidden; ++i) {
+      row.push_back(static_cast<double>(table[static_cast<std::size_t>(token) * hidden + i]) *
                     static_cast<double>(spec.embedding_scale));
     }
   }

@@ -64,7 +64,7 @@ inline DecoderLayerWeights random_layer(const DecoderSpec& spec, const DecoderLa
   const auto bias = [&](bool there, std::int64_t size) {
     return there ? std::optional(random.bias(size)) : std::nullopt;
   };
-  const std::int64_t queries = spec.heads * spec.head_dim, keys = spec.kv_heads * spec.head_dim;
+  const std::int64_t head_dim = spec.head_dim, queries = spec.heads * head_dim, keys = spec.kv_heads * head_dim;
   DecoderLayerWeights layer;
   layer.attention_norm = norm(spec.pre_norm);
   layer.mlp_norm = norm(spec.pre_norm);
@@ -121,7 +121,8 @@ struct EncoderExtras {
 
 inline EncoderWeights random_weights(const EncoderSpec& spec, const EncoderExtras& extras, std::mt19937& generator) {
   RandomWeights random(generator);
-  const std::int64_t hidden = spec.hidden, width = spec.heads * spec.head_dim, intermediate = spec.intermediate;
+  const std::int64_t hidden = spec.hidden, head_dim = spec.head_dim, intermediate = spec.intermediate;
+  const std::int64_t width = spec.heads * head_dim;
   const auto norm = [&] { return random.layer_norm(hidden, extras.biases); };
   EncoderWeights weights;
   weights.token_embedding = random.of({spec.vocabulary, hidden}, 0.0f, 1.0f);

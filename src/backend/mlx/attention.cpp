@@ -23,21 +23,28 @@ std::size_t MlxAttention::bytes() const {
   return query_key_value_.bytes() + output_.bytes() + bytes_of(query_norm_) + bytes_of(key_norm_);
 }
 
-mx::array MlxAttention::placed(const mx::array& projected, int heads, const std::optional<MlxRmsNorm>& norm,
-                               const RotaryRows& rotary) const {
-  const auto split = [&](const mx::array& x) { return mx::reshape(x, {x.shape(0), heads, head_dim_}); };
-  if (!norm) return turn(split(projected), rotary);
-  return turn(norm_per_head_ ? (*norm)(split(projected)) : split((*norm)(projected)), rotary);
+mx::array MlxAttention::normalised_heads(const mx::array& x, const MlxRmsNorm& norm) const {
+  const mx::Shape heads{x.shape(0), -1, head_dim_};
+  return norm_per_head_ ? norm(mx::reshape(x, heads)) : mx::reshape(norm(x), heads);
+}
+
+mx::array MlxAttention::queries_and_keys(const mx::array& projected) const {
+  const int keys_at = heads_ * head_dim_;
+  const int values_at = keys_at + kv_heads_ * head_dim_;
+  if (!query_norm_) return mx::reshape(columns(projected, 0, values_at), {projected.shape(0), -1, head_dim_});
+  return mx::concatenate({normalised_heads(columns(projected, 0, keys_at), *query_norm_),
+                          normalised_heads(columns(projected, keys_at, values_at), key_norm_.value())},
+                         1);
 }
 
 mx::array MlxAttention::operator()(const mx::array& x, const StepLayout& layout, PagedPool& pool) const {
-  const int keys_at = heads_ * head_dim_;
-  const int values_at = keys_at + kv_heads_ * head_dim_;
   const RowLayout& kind = layout.kinds.at(window_tokens_);
+  const int turned_heads = heads_ + kv_heads_;
   const mx::array qkv = query_key_value_(x);
-  const mx::array q = placed(columns(qkv, 0, keys_at), heads_, query_norm_, kind.rotary);
-  const mx::array k = placed(columns(qkv, keys_at, values_at), kv_heads_, key_norm_, kind.rotary);
-  const mx::array v = mx::reshape(columns(qkv, values_at, qkv.shape(1)), {x.shape(0), kv_heads_, head_dim_});
+  const mx::array qk = turn(queries_and_keys(qkv), kind.rotary);
+  const mx::array q = columns(qk, 0, heads_);
+  const mx::array k = columns(qk, heads_, turned_heads);
+  const mx::array v = mx::reshape(columns(qkv, turned_heads * head_dim_, qkv.shape(1)), {x.shape(0), -1, head_dim_});
   pool.append(layer_, layout.slots, k, v);
 
   std::vector<mx::array> attended;

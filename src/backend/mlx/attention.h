@@ -21,9 +21,10 @@ class MlxAttention {
   std::size_t bytes() const;
 
  private:
-  // projected [T, heads * head_dim] normalised and turned, [T, heads, head_dim].
-  mx::array placed(const mx::array& projected, int heads, const std::optional<MlxRmsNorm>& norm,
-                   const RotaryRows& rotary) const;
+  // Of projected rows [T, all heads * head_dim]: [T, heads + kv_heads, head_dim], normalised, not yet turned.
+  mx::array queries_and_keys(const mx::array& projected) const;
+  // x [T, heads * head_dim] through the norm, [T, heads, head_dim].
+  mx::array normalised_heads(const mx::array& x, const MlxRmsNorm& norm) const;
 
   int layer_, window_tokens_;
   int heads_, kv_heads_, head_dim_;

@@ -13,12 +13,12 @@ mx::array sum_of_rows(const std::vector<ExpertRows>& routing, const mx::array& o
   const int rows = outputs.shape(0) / per_token;
   std::vector<std::int32_t> places(static_cast<std::size_t>(outputs.shape(0)));  // [T, per_token]
   std::vector<float> weights(places.size());
-  std::vector<int> filled(static_cast<std::size_t>(rows));
+  std::vector<std::size_t> filled(static_cast<std::size_t>(rows));
   std::int32_t place = 0;
   for (const ExpertRows& mine : routing) {
     for (std::size_t i = 0; i < mine.rows.size(); ++i) {
-      const std::int32_t row = mine.rows[i];
-      const auto at = static_cast<std::size_t>(row * per_token + filled[static_cast<std::size_t>(row)]++);
+      const auto row = static_cast<std::size_t>(mine.rows[i]);
+      const std::size_t at = row * static_cast<std::size_t>(per_token) + filled[row]++;
       places[at] = place++;
       weights[at] = mine.weights[i];
     }
