@@ -30,6 +30,10 @@ bool is_start_up_code(ErrorCode code) {
          code == ErrorCode::weights_io_error || code == ErrorCode::model_failed;
 }
 
+std::string refuse_sign(const std::string& text) {
+  return text.starts_with('-') ? fmt::format("{} is not a number of bytes", text) : std::string();
+}
+
 bool is_callers_fault(ErrorCode code) { return code < ErrorCode::queue_full; }
 
 int exit_status_of(ErrorCode code) {
@@ -97,6 +101,7 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
          "of one that was pulled (org/name); repeatable, the first of each kind is that kind's default; KIND is "
          "chat, embed, rerank or classify, by default what its files say")
       ->type_name("MODEL")
+      ->allow_extra_args(false)  // one each: what follows is another argument
       ->required(wants == Wants::models)
       ->envname("CORTEX_MODEL");
   app.add_option("--backend", options_.backend,
@@ -111,6 +116,7 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
   app.add_option("--kv-bytes", kv_bytes_, "Bytes of each chat model's KV cache; 0 leaves it to the model's size")
       ->envname("CORTEX_KV_BYTES")
       ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(refuse_sign, ""))  // comes first: the other takes -1 for 2^64-1
       ->capture_default_str();
   app.add_option("--max-sequences", options_.max_sequences, "Chats of a model that are computed at the same time")
       ->envname("CORTEX_MAX_SEQUENCES")

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t kLongIntegerDigits = 20;  // 2^63 has 19
 constexpr std::size_t kPathBytes = 160;
-constexpr std::size_t kMaxValues = std::size_t{1} << 21;
+constexpr std::size_t kMaxValues = std::size_t{1} << 20;
+constexpr std::size_t kMaxObjects = std::size_t{1} << 17;
 
 // simdjson refuses integers past 64 bits, and tokenizer_config.json usually has one ("no limit"); floats may be long.
 std::string with_long_integers_as_floats(std::string_view text) {
@@ -82,8 +83,13 @@ class Converter {
   }
 
  private:
+  [[noreturn]] void fail(const std::string& path, std::string_view what, std::size_t limit) const {
+    throw Error(code_, fmt::format("{}: {}: more JSON {} than the limit of {}", source_, quote(path), what, limit));
+  }
+
   Value convert(simdjson::dom::array array, const std::string& path) {
     Value::Array values;
+    values.reserve(std::min(array.size(), kMaxValues));
     for (const auto element : array) {
       values.push_back(convert(element, joined(path, fmt::format("[{}]", values.size()))));
     }
@@ -91,7 +97,9 @@ class Converter {
   }
 
   Value convert(simdjson::dom::object object, const std::string& prefix) {
+    if (++objects_ > kMaxObjects) fail(prefix, "objects", kMaxObjects);
     std::vector<Fields::Entry> entries;
+    entries.reserve(std::min(object.size(), kMaxValues));
     for (const auto& field : object) {
       Value value = convert(field.value, joined(prefix, field.key));
       entries.emplace_back(field.key, std::move(value));
@@ -102,6 +110,7 @@ class Converter {
   const std::string& source_;
   ErrorCode code_;
   std::size_t values_ = 0;
+  std::size_t objects_ = 0;
 };
 
 }  // namespace

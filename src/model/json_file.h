@@ -1,5 +1,5 @@
-// A model's JSON files, parsed strictly: valid UTF-8, bounded depth, two million values at most, no name twice in an
-// object. Any thread.
+// A model's JSON files, parsed strictly: valid UTF-8, bounded depth, a million values of which 131,072 are objects
+// at most, no name twice in an object. Any thread.
 #pragma once
 
 #include <string>

@@ -108,6 +108,16 @@ void read_tokenizer(Model* model, ServedModel* served) {
   served->tokenizer = std::make_shared<const Tokenizer>(tokenizer);
 }
 
+// What goes wrong in `read` says which file it is about.
+template <typename Read>
+void naming(const std::string& file, const Read& read) {
+  try {
+    read();
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", file, error.message()));
+  }
+}
+
 ServedModel serve(const FileSystem& files, const ModelConfig& config) {
   Model model = open_model(files, config.path);
   ServedModel served;
@@ -121,12 +131,11 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
   }
   served.rerank = choose_rerank(model, served.kind);
   served.embedding = std::move(model.embedding);
-  try {
-    read_tokenizer(&model, &served);
-  } catch (const Error& error) {
-    throw Error(error.code(), fmt::format("{}: {}", config.path, error.message()));
-  }
-  if (model.chat_template) served.chat_template.emplace(*model.chat_template, model.special_tokens);
+  const bool is_folder = std::holds_alternative<TokenizerJson>(model.tokenizer);
+  naming(is_folder ? config.path + "/tokenizer.json" : config.path, [&] { read_tokenizer(&model, &served); });
+  naming(config.path, [&] {
+    if (model.chat_template) served.chat_template.emplace(*model.chat_template, model.special_tokens);
+  });
   served.stop_ids = std::move(model.stop_ids);
   served.generation = model.generation;
   return served;

@@ -15,8 +15,6 @@ namespace cortex {
 namespace {
 
 constexpr double kLeastPositive = 1e-30;
-constexpr double kMaxTheta = 1e12;
-constexpr double kMaxRopeFactor = 1e6;
 
 void check_heads(const Fields& fields, std::string_view kv_field, const DecoderSpec& spec) {
   if (spec.heads % spec.kv_heads != 0) {
