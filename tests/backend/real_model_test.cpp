@@ -1,6 +1,7 @@
 // Real models against what transformers computed for them, on each backend that is built.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ostream>
 #include <string>
@@ -78,7 +79,7 @@ TEST_P(RealModelTest, PerplexityIsTheGoldenOne) {
 TEST_P(RealModelTest, GreedyTokensAreTheGoldenOnes) {
   for (const std::string prompt : {"0", "1", "2", "3"}) {
     std::vector<TokenId> expected = golden_.ids("greedy_" + prompt);
-    expected.resize(std::get<1>(GetParam()).greedy_tokens);
+    expected.resize(std::min(expected.size(), std::get<1>(GetParam()).greedy_tokens));
     TestSequence sequence = sequence_on(1, 3, 8, kReserved);
     EXPECT_EQ(greedy(*decoder_, sequence, golden_.ids("ids_" + prompt), expected.size()), expected) << prompt;
   }
