@@ -132,7 +132,7 @@ int chat(ChatFlags* flags) {
   const Models models(real_file_system(), options.models);
   flags->model = models.find(std::nullopt, Task::chat).name;
   LocalEngine engine(std::move(options));
-  Admission admission(engine, 1);
+  Admission admission(engine, 2);  // the turn before may not have left yet when its last word is here
   Conversations conversations(":memory:", {}, system_clock());
   ThreadPool text_threads(1);
   ChatService chat(models, admission, conversations, text_threads, system_clock());

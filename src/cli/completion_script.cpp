@@ -205,7 +205,8 @@ std::string zsh_script(const std::vector<CompletedCommand>& commands) {
         cases += " \\\n        " + in_quotes("*" + name + "[" + zsh_escaped(option.summary) + "]" + zsh_value(option));
       }
     }
-    for (const auto& positional : command.positionals) cases += " \\\n        " + in_quotes("*" + zsh_value(positional));
+    for (const auto& positional : command.positionals)
+      cases += " \\\n        " + in_quotes("*" + zsh_value(positional));
     cases += " ;;\n";
   }
   return "#compdef cortex\n"
@@ -234,8 +235,8 @@ std::string fish_script(const std::vector<CompletedCommand>& commands) {
       "# Completions of cortex for fish: cortex completions fish > ~/.config/fish/completions/cortex.fish\n"
       "complete -c cortex -f\n";
   for (const auto& command : commands) {
-    out +=
-        fmt::format("complete -c cortex -n __fish_use_subcommand -a {} -d {}\n", command.name, in_quotes(command.summary));
+    out += fmt::format("complete -c cortex -n __fish_use_subcommand -a {} -d {}\n", command.name,
+                       in_quotes(command.summary));
     const std::string when = fmt::format("complete -c cortex -n '__fish_seen_subcommand_from {}'", command.name);
     for (const auto& option : command.options) {
       out += fmt::format("{}{} -d {}{}\n", when, fish_names(option), in_quotes(option.summary), fish_value(option));

@@ -20,6 +20,7 @@ struct DoctorFlags {
   explicit DoctorFlags(CLI::App& app) : state_dir(default_state_dir()) {
     app.add_option("--model", models, "A model serve is to load, as serve takes it; repeatable; default: any")
         ->type_name("MODEL")
+        ->allow_extra_args(false)
         ->envname("CORTEX_MODEL");
     app.add_option("--backend", backend, "What is to execute models")
         ->envname("CORTEX_BACKEND")

@@ -20,13 +20,15 @@ struct EmbedFlags {
 int embed(const EmbedFlags& flags) {
   const InterruptWatch watch;
   TextSource source = flags.encode.texts();
-  std::vector<std::string> texts = next_texts(&source);
-  if (texts.empty()) return kExitOk;
+  TextBatch batch = next_batch(&source);
+  if (batch.texts.empty()) return kExitOk;
   const std::unique_ptr<TextEncoder> encoder = flags.encode.encoder(!flags.raw);
-  for (std::int64_t index = 0; !texts.empty(); texts = next_texts(&source)) {
-    for (const std::vector<float>& vector : encoder->embed(texts)) {
+  for (; !batch.texts.empty(); batch = next_batch(&source)) {
+    const std::vector<std::vector<float>> vectors = encoder->embed(batch.texts);
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
       JsonWriter json;
-      json.begin_object().key("index").integer(index++).key("embedding").numbers(vector).end_object();
+      json.begin_object().key("index").unsigned_integer(batch.indices[i]);
+      json.key("embedding").numbers(vectors[i]).end_object();
       print_out(json.take() + "\n");
     }
   }

@@ -74,14 +74,15 @@ int EncodeFlags::run(const std::function<int()>& work) const {
   }
 }
 
-std::vector<std::string> next_texts(TextSource* source) {
-  std::vector<std::string> texts;
-  while (texts.size() < kTextsPerCall) {
-    auto text = source->next();
-    if (!text) break;
-    texts.push_back(*std::move(text));
+TextBatch next_batch(TextSource* source) {
+  TextBatch batch;
+  while (batch.texts.size() < kTextsPerCall) {
+    auto next = source->next();
+    if (!next) break;
+    batch.indices.push_back(next->index);
+    batch.texts.push_back(std::move(next->text));
   }
-  return texts;
+  return batch;
 }
 
 }  // namespace cortex

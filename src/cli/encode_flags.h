@@ -34,7 +34,11 @@ class EncodeFlags {
   bool truncate_ = false;
 };
 
-// Up to kTextsPerCall texts; none at the end.
-std::vector<std::string> next_texts(TextSource* source);
+// Up to kTextsPerCall texts, and which of the source they are; none at the end.
+struct TextBatch {
+  std::vector<std::size_t> indices;
+  std::vector<std::string> texts;
+};
+TextBatch next_batch(TextSource* source);
 
 }  // namespace cortex

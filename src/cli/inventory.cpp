@@ -29,15 +29,13 @@ std::vector<std::string> names_in(const FileSystem& files, const fs::path& folde
 // The models at a path: itself where it is a file or a folder of safetensors, else each .gguf in it.
 std::vector<fs::path> models_at(const FileSystem& files, const fs::path& path) {
   if (!files.is_directory(path)) return path.extension() == ".gguf" ? std::vector{path} : std::vector<fs::path>{};
-  std::vector<fs::path> out;
-  if (files.exists(path / "config.json")) {
-    try {
-      return {model_in_folder(files, path)};
-    } catch (const Error&) {
-      // Several, each of which counts.
-    }
+  const std::vector<std::string> choices = gguf_files(files, path);
+  if (choices.size() < 2) {
+    const fs::path model = model_in_folder(files, path);
+    return model != path || files.exists(path / "config.json") ? std::vector{model} : std::vector<fs::path>{};
   }
-  for (const auto& file : gguf_files(files, path)) out.push_back(path / file);
+  std::vector<fs::path> out;
+  for (const auto& file : choices) out.push_back(path / file);
   return out;
 }
 

@@ -17,6 +17,9 @@
 namespace cortex {
 namespace {
 
+// One call at a time; but the call before may not have left yet when its reply is here.
+constexpr int kMostUnderWay = 2;
+
 // The reply when it is there; the sink may outlive the wait.
 template <typename Reply, typename Start>
 Reply await(Start start) {
@@ -69,7 +72,7 @@ class LocalEncoder : public TextEncoder {
   EncodeChoices choices_;
   Models models_;
   std::unique_ptr<LocalEngine> engine_;
-  Admission admission_{*engine_, 1};
+  Admission admission_{*engine_, kMostUnderWay};
   ThreadPool text_threads_{1};
   EmbedService embed_{models_, admission_, text_threads_, system_clock()};
   RerankService rerank_{models_, admission_, text_threads_, system_clock()};

@@ -18,9 +18,11 @@ struct ModelsFlags {
   explicit ModelsFlags(CLI::App& app) {
     app.add_option("--model", models, "A model to look at, as serve takes it; repeatable; none by default")
         ->type_name("MODEL")
+        ->allow_extra_args(false)
         ->envname("CORTEX_MODEL");
     app.add_option("--models-dir", folders, "A folder of models to list too; repeatable; none by default")
-        ->type_name("DIR");
+        ->type_name("DIR")
+        ->allow_extra_args(false);
     app.add_flag("--json", json, "Print {\"models\":[..]}");
   }
 

@@ -33,22 +33,24 @@ std::vector<std::size_t> by_score(const std::vector<float>& scores) {
 int rerank(const RerankFlags& flags) {
   const InterruptWatch watch;
   TextSource source = flags.encode.texts();
-  std::vector<std::string> batch = next_texts(&source);
-  if (batch.empty()) return kExitOk;
+  TextBatch batch = next_batch(&source);
+  if (batch.texts.empty()) return kExitOk;
   const std::unique_ptr<TextEncoder> encoder = flags.encode.encoder(true);
-  std::vector<std::string> texts;
+  TextBatch all;
   std::vector<float> scores;
-  for (; !batch.empty(); batch = next_texts(&source)) {
-    const std::vector<float> found = encoder->score(flags.query, batch);
+  for (; !batch.texts.empty(); batch = next_batch(&source)) {
+    const std::vector<float> found = encoder->score(flags.query, batch.texts);
     scores.insert(scores.end(), found.begin(), found.end());
-    texts.insert(texts.end(), std::make_move_iterator(batch.begin()), std::make_move_iterator(batch.end()));
+    all.indices.insert(all.indices.end(), batch.indices.begin(), batch.indices.end());
+    all.texts.insert(all.texts.end(), std::make_move_iterator(batch.texts.begin()),
+                     std::make_move_iterator(batch.texts.end()));
   }
   std::vector<std::size_t> order = by_score(scores);
   order.resize(std::min(order.size(), flags.top_n.value_or(order.size())));
-  for (const std::size_t index : order) {
+  for (const std::size_t i : order) {
     JsonWriter json;
-    json.begin_object().key("index").unsigned_integer(index).key("score").number(scores[index]);
-    json.key("text").string(texts[index]).end_object();
+    json.begin_object().key("index").unsigned_integer(all.indices[i]).key("score").number(scores[i]);
+    json.key("text").string(all.texts[i]).end_object();
     print_out(json.take() + "\n");
   }
   return kExitOk;

@@ -59,7 +59,8 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
   };
   add("host", &flags->host, "Address to listen on");
   add("port", &flags->port, "Port to listen on; 0 picks a free one")->check(CLI::Range(0, 65535));
-  app.add_option("--host-name", flags->host_names, "A name for this server that Host and Origin may have; repeatable");
+  app.add_option("--host-name", flags->host_names, "A name for this server that Host and Origin may have; repeatable")
+      ->allow_extra_args(false);
   add("api-key-file", &flags->api_key_file, "A file with one API key a line; requests must then have one of them")
       ->type_name("FILE");
   app.add_flag("--insecure-no-auth", flags->insecure_no_auth, "Listen beyond this machine without API keys");

@@ -24,7 +24,7 @@ std::string message_in(const std::string& answer) {
     if (error && error->is_string()) return error->string();
     if (error && error->is_object()) return error->require("message").string();
   } catch (const Error&) {
-    // It is no JSON of ours: shown as it is.
+    return excerpt(answer);  // no JSON of ours
   }
   return excerpt(answer);
 }

@@ -75,7 +75,7 @@ std::optional<std::string> TextSource::read_rest() {
   return text;
 }
 
-std::optional<std::string> TextSource::next() {
+std::optional<SourceText> TextSource::next() {
   for (;;) {
     if (!stream_ && !open_next()) return std::nullopt;
     std::optional<std::string> text = form_ == TextForm::files ? read_rest() : read_line();
@@ -84,12 +84,14 @@ std::optional<std::string> TextSource::next() {
       stream_ = nullptr;
       continue;
     }
+    const std::size_t index = seen_++;
+    if (text->empty() && form_ != TextForm::files) continue;
     if (text->size() > kLongestTextBytes) {
       throw Error(ErrorCode::invalid_value, fmt::format("{}: more than {} bytes", where(), kLongestTextBytes));
     }
-    if (form_ == TextForm::jsonl && !text->empty()) text = text_of(*text, where());
+    if (form_ == TextForm::jsonl) text = text_of(*text, where());
     if (text->empty()) throw Error(ErrorCode::invalid_value, where() + ": is empty; a text is wanted");
-    return text;
+    return SourceText{index, *std::move(text)};
   }
 }
 

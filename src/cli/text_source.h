@@ -18,14 +18,19 @@ enum class TextForm {
   files,  // each file is a text
 };
 
+struct SourceText {
+  std::size_t index = 0;  // among all lines, or files, of the source; empty lines count and are passed over
+  std::string text;
+};
+
 class TextSource {
  public:
   // Of `paths`, "-" is standard input, which is also read when there are none.
   TextSource(std::vector<std::string> paths, TextForm form);
 
   // Nothing at the end. Throws Error invalid_path for a file that can't be read, invalid_value, with file and line, for
-  // a text that is empty, too long or not in its form; Interrupted.
-  std::optional<std::string> next();
+  // an empty file, or a text that is too long or not in its form; Interrupted.
+  std::optional<SourceText> next();
 
  private:
   bool open_next();
@@ -38,6 +43,7 @@ class TextSource {
   std::size_t opened_ = 0;  // of paths_
   std::string name_;        // of the open one
   std::size_t line_ = 0;
+  std::size_t seen_ = 0;  // lines, or files, so far
   std::unique_ptr<std::istream> file_;
   std::istream* stream_ = nullptr;  // file_ or standard input; nullptr before the first and after each
 };

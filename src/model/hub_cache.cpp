@@ -221,7 +221,7 @@ std::vector<std::string> HubCache::names_in(const fs::path& folder) const {
   try {
     if (files_.is_directory(folder)) return files_.list(folder);
   } catch (const std::system_error&) {
-    // What can't be listed has nothing to offer.
+    return {};  // what can't be listed has nothing to offer
   }
   return {};
 }

@@ -22,7 +22,7 @@ class TextSourceTest : public testing::Test {
     for (const auto& name : names) paths.push_back(path(name));
     TextSource source(paths, form);
     std::vector<std::string> out;
-    while (auto text = source.next()) out.push_back(*text);
+    while (auto next = source.next()) out.push_back(next->text);
     return out;
   }
 
@@ -58,8 +58,6 @@ TEST_F(TextSourceTest, JsonLines) {
 }
 
 TEST_F(TextSourceTest, SaysWhereATextIsBad) {
-  folder_.write("a", "one\n\nthree\n");
-  EXPECT_THAT(message_of(ErrorCode::invalid_value, "a"), HasSubstr(path("a") + ":2: is empty"));
   folder_.write("b", "\"one\"\n17\n");
   EXPECT_THAT(message_of(ErrorCode::invalid_value, "b", TextForm::jsonl), HasSubstr(path("b") + ":2: 17"));
   folder_.write("c", "{\"txt\":\"x\"}\n");
@@ -68,6 +66,20 @@ TEST_F(TextSourceTest, SaysWhereATextIsBad) {
   EXPECT_THAT(message_of(ErrorCode::invalid_value, "d", TextForm::jsonl), HasSubstr(":1"));
   folder_.write("e", "");
   EXPECT_THAT(message_of(ErrorCode::invalid_value, "e", TextForm::files), HasSubstr("is empty"));
+}
+
+TEST_F(TextSourceTest, EmptyLinesCountAndArePassedOver) {
+  folder_.write("a", "one\n\nthree\n");
+  folder_.write("b", "\nfive\n");
+  TextSource source({path("a"), path("b")}, TextForm::lines);
+  EXPECT_EQ(source.next()->index, 0u);
+  EXPECT_EQ(source.next()->index, 2u);
+  const auto last = source.next();
+  EXPECT_EQ(last->index, 4u);
+  EXPECT_EQ(last->text, "five");
+  EXPECT_FALSE(source.next());
+  folder_.write("c", "\"\"\n");
+  EXPECT_THAT(message_of(ErrorCode::invalid_value, "c", TextForm::jsonl), HasSubstr(path("c") + ":1: is empty"));
 }
 
 TEST_F(TextSourceTest, SaysWhatCantBeRead) {

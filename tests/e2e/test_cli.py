@@ -52,6 +52,22 @@ def test_embed_many_lines(tiny):
     assert found[77]["embedding"] == alone[0]["embedding"]
 
 
+def test_empty_lines_count(tiny):
+    found = lines_of(cortex("embed", "--server", tiny.url, text="one\n\nthree\n"))
+    assert [line["index"] for line in found] == [0, 2]
+
+
+def test_many_calls_and_an_interrupt_in_process(tmp_path):
+    (tmp_path / "many").write_text("".join(f"the text number {i}\n" for i in range(200_000)))
+    process = subprocess.Popen([str(BINARY), "embed", *LOCAL, str(tmp_path / "many")], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    for _ in range(500):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130 and error == ""
+
+
 def test_embed_reads_files_in_three_forms(tiny, tmp_path):
     lines, whole, jsonl = tmp_path / "lines", tmp_path / "whole", tmp_path / "jsonl"
     lines.write_text(TEXTS[0] + "\n" + TEXTS[1] + "\n")
@@ -60,13 +76,14 @@ def test_embed_reads_files_in_three_forms(tiny, tmp_path):
     expected = lines_of(cortex("embed", "--server", tiny.url, lines))
     assert lines_of(cortex("embed", "--server", tiny.url, "--jsonl", jsonl)) == expected
     assert lines_of(cortex("embed", "--server", tiny.url, "--whole-files", whole)) == expected[:1]
+    assert lines_of(cortex("embed", *LOCAL[:2], lines)) == expected  # --model takes one value
     mixed = lines_of(cortex("embed", "--server", tiny.url, whole, "-", text=TEXTS[1]))
     assert mixed == expected
 
 
 def test_embed_says_what_is_wrong(tiny, tmp_path):
-    result = cortex("embed", "--server", tiny.url, text="one\n\n")
-    assert result.returncode == 64 and "standard input:2: is empty" in result.stderr
+    result = cortex("embed", "--server", tiny.url, "--jsonl", text='"one"\n17\n')
+    assert result.returncode == 64 and "standard input:2: 17" in result.stderr
     result = cortex("embed", "--server", tiny.url, "--served-model", "nobody", text="one\n")
     assert result.returncode == 64 and "nobody" in result.stderr
     result = cortex("embed", "--server", tiny.url, tmp_path / "missing")

@@ -27,8 +27,7 @@ HeaderList header_list(const ClientRequest& request) {
   const auto append = [&](const std::string& header) {
     curl_slist* longer = curl_slist_append(list.get(), header.c_str());
     if (!longer) throw std::bad_alloc();
-    static_cast<void>(list.release());
-    list.reset(longer);
+    if (!list) list.reset(longer);  // a list that is not empty keeps its head
   };
   for (const auto& header : request.headers) append(header);
   if (request.body) append("Content-Type: application/json");

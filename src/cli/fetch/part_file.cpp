@@ -63,7 +63,7 @@ void PartFile::append(std::string_view bytes) {
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail(errno);
     const auto size = static_cast<std::size_t>(written);
-    digest_.add(std::as_bytes(std::span(bytes.data(), size)));
+    digest_.add(std::as_bytes(std::span(bytes).first(size)));
     here_bytes_ += size;
     bytes.remove_prefix(size);
   }
