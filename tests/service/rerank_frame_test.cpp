@@ -1,5 +1,6 @@
 #include "service/rerank_frame.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -70,8 +71,9 @@ TEST(RerankFrame, AQuestionIsTokenizedInPartsAsInOne) {
     const std::string query = random_text(&random);
     const std::string document = random_text(&random);
     std::vector<TokenId> whole = model.frame.before;
-    const auto middle = tokenizer.encode(
-        model.frame.query_lead + query + model.frame.query_tail + model.frame.document_lead + document, kPlain);
+    const std::string text = fmt::format("{}{}{}{}{}", model.frame.query_lead, query, model.frame.query_tail,
+                                         model.frame.document_lead, document);
+    const auto middle = tokenizer.encode(text, kPlain);
     whole.insert(whole.end(), middle.begin(), middle.end());
     whole.insert(whole.end(), model.frame.behind.begin(), model.frame.behind.end());
     ASSERT_EQ(in_frame(model.frame, tokenizer, query, document), whole) << query << "|" << document;
