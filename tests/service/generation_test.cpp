@@ -44,7 +44,7 @@ class GenerationTest : public testing::Test {
   GenerationCall call(Engine& engine, const GenerationOptions& options, int prompts = 1) {
     Admission admission(engine, 100);
     GenerationCall call = begin_call("test-", options, clock_);
-    admit(&call, admission, model_, static_cast<std::size_t>(prompts * options.n));
+    admit(&call, admission, model_, static_cast<std::size_t>(prompts) * static_cast<std::size_t>(options.n));
     for (int i = 0; i < prompts; ++i) add_choices(&call, options, ids_of("hi"), nullptr, "prompt");
     return call;
   }
