@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <string_view>
 
@@ -18,9 +20,19 @@ namespace {
 
 enum TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, unused = 5, last = 6 };
 
-// What models write at the end of a turn, whether or not the metadata says so.
-constexpr std::array<std::string_view, 6> kTurnEnds = {"<|im_end|>",    "<|eot_id|>", "<|end|>",
-                                                       "<end_of_turn>", "<|eom_id|>", "<|endoftext|>"};
+// What models write at the end of a turn, whether or not the metadata says so, and at its start.
+constexpr std::array<std::string_view, 7> kTurnEnds = {"<|im_end|>", "<|eot_id|>",    "<|end|>",        "<end_of_turn>",
+                                                       "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>"};
+constexpr std::array<std::string_view, 3> kTurnStarts = {"<|im_start|>", "<|start_header_id|>", "<start_of_turn>"};
+
+// Pre-tokenizers of models that begin a text with their first token where the file does not say otherwise, as
+// SentencePiece's do.
+constexpr std::array<std::string_view, 3> kBeginningPres = {"llama-bpe", "llama3", "llama-v3"};
+
+template <std::size_t kCount>
+bool is_one_of(const std::array<std::string_view, kCount>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 [[noreturn]] void fail(const Fields& metadata, std::string_view key, const std::string& what) {
   metadata.fail(key, what, ErrorCode::invalid_tokenizer);
@@ -73,6 +85,17 @@ std::vector<float> read_scores(const Fields& metadata, std::size_t tokens) {
   return scores;
 }
 
+// Some converters call them ordinary, so that no text would be cut into them: those of Gemma 3's fine-tunes and of its
+// makers' own Q4_0 files. llama.cpp overrides the type as well.
+void retype_turn_marks(GgufVocabulary* vocabulary) {
+  for (std::size_t id = 0; id < vocabulary->tokens.size(); ++id) {
+    std::int32_t& type = vocabulary->token_types[id];
+    if (type != TokenType::normal) continue;
+    const std::string& token = vocabulary->tokens[id];
+    if (is_one_of(kTurnEnds, token) || is_one_of(kTurnStarts, token)) type = TokenType::control;
+  }
+}
+
 // No text makes a control or unused token, so where the embedding has no row for such ones they may go.
 void cut_to_embedding(const Fields& metadata, std::size_t rows, GgufVocabulary* vocabulary) {
   const std::size_t tokens = vocabulary->tokens.size();
@@ -98,6 +121,7 @@ GgufVocabulary read_vocabulary(const Fields& metadata, int rows) {
   out.tokens = read_texts(metadata, "tokenizer.ggml.tokens");
   if (out.tokens.empty()) fail(metadata, "tokenizer.ggml.tokens", "is empty");
   out.token_types = read_token_types(metadata, out.tokens.size());
+  retype_turn_marks(&out);
   out.scores = read_scores(metadata, out.tokens.size());
   cut_to_embedding(metadata, static_cast<std::size_t>(rows), &out);
   out.merges = read_texts(metadata, "tokenizer.ggml.merges");
@@ -106,8 +130,8 @@ GgufVocabulary read_vocabulary(const Fields& metadata, int rows) {
   out.eos = metadata.find_integer("tokenizer.ggml.eos_token_id", 0, last);
   out.unknown = metadata.find_integer("tokenizer.ggml.unknown_token_id", 0, last);
   out.padding = metadata.find_integer("tokenizer.ggml.padding_token_id", 0, last);
-  // SentencePiece models begin with it where the file does not say otherwise.
-  out.add_bos = metadata.find_boolean("tokenizer.ggml.add_bos_token").value_or(out.model == "llama");
+  const bool begins = out.model == "llama" || (out.bos && is_one_of(kBeginningPres, out.pre));
+  out.add_bos = metadata.find_boolean("tokenizer.ggml.add_bos_token").value_or(begins);
   out.add_eos = metadata.find_boolean("tokenizer.ggml.add_eos_token").value_or(false);
   out.add_space_prefix = metadata.find_boolean("tokenizer.ggml.add_space_prefix").value_or(true);
   return out;
@@ -123,8 +147,7 @@ std::vector<std::int32_t> read_stop_ids(const Fields& metadata, const GgufVocabu
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
     const std::int32_t type = vocabulary.token_types[i];
     if (type != TokenType::control && type != TokenType::user_defined) continue;
-    const bool ends = std::find(kTurnEnds.begin(), kTurnEnds.end(), vocabulary.tokens[i]) != kTurnEnds.end();
-    if (ends) ids.push_back(static_cast<std::int32_t>(i));
+    if (is_one_of(kTurnEnds, vocabulary.tokens[i])) ids.push_back(static_cast<std::int32_t>(i));
   }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -168,20 +191,30 @@ void read_pooling(const Fields& metadata, std::string_view architecture, Model* 
   model->embedding.normalise = true;
 }
 
+// Of a model that is split over files each holds a part.
+void refuse_parts(const Fields& metadata) {
+  constexpr std::string_view kKey = "split.count";
+  const int count = metadata.find_integer(kKey, 0, std::numeric_limits<std::uint16_t>::max()).value_or(0);
+  if (count <= 1) return;
+  metadata.fail(kKey,
+                fmt::format("a model of {} files; only whole ones are supported (`llama-gguf-split --merge`)", count));
+}
+
 }  // namespace
 
 Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
   GgufFile file = read_gguf(open_model_file(files, path));
+  refuse_parts(file.metadata);
   const Architecture& architecture = gguf_architecture(file.metadata);
   Model model;
   model.path = path;
   model.architecture = architecture.gguf_name;
   model.format = format_of(file.tensors);
+  read_pooling(file.metadata, architecture.gguf_name, &model);
   TensorMap tensors(path.filename().string(), std::move(file.tensors));
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_gguf(file.metadata, &tensors);
   tensors.refuse_rest();
-  read_pooling(file.metadata, architecture.gguf_name, &model);
   GgufVocabulary vocabulary = read_vocabulary(file.metadata, model.vocabulary());
   model.stop_ids = read_stop_ids(file.metadata, vocabulary);
   model.special_tokens = special_tokens_of(vocabulary);

@@ -43,7 +43,7 @@ class SmallGguf {
   SmallGguf& vocabulary() {
     keys.string("tokenizer.ggml.model", "gpt2")
         .string("tokenizer.ggml.pre", "smollm")
-        .strings("tokenizer.ggml.tokens", {"<|endoftext|>", "a", "b", "<|im_end|>", "<end_of_turn>"})
+        .strings("tokenizer.ggml.tokens", {"<|endoftext|>", "a", "b", "<|im_end|>", "<end_of_turns>"})
         .integers("tokenizer.ggml.token_type", {3, 1, 1, 4, 1})
         .strings("tokenizer.ggml.merges", {"a b"});
     return *this;
@@ -96,7 +96,7 @@ TEST(GgufModel, ReadsSpecVocabularyAndStops) {
   EXPECT_EQ(vocabulary.pre, "smollm");
   EXPECT_THAT(vocabulary.merges, ElementsAre("a b"));
   EXPECT_FALSE(vocabulary.add_bos);
-  // The end of the text and of the turn by name; "<end_of_turn>" is an ordinary token here.
+  // The end of the text and of the turn by name; "<end_of_turns>" is an ordinary token.
   EXPECT_THAT(model.stop_ids, ElementsAre(0, 2, 3));
 }
 
@@ -145,6 +145,38 @@ TEST(GgufModel, RefusesABadVocabulary) {
   SmallGguf eos;
   eos.vocabulary().keys.integer("tokenizer.ggml.eos_token_id", 5);
   expect_refused(ErrorCode::invalid_config, {"eos_token_id: 5", "0 to 4"}, eos);
+}
+
+TEST(GgufModel, MarksOfTurnsAreNoOrdinaryTokens) {
+  SmallGguf file;
+  file.keys.string("tokenizer.ggml.model", "llama")
+      .strings("tokenizer.ggml.tokens", {"<s>", "<start_of_turn>", "<end_of_turn>", "<|end_of_text|>", "a"})
+      .integers("tokenizer.ggml.token_type", {3, 1, 1, 4, 1});
+  const Model model = file.open();
+  EXPECT_THAT(std::get<GgufVocabulary>(model.tokenizer).token_types, ElementsAre(3, 3, 3, 4, 1));
+  EXPECT_THAT(model.stop_ids, ElementsAre(2, 3));
+}
+
+TEST(GgufModel, Llama3BeginsTextsWhereTheFileDoesNotSay) {
+  const auto vocabulary = [](const SmallGguf& file) { return std::get<GgufVocabulary>(file.open().tokenizer); };
+  SmallGguf file;
+  file.keys.string("tokenizer.ggml.model", "gpt2")
+      .string("tokenizer.ggml.pre", "llama-bpe")
+      .strings("tokenizer.ggml.tokens", {"<|begin_of_text|>", "a"});
+  EXPECT_FALSE(vocabulary(file).add_bos);  // it names no first token
+  file.keys.integer("tokenizer.ggml.bos_token_id", 0);
+  EXPECT_TRUE(vocabulary(file).add_bos);
+  file.keys.boolean("tokenizer.ggml.add_bos_token", false);
+  EXPECT_FALSE(vocabulary(file).add_bos);
+}
+
+TEST(GgufModel, RefusesAPartOfAModel) {
+  SmallGguf whole;
+  whole.vocabulary().keys.integer("split.count", 1);
+  EXPECT_EQ(whole.open().architecture, "llama");
+  SmallGguf part;
+  part.keys = GgufBytes().integer("split.no", 1).integer("split.count", 3);  // no more than that in later parts
+  expect_refused(ErrorCode::invalid_config, {"m.gguf: split.count: a model of 3 files"}, part);
 }
 
 TEST(GgufModel, TokensWithoutARowMayGoWhereNoTextMakesThem) {

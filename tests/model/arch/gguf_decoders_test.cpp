@@ -136,6 +136,9 @@ TEST(GgufDecoders, APoolingMakesAnEmbedder) {
   EXPECT_TRUE(model.embedding.normalise);
   EXPECT_EQ(pooled(0).open().kind, ModelKind::chat);
   expect_refused(pooled(1), {"qwen3.pooling_type: 1 is not supported for a decoder", "3, the last token"});
+  DecoderGguf reranker = pooled(4);  // its head is not what the message is about
+  reranker.keys.tensor("cls.output.weight", {2}, 0, packed_floats({0.0f, 0.0f}));
+  expect_refused(reranker, {"qwen3.pooling_type: 4 is not supported for a decoder"});
   expect_refused(pooled(5), {"qwen3.pooling_type: 5", "from 0 to 4"});
 }
 
