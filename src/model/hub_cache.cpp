@@ -53,9 +53,17 @@ bool is_gguf(std::string_view name) { return lower(name).ends_with(".gguf"); }
 // A part of a model that is given beside it, not a model of its own.
 bool is_projector(std::string_view path) { return lower(path.substr(path.rfind('/') + 1)).starts_with("mmproj"); }
 
+std::vector<std::string> names_of(const FileSystem& files, const fs::path& folder) {
+  try {
+    return files.list(folder);
+  } catch (const std::system_error& error) {
+    throw Error(ErrorCode::invalid_path, error.what());
+  }
+}
+
 void collect_gguf(const FileSystem& files, const fs::path& folder, const std::string& prefix, int depth,
                   std::vector<std::string>* out) {
-  for (const std::string& name : files.list(folder)) {
+  for (const std::string& name : names_of(files, folder)) {
     const fs::path path = folder / name;
     if (is_gguf(name) && files.is_file(path) && !is_projector(name)) out->push_back(prefix + name);
     if (depth > 0 && !name.starts_with('.') && files.is_directory(path)) {
@@ -72,7 +80,7 @@ std::string listed(const std::vector<std::string>& names) {
 
 bool has_weights_beside_gguf(const FileSystem& files, const fs::path& folder) {
   if (!files.exists(folder / "config.json")) return false;
-  const std::vector<std::string> names = files.list(folder);
+  const std::vector<std::string> names = names_of(files, folder);
   return std::any_of(names.begin(), names.end(), [](const auto& name) { return name.ends_with(".safetensors"); });
 }
 
@@ -147,11 +155,7 @@ bool hub_is_offline(const Environment& environment) {
 
 std::vector<std::string> gguf_files(const FileSystem& files, const fs::path& folder) {
   std::vector<std::string> out;
-  try {
-    collect_gguf(files, folder, "", kDeepestFolder, &out);
-  } catch (const std::system_error& error) {
-    throw Error(ErrorCode::invalid_path, error.what());
-  }
+  collect_gguf(files, folder, "", kDeepestFolder, &out);
   std::sort(out.begin(), out.end());
   return out;
 }

@@ -90,7 +90,9 @@ std::optional<std::string> ModelFolder::find_pickle() const {
   } catch (const std::system_error& error) {
     throw Error(ErrorCode::invalid_path, error.what());
   }
-  const auto found = std::find_if(names.begin(), names.end(), is_pickle);
+  const auto is_model = [](const std::string& name) { return name.starts_with("pytorch_model") && is_pickle(name); };
+  auto found = std::find_if(names.begin(), names.end(), is_model);
+  if (found == names.end()) found = std::find_if(names.begin(), names.end(), is_pickle);
   return found == names.end() ? std::nullopt : std::optional(*found);
 }
 

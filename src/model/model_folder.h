@@ -25,7 +25,7 @@ class ModelFolder {
   // The text of a file, absent when there is none. Throws as open, and Error `code` over the limit or when it can't be
   // read.
   std::optional<std::string> find_text(const std::string& name, std::uint64_t limit_bytes, ErrorCode code) const;
-  // The name of a file whose weights are a pickle, if there is one.
+  // The name of a file whose weights are a pickle, if there is one; that of the model itself before others.
   std::optional<std::string> find_pickle() const;
 
  private:

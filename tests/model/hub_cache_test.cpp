@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "fakes/faulty_file_system.h"
 #include "fakes/temporary_folder.h"
 
 namespace cortex {
@@ -176,6 +177,17 @@ TEST_F(HubCacheTest, OfSeveralGgufOneIsNamed) {
   point("main", kCommit);
   EXPECT_THAT(message_of([&] { find("acme/tiny"); }), HasSubstr("big/tiny-Q8_0.gguf, tiny-Q4_K_M.gguf"));
   EXPECT_EQ(find("acme/tiny:Q8_0"), in_snapshot("big/tiny-Q8_0.gguf"));
+}
+
+TEST_F(HubCacheTest, AFolderThatCanNotBeListedIsAnError) {
+  add("config.json");
+  add("tiny-Q4_K_M.gguf");
+  for (const int call : {1, 2}) {
+    FaultyFileSystem disk(real_file_system());
+    disk.fail(FaultyFileSystem::Call::list, call, EACCES);
+    EXPECT_THAT(message_of([&] { model_in_folder(disk, in_snapshot("").parent_path()); }),
+                HasSubstr("Permission denied"));
+  }
 }
 
 TEST_F(HubCacheTest, AFileThatIsNotThereSaysHowToFetchIt) {

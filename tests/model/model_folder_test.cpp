@@ -114,6 +114,8 @@ TEST(ModelFolder, KnowsPickles) {
   EXPECT_EQ(model.find_pickle(), std::nullopt);
   folder.write("pytorch_model-00001-of-00002.bin", "");
   EXPECT_EQ(model.find_pickle(), "pytorch_model-00001-of-00002.bin");
+  folder.write("colbert_linear.pt", "");
+  EXPECT_EQ(model.find_pickle(), "pytorch_model-00001-of-00002.bin");
 }
 
 }  // namespace
