@@ -44,11 +44,20 @@ Fields::Fields(std::string source, std::string path, ErrorCode code, std::vector
   if (twice != entries_.end()) fail(twice->first, "stands twice; a name may stand once");
 }
 
-const Value* Fields::find(std::string_view name) const {
+const Value* Fields::stated(std::string_view name) const {
   const auto before = [](const Entry& entry, std::string_view wanted) { return entry.first < wanted; };
   const auto found = std::lower_bound(entries_.begin(), entries_.end(), name, before);
-  if (found == entries_.end() || found->first != name || found->second.is_null()) return nullptr;
-  return &found->second;
+  return found == entries_.end() || found->first != name ? nullptr : &found->second;
+}
+
+bool Fields::is_null(std::string_view name) const {
+  const Value* value = stated(name);
+  return value && value->is_null();
+}
+
+const Value* Fields::find(std::string_view name) const {
+  const Value* value = stated(name);
+  return value && value->is_null() ? nullptr : value;
 }
 
 std::optional<int> Fields::find_integer(std::string_view name, int least, int most) const {

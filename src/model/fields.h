@@ -47,6 +47,8 @@ class Fields {
   const std::string& source() const { return source_; }
   const std::vector<Entry>& entries() const { return entries_; }  // sorted by name
 
+  // Whether it stands there as null: for some fields that says another thing than absence does.
+  bool is_null(std::string_view name) const;
   // Null counts as absent, in all of these.
   const Value* find(std::string_view name) const;
   bool contains(std::string_view name) const { return find(name) != nullptr; }
@@ -70,6 +72,7 @@ class Fields {
   [[noreturn]] void fail(std::string_view name, std::string_view what, ErrorCode code) const;
 
  private:
+  const Value* stated(std::string_view name) const;  // null too
   const Value& required(std::string_view name) const;
 
   std::string source_;

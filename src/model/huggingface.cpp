@@ -22,8 +22,8 @@ constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
 constexpr std::uint64_t kMaxIndexBytes = 64 << 20;
 constexpr const char* kSingleFile = "model.safetensors";
 
-TensorMap read_tensors(const ModelFolder& folder, const std::filesystem::path& directory, const Fields& config) {
-  const Quantisation quantisation = read_quantisation(config);
+TensorMap read_tensors(const ModelFolder& folder, const std::filesystem::path& directory,
+                       const Quantisation& quantisation) {
   if (folder.has(kSingleFile)) {
     return {kSingleFile, read_safetensors(folder.open(kSingleFile), kSingleFile), quantisation};
   }
@@ -69,8 +69,7 @@ ModelKind kind_of(const Fields& config, const Network& network) {
   return head->labels == 1 ? ModelKind::rerank : ModelKind::classify;
 }
 
-std::string format_of(const Fields& config) {
-  const Quantisation quantisation = read_quantisation(config);
+std::string format_of(const Quantisation& quantisation) {
   return quantisation.standard ? fmt::format("MLX {}-bit", quantisation.standard->bits) : "safetensors";
 }
 
@@ -80,12 +79,13 @@ Model open_huggingface(const FileSystem& files, const std::filesystem::path& dir
   const ModelFolder folder(files, directory);
   const Fields config = read_config(folder, directory);
   const Architecture& architecture = huggingface_architecture(config);
-  TensorMap tensors = read_tensors(folder, directory, config);
+  const Quantisation quantisation = read_quantisation(config);
+  TensorMap tensors = read_tensors(folder, directory, quantisation);
 
   Model model;
   model.path = directory;
   model.architecture = architecture.model_type;
-  model.format = format_of(config);
+  model.format = format_of(quantisation);
   model.weight_bytes = tensors.bytes();
   model.network = architecture.from_huggingface(config, &tensors);
   tensors.refuse_rest();

@@ -30,6 +30,8 @@ TEST(Fields, ReadsWhatIsThere) {
 TEST(Fields, NullIsAbsent) {
   const Fields fields = sample();
   EXPECT_FALSE(fields.contains("none"));
+  EXPECT_TRUE(fields.is_null("none"));
+  EXPECT_FALSE(fields.is_null("missing"));
   EXPECT_EQ(fields.find_integer("none", 0, 1), std::nullopt);
   EXPECT_EQ(fields.find_text("missing"), nullptr);
   expect_error(ErrorCode::invalid_config, {"config.json: rope.none: is missing"},

@@ -63,7 +63,7 @@ EncoderSpec read_bert_config(const Fields& config, std::string_view architecture
   spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
   read_encoder_heads(config, &spec);
   spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
-  spec.norm_epsilon = config.find_number("layer_norm_eps", 1e-30, 1.0).value_or(1e-12f);
+  spec.norm_epsilon = config.find_number("layer_norm_eps", kLeastPositive, 1.0).value_or(1e-12f);
   spec.activation = read_activation(config, "hidden_act", Activation::gelu);
   const std::string* positions = config.find_text("position_embedding_type");
   if (positions && *positions != "absolute") {

@@ -14,8 +14,6 @@
 namespace cortex {
 namespace {
 
-constexpr double kLeastPositive = 1e-30;
-
 void check_heads(const Fields& fields, std::string_view kv_field, const DecoderSpec& spec) {
   if (spec.heads % spec.kv_heads != 0) {
     fields.fail(kv_field, fmt::format("{} does not divide the {} attention heads", spec.kv_heads, spec.heads));
@@ -64,11 +62,14 @@ DecoderSpec read_decoder_config(const Fields& config, const DecoderDefaults& def
   spec.kv_heads = config.find_integer("num_key_value_heads", 1, kMaxHeads).value_or(spec.heads);
   spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
   spec.context_tokens = config.integer("max_position_embeddings", 1, kMaxContext);
-  spec.norm_epsilon = config.find_number("rms_norm_eps", kLeastPositive, 1.0).value_or(1e-6f);
+  spec.norm_epsilon = config.find_number("rms_norm_eps", kLeastPositive, 1.0).value_or(defaults.norm_epsilon);
   spec.activation = read_activation(config, defaults.activation_field, defaults.activation);
   spec.tied_head = config.find_boolean("tie_word_embeddings").value_or(defaults.tied_head);
   spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
   check_heads(config, "num_key_value_heads", spec);
+  if (!config.find_boolean("is_causal").value_or(true)) {
+    config.fail("is_causal", "false is not supported; only true, where a token sees what stands before it");
+  }
   spec.head_dim = config.find_integer("head_dim", 1, kMaxHeadDim).value_or(defaults.head_dim);
   if (spec.head_dim == 0) spec.head_dim = default_head_dim(config, "num_attention_heads", spec);
   return spec;

@@ -19,6 +19,7 @@ namespace cortex {
 struct DecoderDefaults {
   int head_dim = 0;  // 0: the heads share the hidden size
   bool tied_head = false;
+  float norm_epsilon = 1e-6f;
   std::string_view activation_field = "hidden_act";
   Activation activation = Activation::silu;
 };

@@ -226,7 +226,7 @@ DecoderModel take_huggingface_decoder(const Fields& config, DecoderSpec spec, co
   const std::string head = fmt::format("{}.weight", names.head);
   if (names.root.empty() && !tensors->contains(head)) spec.tied_head = true;  // an embedder has no use for another
   DecoderWeights weights = take_decoder_weights(spec, names, tensors);
-  tensors->ignore_suffix(".self_attn.rotary_emb.inv_freq");
+  tensors->ignore_suffix("rotary_emb.inv_freq");
   if (spec.tied_head) {
     for (const char* part : {"weight", "scales", "biases"}) tensors->ignore(fmt::format("{}.{}", names.head, part));
   }

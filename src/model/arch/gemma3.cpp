@@ -134,7 +134,7 @@ Network gemma3_from_gguf(const Fields& metadata, TensorMap* tensors) {
   spec.embedding_scale = std::sqrt(static_cast<float>(spec.hidden));
   read_gguf_windows(metadata, &spec);
   spec.window_rope =
-      RopeSpec{.theta = metadata.find_number("gemma3.rope.freq_base_swa", 1.0, 1e12).value_or(kDefaultWindowTheta),
+      RopeSpec{.theta = metadata.find_number("gemma3.rope.freq_base_swa", 1.0, kMaxTheta).value_or(kDefaultWindowTheta),
                .dims = spec.rope.dims};
   DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
   return DecoderModel{std::move(spec), std::move(weights)};

@@ -14,5 +14,7 @@ inline constexpr int kMaxContext = 1 << 24;
 inline constexpr int kMaxTokenTypes = 1024;
 inline constexpr int kMaxExperts = 4096;
 inline constexpr int kMaxLabels = 4096;
+inline constexpr double kLeastPositive = 1e-30;  // of what must be above 0
+inline constexpr double kMaxTheta = 1e12;
 
 }  // namespace cortex

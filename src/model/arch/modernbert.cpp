@@ -28,7 +28,9 @@ void read_attention(const Fields& config, EncoderSpec* spec) {
     if (slides) spec->layers[i] = {.attention = AttentionKind::sliding_window, .reach_tokens = reach};
   }
   spec->rope = read_layer_rope(config, kFullRope, spec->head_dim);
-  spec->window_rope = read_layer_rope(config, kWindowRope, spec->head_dim);
+  LayerRopeFields window = kWindowRope;
+  if (config.is_null(window.theta_field)) window.default_theta = spec->rope.theta;  // null: that of all layers
+  spec->window_rope = read_layer_rope(config, window, spec->head_dim);
 }
 
 EncoderSpec read_spec(const Fields& config) {
@@ -39,7 +41,7 @@ EncoderSpec read_spec(const Fields& config) {
   spec.layers.resize(static_cast<std::size_t>(config.integer("num_hidden_layers", 1, kMaxLayers)));
   read_encoder_heads(config, &spec);
   spec.intermediate = config.integer("intermediate_size", 1, kMaxIntermediate);
-  spec.norm_epsilon = config.find_number("norm_eps", 1e-30, 1.0).value_or(1e-5f);
+  spec.norm_epsilon = config.find_number("norm_eps", kLeastPositive, 1.0).value_or(1e-5f);
   spec.activation = read_activation(config, "hidden_activation", Activation::gelu);
   spec.pre_norm = true;
   spec.gated = true;

@@ -30,7 +30,7 @@ void refuse_scaled_rope(const Fields& config) {
 
 Network phi3_from_huggingface(const Fields& config, TensorMap* tensors) {
   refuse_scaled_rope(config);
-  DecoderSpec spec = read_decoder_config(config);
+  DecoderSpec spec = read_decoder_config(config, {.norm_epsilon = 1e-5f});
   spec.rope = read_rope(config, spec.head_dim);
   const int window = config.find_integer("sliding_window", 1, kMaxContext).value_or(0);
   read_windows(config, window, [&](int) { return window > 0; }, &spec);

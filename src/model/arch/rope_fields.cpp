@@ -10,8 +10,6 @@
 namespace cortex {
 namespace {
 
-constexpr double kLeastPositive = 1e-30;
-constexpr double kMaxTheta = 1e12;
 constexpr double kMaxFactor = 1e6;
 
 // Where a configuration's rope stands: `parameters` is the newer form, `scaling` the older, each absent or null.

@@ -73,6 +73,11 @@ TEST(DecoderParts, HeadsDivide) {
   expect_refused("num_key_value_heads", "3", {"num_key_value_heads: 3", "4 attention heads"});
 }
 
+TEST(DecoderParts, RefusesAttentionToWhatFollows) {
+  EXPECT_EQ(read({{"is_causal", "true"}}).hidden, 32);
+  expect_refused("is_causal", "false", {"is_causal: false is not supported"});
+}
+
 TEST(DecoderParts, NumbersAreFiniteAndInRange) {
   expect_refused("rms_norm_eps", "0", {"rms_norm_eps: 0"});
   expect_refused("rms_norm_eps", "-1e-5", {"rms_norm_eps"});

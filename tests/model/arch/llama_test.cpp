@@ -58,6 +58,20 @@ TEST(Llama, ATiedHeadThatIsStoredTooIsIgnored) {
   EXPECT_FALSE(decoder(folder.open()).weights.head.has_value());
 }
 
+TEST(Llama, FrequenciesThatAreStoredAreIgnored) {
+  const TemporaryModel folder("llama");
+  folder.replace("config.json", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+  const std::string name = "lm_head.weight";
+  const std::string other = "model.rotary_emb.inv_freq";
+  folder.replace("model.safetensors", name, other);
+  std::string bytes = folder.read("model.safetensors");
+  std::uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+  bytes.replace(0, sizeof(header_bytes), packed(header_bytes + other.size() - name.size()));
+  folder.write("model.safetensors", bytes);
+  EXPECT_EQ(decoder(folder.open()).weights.layers.size(), 3u);
+}
+
 TEST(Llama, AsksForTheBiasesOfItsConfiguration) {
   const TemporaryModel attention("llama");
   attention.replace("config.json", "\"attention_bias\": false", "\"attention_bias\": true");

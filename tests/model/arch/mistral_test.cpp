@@ -38,6 +38,12 @@ TEST(Mistral, AWindowIsThatOfAllLayers) {
   EXPECT_THAT(windows(TemporaryModel("mistral").open()), ElementsAre(0, 0, 0));
 }
 
+TEST(Mistral, AWindowThatIsNotMentionedIsItsFirstModels) {
+  const TemporaryModel folder("mistral");
+  folder.replace("config.json", "\"sliding_window\": null", "\"unused\": null");
+  EXPECT_THAT(windows(folder.open()), ElementsAre(4096, 4096, 4096));
+}
+
 TEST(Mistral, AHeadsSizeMayBeLeftOut) {
   const TemporaryModel folder("mistral");
   folder.replace("config.json", "\"head_dim\": 32", "\"head_dim\": null");

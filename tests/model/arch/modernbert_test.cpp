@@ -49,6 +49,13 @@ TEST(ModernBert, ReadsItsOlderForm) {
   EXPECT_EQ(encoder(model).spec.window_rope->theta, 500.0f);
 }
 
+TEST(ModernBert, WindowsHaveTheThetaOfAllLayersWhereTheirsIsNull) {
+  const TemporaryModel folder("modernbert-mean");
+  folder.replace("config.json", "\"rope_parameters\"",
+                 "\"global_rope_theta\": 5000.0, \"local_rope_theta\": null, \"unused_rope_parameters\"");
+  EXPECT_EQ(encoder(folder.open()).spec.window_rope->theta, 5000.0f);
+}
+
 TEST(ModernBert, TakesFusedTensorsApart) {
   const Model model = TemporaryModel("modernbert-mean").open();
   const EncoderWeights& weights = encoder(model).weights;

@@ -36,6 +36,12 @@ TEST(Phi3, MayTurnAPartOfAHeadAndSlide) {
   EXPECT_EQ(decoder(model).spec.layers[1].window_tokens, 16);
 }
 
+TEST(Phi3, HasAnEpsilonOfItsOwnWhereTheFileHasNone) {
+  const TemporaryModel folder("phi3");
+  folder.replace("config.json", "\"rms_norm_eps\"", "\"unused\"");
+  EXPECT_EQ(decoder(folder.open()).spec.norm_epsilon, 1e-5f);
+}
+
 TEST(Phi3, RefusesLongropeByWhateverName) {
   for (const char* name : {"longrope", "su", "yarn"}) {
     const TemporaryModel folder("phi3");
