@@ -2,12 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "model/arch/decoder_parts.h"
+#include "model/arch/limits.h"
 
 namespace cortex {
 namespace {
@@ -144,6 +146,14 @@ class LayerTaker {
   TensorMap& tensors_;
 };
 
+// Yarn is switched on in files whose max_position_embeddings stays that of the training. Other scalings are trained
+// with, so that it counts them in.
+void stretch_context(DecoderSpec* spec) {
+  if (spec->rope.scaling != RopeSpec::Scaling::yarn) return;
+  const double stretched = double{spec->rope.factor} * spec->rope.original_context;
+  spec->context_tokens = std::max(spec->context_tokens, static_cast<int>(std::min<double>(stretched, kMaxContext)));
+}
+
 constexpr DecoderTensorNames kHuggingFaceDecoderNames = {
     .root = "model.",
     .embedding = "embed_tokens",
@@ -222,6 +232,7 @@ DecoderWeights take_decoder_weights(const DecoderSpec& spec, const DecoderTensor
 
 DecoderModel take_huggingface_decoder(const Fields& config, DecoderSpec spec, const DecoderTensorNames& names,
                                       TensorMap* tensors) {
+  stretch_context(&spec);
   check_vocabulary(config, spec.vocabulary, fmt::format("{}{}.weight", names.root, names.embedding), *tensors);
   const std::string head = fmt::format("{}.weight", names.head);
   if (names.root.empty() && !tensors->contains(head)) spec.tied_head = true;  // an embedder has no use for another

@@ -32,7 +32,8 @@ extern const DecoderTensorNames kGgufDecoderNames;
 DecoderWeights take_decoder_weights(const DecoderSpec& spec, const DecoderTensorNames& names, TensorMap* tensors);
 
 // A whole model of config.json: holds vocab_size against the embedding, takes what the spec calls for, and ignores what
-// files store besides: a copy of a tied head, frequencies that the spec computes. Throws Error invalid_config too.
+// files store besides: a copy of a tied head, frequencies that the spec computes. A yarn rope stretches the context.
+// Throws Error invalid_config too.
 DecoderModel take_huggingface_decoder(const Fields& config, DecoderSpec spec, const DecoderTensorNames& names,
                                       TensorMap* tensors);
 

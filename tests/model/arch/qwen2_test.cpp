@@ -38,6 +38,20 @@ TEST(Qwen2, SlidesOnlyWhereItIsToldTo) {
   EXPECT_EQ(decoder(model).spec.layers[2].window_tokens, 32);
 }
 
+TEST(Qwen2, YarnStretchesTheContextWhereTheFileStillStatesTheOriginalOne) {
+  const auto context_with = [](const std::string& rope_type) {
+    const TemporaryModel folder("qwen2");
+    folder.replace("config.json", "\"rope_type\": \"default\"", rope_type);
+    return folder.open().context_tokens();
+  };
+  const std::string yarn = R"("rope_type": "yarn", "factor": 4.0)";
+  EXPECT_EQ(context_with(yarn), 2048);
+  EXPECT_EQ(context_with(yarn + R"(, "original_max_position_embeddings": 384)"), 1536);
+  EXPECT_EQ(context_with(yarn + R"(, "original_max_position_embeddings": 64)"), 512);
+  EXPECT_EQ(context_with(R"("rope_type": "yarn", "factor": 1e6)"), 1 << 24);
+  EXPECT_EQ(context_with(R"("rope_type": "linear", "factor": 4.0)"), 512);
+}
+
 TEST(Qwen2, RefusesALayerItDoesNotKnow) {
   const TemporaryModel folder("qwen2");
   folder.replace("config.json", "\"full_attention\"", "\"linear_attention\"");
