@@ -63,7 +63,7 @@ std::string explain(const CLI::ParseError& error, const CLI::App& app, int argc,
       return fmt::format("unknown option {}{}", excerpt(name), suggestion(name, known));
     }
   }
-  const std::string message = error.what();
+  std::string message = error.what();
   if (message != "--model is required") return message;
   return message + "; `cortex models` lists the models that are here, `cortex pull smollm2` fetches a first one";
 }
