@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "model/arch/registry.h"
+#include "model/generation_defaults.h"
 #include "model/gguf.h"
 #include "model/model_folder.h"
 
@@ -216,6 +217,7 @@ Model open_gguf(const FileSystem& files, const std::filesystem::path& path) {
   model.network = architecture.from_gguf(file.metadata, &tensors);
   tensors.refuse_rest();
   GgufVocabulary vocabulary = read_vocabulary(file.metadata, model.vocabulary());
+  model.generation = read_generation(file.metadata, kGgufGenerationFields);
   model.stop_ids = read_stop_ids(file.metadata, vocabulary);
   model.special_tokens = special_tokens_of(vocabulary);
   if (const auto* text = file.metadata.find_text("tokenizer.chat_template")) model.chat_template = *text;

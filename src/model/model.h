@@ -35,7 +35,7 @@ struct TokenizerJson {
   std::string text;
 };
 
-// generation_config.json; an absent value leaves the choice to whoever comes next.
+// How a model's makers want it to be sampled; an absent value leaves the choice to whoever comes next.
 struct GenerationDefaults {
   std::optional<float> temperature, top_p, min_p, repetition_penalty;
   std::optional<int> top_k;       // 0 is off

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 #include <string_view>
 
+#include "model/generation_defaults.h"
 #include "model/json_file.h"
 
 namespace cortex {
@@ -98,27 +98,6 @@ void add_eos_token(const Model& model, std::vector<std::int32_t>* ids) {
   ids->push_back(static_cast<std::int32_t>(*id));
 }
 
-std::optional<float> find_positive(const Fields& fields, std::string_view name, double most) {
-  const auto number = fields.find_number(name, 0.0, most);
-  if (number && *number == 0.0f) {
-    fields.fail(name, fmt::format("{} is not a number above 0, up to {}", describe(*fields.find(name)), most));
-  }
-  return number;
-}
-
-// The ranges are those of a request: a default that no request may have would fail every one.
-GenerationDefaults read_generation(const Fields& fields) {
-  GenerationDefaults defaults;
-  defaults.temperature = fields.find_number("temperature", 0.0, 2.0);
-  defaults.top_p = find_positive(fields, "top_p", 1.0);
-  defaults.min_p = fields.find_number("min_p", 0.0, 1.0);
-  defaults.repetition_penalty = find_positive(fields, "repetition_penalty", 2.0);
-  const auto top_k = fields.find_integer("top_k", -1, std::numeric_limits<int>::max());
-  if (top_k) defaults.top_k = std::max(*top_k, 0);
-  defaults.do_sample = fields.find_boolean("do_sample");
-  return defaults;
-}
-
 void read_tokenizer_config(const ModelFolder& folder, Model* model) {
   const auto text = folder.find_text("tokenizer_config.json", kMaxConfigBytes, ErrorCode::invalid_tokenizer);
   if (text) {
@@ -145,7 +124,7 @@ void read_tokenizer_files(const ModelFolder& folder, const Fields& config, Model
   const auto generation = folder.find_text("generation_config.json", kMaxConfigBytes, ErrorCode::invalid_config);
   if (generation) {
     const Fields fields = parse_json_object(*generation, "generation_config.json", ErrorCode::invalid_config);
-    model->generation = read_generation(fields);
+    model->generation = read_generation(fields, kGenerationConfigFields);
     add_stop_ids(fields, model->vocabulary(), &model->stop_ids);
   }
   add_eos_token(*model, &model->stop_ids);

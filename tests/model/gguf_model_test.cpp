@@ -81,7 +81,7 @@ const DecoderModel& decoder(const Model& model) { return std::get<DecoderModel>(
 TEST(GgufModel, ReadsSpecVocabularyAndStops) {
   SmallGguf file;
   file.vocabulary().keys.integer("tokenizer.ggml.bos_token_id", 0).integer("tokenizer.ggml.eos_token_id", 2);
-  file.keys.string("tokenizer.chat_template", "{{ x }}");
+  file.keys.string("tokenizer.chat_template", "{{ x }}").number("general.sampling.temp", 0.5f);
   const Model model = file.open();
   EXPECT_EQ(model.architecture, "llama");
   EXPECT_EQ(model.vocabulary(), 5);
@@ -90,6 +90,7 @@ TEST(GgufModel, ReadsSpecVocabularyAndStops) {
   EXPECT_EQ(decoder(model).spec.head_dim, 4);
   EXPECT_EQ(decoder(model).spec.rope.dims, 4);
   EXPECT_EQ(model.chat_template, "{{ x }}");
+  EXPECT_EQ(model.generation.temperature, 0.5f);
   EXPECT_EQ(model.special_tokens.at("bos_token"), "<|endoftext|>");
   EXPECT_EQ(model.special_tokens.at("eos_token"), "b");
   const auto& vocabulary = std::get<GgufVocabulary>(model.tokenizer);
