@@ -1,4 +1,6 @@
 // A queue between threads: any number of senders and receivers, bounded, closable. Values leave in the order they came.
+// Who has received a value may end the channel while its sender is still on its way out of send(): hence every wake-up
+// call is made under the lock.
 #pragma once
 
 #include <chrono>
@@ -25,20 +27,20 @@ class Channel {
   bool send(T&& value) {
     std::unique_lock lock(mutex_);
     room_.wait(lock, [&] { return closed_ || values_.size() < capacity_; });
-    return push(lock, std::move(value));
+    return push(std::move(value));
   }
 
   // False, and `value` untouched, when the channel is full or closed.
   bool try_send(T&& value) {
-    std::unique_lock lock(mutex_);
-    return push(lock, std::move(value));
+    std::lock_guard lock(mutex_);
+    return push(std::move(value));
   }
 
   // Waits for a value; nothing once the channel is closed and empty.
   std::optional<T> receive() {
     std::unique_lock lock(mutex_);
     filled_.wait(lock, [&] { return closed_ || !values_.empty(); });
-    return pop(lock);
+    return pop();
   }
 
   // Nothing when none came in time, or as receive().
@@ -46,12 +48,12 @@ class Channel {
   std::optional<T> receive_for(std::chrono::duration<Rep, Period> timeout) {
     std::unique_lock lock(mutex_);
     filled_.wait_for(lock, timeout, [&] { return closed_ || !values_.empty(); });
-    return pop(lock);
+    return pop();
   }
 
   std::optional<T> try_receive() {
-    std::unique_lock lock(mutex_);
-    return pop(lock);
+    std::lock_guard lock(mutex_);
+    return pop();
   }
 
   // Senders fail from now on; receivers get what is left. Wakes everybody.
@@ -73,19 +75,18 @@ class Channel {
   }
 
  private:
-  bool push(std::unique_lock<std::mutex>& lock, T&& value) {
+  // Both: with the lock held.
+  bool push(T&& value) {
     if (closed_ || values_.size() >= capacity_) return false;
     values_.push_back(std::move(value));
-    lock.unlock();
     filled_.notify_one();
     return true;
   }
 
-  std::optional<T> pop(std::unique_lock<std::mutex>& lock) {
+  std::optional<T> pop() {
     if (values_.empty()) return std::nullopt;
     std::optional<T> value(std::move(values_.front()));
     values_.pop_front();
-    lock.unlock();
     room_.notify_one();
     return value;
   }

@@ -52,6 +52,17 @@ TEST(Channel, ClosingWakesASenderThatWaitsForRoom) {
   sender.join();
 }
 
+// A fault shows under ThreadSanitizer, and as a sender that hangs now and then.
+TEST(Channel, AReceiverMayEndItWhileTheSenderIsOnItsWayOut) {
+  for (int i = 0; i < 2000; ++i) {
+    auto channel = std::make_unique<Channel<int>>();
+    std::thread sender([channel = channel.get()] { channel->send(1); });
+    EXPECT_EQ(channel->receive(), 1);
+    channel.reset();
+    sender.join();
+  }
+}
+
 TEST(Channel, LosesNothingBetweenManyThreads) {
   constexpr int kEach = 2000;
   Channel<int> channel(3);
