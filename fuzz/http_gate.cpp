@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
     while (!bytes.empty()) bytes = read_request(bytes, piece_bytes);
   } catch (const Error& error) {
-    check_refusal(error);
+    check_reply(error);
   }
   return 0;
 }

@@ -33,4 +33,7 @@ std::array<std::string_view, kCount> parts_of(std::string_view input) {
 // UTF-8, one line, no more than a few kilobytes. Throws CheckFailure otherwise.
 void check_refusal(const Error& error);
 
+// The same of an Error that is told to a client, whose JSON is escaped: it may repeat any byte.
+void check_reply(const Error& error);
+
 }  // namespace cortex

@@ -22,7 +22,7 @@ void walk(const JsonValue& value) {
       break;
     default:
       CORTEX_CHECK(!value.raw_json().empty());
-      check_refusal(value.error(ErrorCode::invalid_value, "is a leaf"));
+      check_reply(value.error(ErrorCode::invalid_value, "is a leaf"));
   }
 }
 
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const JsonBody body = JsonBody::parse(std::string(text_of(data, size)));
     if (size <= kMostWalkedBytes) walk(body.root());
   } catch (const Error& error) {
-    check_refusal(error);
+    check_reply(error);
   }
   return 0;
 }
