@@ -1,6 +1,7 @@
 // Qwen3's mixtures of experts: Qwen3's attention, and in most or all layers experts in place of the feed-forward.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "model/arch/architectures.h"
@@ -18,10 +19,22 @@ void check_per_token(const Fields& fields, std::string_view field, const Experts
   }
 }
 
+void check_total(const Fields& fields, std::string_view field, const DecoderSpec& spec) {
+  const auto layers = std::count_if(spec.layers.begin(), spec.layers.end(),
+                                    [](const DecoderLayerSpec& layer) { return layer.experts; });
+  if (layers * spec.experts->count > kMaxModelExperts) {
+    fields.fail(field, fmt::format("{} experts in each of {} layers are more than {} in all", spec.experts->count,
+                                   layers, kMaxModelExperts));
+  }
+}
+
+std::string_view count_field(const Fields& config) {
+  return config.contains("num_local_experts") ? "num_local_experts" : "num_experts";
+}
+
 ExpertsSpec read_experts(const Fields& config) {
   ExpertsSpec experts;
-  const bool local = config.contains("num_local_experts");
-  experts.count = config.integer(local ? "num_local_experts" : "num_experts", 1, kMaxExperts);
+  experts.count = config.integer(count_field(config), 1, kMaxExperts);
   experts.per_token = config.integer("num_experts_per_tok", 1, kMaxExperts);
   experts.intermediate = config.integer("moe_intermediate_size", 1, kMaxIntermediate);
   experts.normalised = config.find_boolean("norm_topk_prob").value_or(false);
@@ -58,6 +71,7 @@ Network qwen3_moe_from_huggingface(const Fields& config, TensorMap* tensors) {
   read_windows(config, window, [&](int) { return window > 0; }, &spec);
   spec.experts = read_experts(config);
   read_sparse_layers(config, &spec);
+  check_total(config, count_field(config), spec);
   return take_huggingface_decoder(config, std::move(spec), huggingface_decoder_names(*tensors), tensors);
 }
 
@@ -72,6 +86,7 @@ Network qwen3_moe_from_gguf(const Fields& metadata, TensorMap* tensors) {
                   .normalised = true};
   check_per_token(metadata, "qwen3moe.expert_used_count", *spec.experts);
   for (DecoderLayerSpec& layer : spec.layers) layer.experts = true;
+  check_total(metadata, "qwen3moe.expert_count", spec);
   DecoderWeights weights = take_decoder_weights(spec, kGgufDecoderNames, tensors);
   return DecoderModel{std::move(spec), std::move(weights)};
 }

@@ -28,6 +28,14 @@ TEST(Qwen3Moe, ReadsItsExperts) {
   }
 }
 
+TEST(Qwen3Moe, HasABoundForAllItsExperts) {
+  const TemporaryModel folder("qwen3-moe");
+  folder.replace("config.json", "\"num_local_experts\": 8", "\"num_local_experts\": 4096");
+  folder.replace("config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 17");
+  expect_error(kCode, {"num_local_experts", "4096 experts in each of 17 layers are more than 65536 in all"},
+               [&] { folder.open(); });
+}
+
 TEST(Qwen3Moe, PutsExpertsInTheirSlots) {
   const Model model = TemporaryModel("qwen3-moe").open();
   const DecoderLayerWeights& layer = decoder(model).weights.layers[1];
