@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/resident_memory.h"
 #include "engine/failure.h"
-#include "engine/memory_plan.h"
 
 namespace cortex {
 namespace {
@@ -35,10 +34,6 @@ void fail(const GenerateSink& sink, const Error& error) noexcept {
   GenerateEvent event;
   event.error = copy_of(error);
   call(sink, std::move(event));
-}
-
-Error failure_of(const ModelStatus& model) {
-  return {ErrorCode::model_failed, fmt::format("model {} failed: {}", model.name, model.failure), "model"};
 }
 
 void fail(const EncodeSink& sink, const Error& error) noexcept {
@@ -169,8 +164,7 @@ void LocalEngine::fail_turn(const Error& error) noexcept {
   log_failure("a turn of the engine failed", error);
   try {
     for (ModelSlot& slot : models_) {
-      const bool planned = (slot.scheduler && slot.scheduler->in_step()) || (slot.queue && slot.queue->in_batch());
-      if (planned) fail_step(&slot, error);
+      if (slot.in_step()) fail_step(&slot, error);
       if (slot.status.state == ModelState::failed) end_all(slot, Error(ErrorCode::model_failed, "out of memory"));
     }
     publish();
@@ -199,7 +193,7 @@ void LocalEngine::handle(Loaded loaded) {
   ModelSlot& slot = models_[loaded.model];
   try {
     if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
-    install(&slot, std::move(std::get<LoadedModel>(loaded.outcome)));
+    slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_);
   } catch (...) {
     fail_model(&slot, caught_error().message());
   }
@@ -211,27 +205,6 @@ void LocalEngine::fail_loading() {
   for (ModelSlot& slot : models_) {
     if (slot.status.state == ModelState::loading) fail_model(&slot, "out of memory");
   }
-}
-
-void LocalEngine::install(ModelSlot* slot, LoadedModel loaded) {
-  slot->status.backend = loaded.backend;
-  slot->status.device = loaded.device;
-  slot->loaded = std::move(loaded);
-  if (DecoderBackend* decoder = slot->loaded.decoder.get()) {
-    const int blocks = kv_block_count(decoder->kv_geometry(), slot->loaded.limits.context_tokens, options_.kv_bytes);
-    decoder->reserve_kv(blocks);
-    slot->pool = std::make_unique<BlockPool>(blocks);
-    slot->scheduler =
-        std::make_unique<Scheduler>(SchedulerLimits{options_.rows_per_step, options_.max_sequences}, slot->pool.get());
-    slot->texts = std::make_unique<TextSequences>(slot->scheduler.get(), options_.rows_per_step);
-    log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", slot->status.name, slot->status.backend,
-                         static_cast<std::int64_t>(blocks) * kBlockTokens));
-  } else {
-    slot->queue = std::make_unique<EncodeQueue>(options_.encode_batch_tokens);
-    log_info(fmt::format("model {} is ready on {}", slot->status.name, slot->status.backend));
-  }
-  slot->status.state = ModelState::ready;
-  slot->status.progress = 1.0;
 }
 
 template <typename Kind>
@@ -266,7 +239,8 @@ void LocalEngine::start(RequestId id) {
 }
 
 void LocalEngine::start(Generation* generation) {
-  ModelSlot& slot = ready_slot(generation->model);
+  ModelSlot& slot = models_[generation->model];
+  slot.require_ready();
   if (!slot.scheduler) {
     throw Error(ErrorCode::model_not_capable, fmt::format("model {} does not generate", slot.status.name), "model");
   }
@@ -276,7 +250,8 @@ void LocalEngine::start(Generation* generation) {
 }
 
 void LocalEngine::start(Encoding* encoding) {
-  ModelSlot& slot = ready_slot(encoding->model);
+  ModelSlot& slot = models_[encoding->model];
+  slot.require_ready();
   check_request(encoding->request, slot.loaded.limits);
   if (slot.texts) {
     slot.texts->add(std::move(encoding->request));
@@ -286,26 +261,16 @@ void LocalEngine::start(Encoding* encoding) {
   encoding->held = false;
 }
 
-LocalEngine::ModelSlot& LocalEngine::ready_slot(std::size_t model) {
-  ModelSlot& slot = models_[model];
-  if (slot.status.state != ModelState::ready) throw failure_of(slot.status);
-  return slot;
-}
-
 void LocalEngine::end(RequestId id, const Error& error) {
-  if (const auto node = generations_.extract(id)) {
-    const ModelSlot& slot = models_[node.mapped().model];
-    if (slot.scheduler && !node.mapped().held) slot.scheduler->cancel(id);
-    log_failure("a generation ended", error, node.mapped().trace);
+  const auto end_in = [&](auto* jobs, std::string_view what) {
+    const auto node = jobs->extract(id);
+    if (!node) return;
+    if (!node.mapped().held) models_[node.mapped().model].cancel(id);
+    log_failure(what, error, node.mapped().trace);
     fail(node.mapped().sink, error);
-  }
-  if (const auto node = encodings_.extract(id)) {
-    const ModelSlot& slot = models_[node.mapped().model];
-    if (slot.queue && !node.mapped().held) slot.queue->cancel(id);
-    if (slot.texts && !node.mapped().held) slot.texts->cancel(id);
-    log_failure("an encoding ended", error, node.mapped().trace);
-    fail(node.mapped().sink, error);
-  }
+  };
+  end_in(&generations_, "a generation ended");
+  end_in(&encodings_, "an encoding ended");
 }
 
 void LocalEngine::end_all(const ModelSlot& slot, const Error& error) {
@@ -320,16 +285,8 @@ void LocalEngine::end_all(const ModelSlot& slot, const Error& error) {
 }
 
 void LocalEngine::fail_model(ModelSlot* slot, const std::string& failure) {
-  slot->status.state = ModelState::failed;
-  slot->status.bytes = 0;
-  slot->consecutive_failures = 0;  // it steps no more; the state says how it is
-  slot->texts.reset();
-  slot->scheduler.reset();
-  slot->queue.reset();
-  slot->pool.reset();
-  slot->loaded = {};
-  slot->status.failure = failure;
-  const Error error = failure_of(slot->status);
+  slot->fail(failure);
+  const Error error = slot->failure();
   log_error(error.message());
   end_all(*slot, error);
 }
@@ -450,14 +407,7 @@ std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const Work& work) {
 // Allocates nothing, but for a model that failed.
 void LocalEngine::fail_step(ModelSlot* slot, const Error& error) {
   if (error.code() == ErrorCode::model_failed) return fail_model(slot, error.message());
-  std::span<const RequestId> planned;
-  if (slot->scheduler) {
-    if (slot->scheduler->in_step()) slot->scheduler->fail_step();
-    planned = slot->scheduler->planned();
-  } else {
-    if (slot->queue->in_batch()) slot->queue->fail_batch();
-    planned = slot->queue->planned();
-  }
+  const std::span<const RequestId> planned = slot->fail_step();
   for (const RequestId id : planned) end(id, error);
   // What can't even be planned would fail for ever.
   if (planned.empty()) end_all(*slot, error);
@@ -512,28 +462,22 @@ void LocalEngine::publish() {
   status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = 0;
   status.consecutive_failures = failed_turns_;
   status.models.clear();
-  std::size_t entered = 0;
   for (ModelSlot& slot : models_) {
     status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
-    if (slot.scheduler) {
-      const int running = slot.scheduler->running() - slot.scheduler->running_texts() + slot.texts->requests();
-      status.running += running;
-      entered += static_cast<std::size_t>(running);
+    status.running += slot.entered();
+    if (slot.pool) {
       status.kv_blocks += slot.pool->total_blocks();
       status.kv_blocks_used += slot.pool->used_blocks();
-      slot.status.bytes = slot.loaded.decoder->memory_bytes();
-    } else if (slot.queue) {
-      status.running += slot.queue->jobs();
-      entered += static_cast<std::size_t>(slot.queue->jobs());
-      slot.status.bytes = slot.loaded.encoder->memory_bytes();
     }
+    if (slot.loaded.decoder) slot.status.bytes = slot.loaded.decoder->memory_bytes();
+    if (slot.loaded.encoder) slot.status.bytes = slot.loaded.encoder->memory_bytes();
     if (status.device.empty() && slot.status.state == ModelState::ready) {
       status.backend = slot.status.backend;
       status.device = slot.status.device;
     }
     status.models.push_back(slot.status);
   }
-  status.waiting = static_cast<int>(generations_.size() + encodings_.size() - entered);
+  status.waiting = static_cast<int>(generations_.size() + encodings_.size()) - status.running;
   status.state = status.consecutive_failures >= kFailingAfterSteps ? EngineState::failing
                  : generations_.empty() && encodings_.empty()      ? EngineState::idle
                                                                    : EngineState::running;

@@ -13,7 +13,6 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -22,13 +21,10 @@
 
 #include "base/channel.h"
 #include "base/clock.h"
-#include "engine/encode_queue.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
 #include "engine/model_loader.h"
-#include "engine/scheduler.h"
-#include "engine/text_sequences.h"
-#include "kv/block_pool.h"
+#include "engine/model_slot.h"
 
 namespace cortex {
 
@@ -87,17 +83,6 @@ class LocalEngine : public Engine {
   };
   using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded>;
 
-  struct ModelSlot {
-    ModelStatus status;
-    LoadedModel loaded;
-    std::unique_ptr<BlockPool> pool;       // decoders
-    std::unique_ptr<Scheduler> scheduler;  // decoders
-    std::unique_ptr<TextSequences> texts;  // decoders: what they encode
-    std::unique_ptr<EncodeQueue> queue;    // encoders
-    std::vector<RequestId> held;           // came while it loads, in order; some may be over
-    int consecutive_failures = 0;          // steps that threw since its last good one
-  };
-
   void stop();         // both threads
   void load_models();  // the loader thread, whole
   void load(std::size_t model);
@@ -113,14 +98,12 @@ class LocalEngine : public Engine {
   void handle(Cancel cancel);
   void handle(Progress progress);
   void handle(Loaded loaded);
-  void install(ModelSlot* slot, LoadedModel loaded);
   void fail_loading();
   template <typename Kind>
   void accept(Kind job, std::map<RequestId, Kind>* jobs);
   void start(RequestId id);
   void start(Generation* generation);
   void start(Encoding* encoding);
-  ModelSlot& ready_slot(std::size_t model);
   void end(RequestId id, const Error& error);  // wherever the request is
   void end_all(const ModelSlot& slot, const Error& error);
   // For good: gives back what the model holds and ends all its requests.

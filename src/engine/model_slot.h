@@ -1,0 +1,50 @@
+// One configured model inside the engine: its state and, once it is ready, what runs it: the device's side, and a
+// decoder's blocks, scheduler and texts or an encoder's queue. Owned by LocalEngine, its thread only.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/encode_queue.h"
+#include "engine/engine.h"
+#include "engine/engine_options.h"
+#include "engine/model_loader.h"
+#include "engine/scheduler.h"
+#include "engine/text_sequences.h"
+#include "kv/block_pool.h"
+
+namespace cortex {
+
+struct ModelSlot {
+  ModelStatus status;
+  LoadedModel loaded;
+  std::unique_ptr<BlockPool> pool;       // decoders
+  std::unique_ptr<Scheduler> scheduler;  // decoders
+  std::unique_ptr<TextSequences> texts;  // decoders: what they encode
+  std::unique_ptr<EncodeQueue> queue;    // encoders
+  std::vector<RequestId> held;           // came while it loads, in order; some may be over
+  int consecutive_failures = 0;          // steps that threw since its last good one
+
+  // Makes it ready. Throws Error invalid_option when its blocks don't fit, and what the device throws.
+  void install(LoadedModel new_loaded, const EngineOptions& options);
+  // For good: gives back what it holds.
+  void fail(const std::string& why);
+  // Why it failed, for the requests to it.
+  Error failure() const;
+  // Throws failure() unless it is ready.
+  void require_ready() const;
+
+  // A request that was added to the scheduler, the texts or the queue.
+  void cancel(RequestId id);
+  // Requests that run: those with a sequence in the steps, and all that encode.
+  int entered() const;
+
+  // From plan() to commit(), or to fail_step().
+  bool in_step() const;
+  // The step threw. The requests in it, which the scheduler or the queue has forgotten. Allocates nothing.
+  std::span<const RequestId> fail_step();
+};
+
+}  // namespace cortex
