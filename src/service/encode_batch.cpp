@@ -4,15 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "service/request_ids.h"
+#include "worker/wire.h"
 
 namespace cortex {
 namespace {
 
 constexpr EncodeOptions kWithSpecialTokens{.add_special_tokens = true, .parse_special = false};
 constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
+// Of tokens, or of numbers that come back: a frame's, less what goes along.
+constexpr std::size_t kMostBytes = kMaxFrameBytes - (std::size_t{1} << 20);
 
 // Unicode characters of valid UTF-8.
 int count_characters(std::string_view text) {
@@ -82,7 +86,7 @@ void EncodeBatch::add_text(std::string_view text, const Truncation& truncation, 
   const std::size_t tokens = ids.size();
   if (ids.empty()) throw empty(param);
   if (!cut(&ids, most, truncation, lead, frame.size() - lead)) throw too_long(limit, param, tokens);
-  add(std::move(ids));
+  add(std::move(ids), param);
 }
 
 std::string_view EncodeBatch::take_in(std::string_view text, const Truncation& truncation, const std::string& param) {
@@ -109,7 +113,7 @@ void EncodeBatch::add_ids(std::span<const std::int64_t> ids, const Truncation& t
   std::vector<TokenId> kept(ids.begin(), ids.end());
   const auto limit = static_cast<std::size_t>(model_.context_tokens);
   if (!cut(&kept, limit, truncation, 0, 0)) throw too_long(limit, param, ids.size());
-  add(std::move(kept));
+  add(std::move(kept), param);
 }
 
 void EncodeBatch::set_query(std::string_view query, const std::string& param) {
@@ -147,7 +151,7 @@ void EncodeBatch::add_document(std::string_view document, const Truncation& trun
   }
   ids.insert(ids.begin(), query_.begin(), query_.end());
   ids.insert(ids.end(), frame.behind.begin(), frame.behind.end());
-  add(std::move(ids));
+  add(std::move(ids), param);
 }
 
 bool EncodeBatch::cut(std::vector<TokenId>* ids, std::size_t most, const Truncation& truncation, std::size_t lead,
@@ -163,7 +167,24 @@ bool EncodeBatch::cut(std::vector<TokenId>* ids, std::size_t most, const Truncat
   return true;
 }
 
-void EncodeBatch::add(std::vector<TokenId> ids) {
+void EncodeBatch::add(std::vector<TokenId> ids, const std::string& param) {
+  const std::size_t per_token = sizeof(TokenId) + (request_.types.empty() ? 0 : sizeof(std::int32_t));
+  const std::size_t most_tokens = kMostBytes / per_token;
+  const std::size_t tokens = static_cast<std::size_t>(cost_.tokens) + ids.size();
+  if (tokens > most_tokens) {
+    throw Error(ErrorCode::batch_too_large,
+                fmt::format("{}: the texts up to here have {} tokens with what is put around each; at most {} in one "
+                            "request",
+                            param, tokens, most_tokens),
+                param);
+  }
+  const std::size_t row_bytes = static_cast<std::size_t>(std::max(model_.dimensions, 2)) * sizeof(float);
+  if (request_.texts.size() >= kMostBytes / row_bytes) {
+    throw Error(ErrorCode::batch_too_large,
+                fmt::format("{}: over {} texts in one request, as many as vectors of {} numbers are possible", param,
+                            kMostBytes / row_bytes, row_bytes / sizeof(float)),
+                param);
+  }
   ++cost_.texts;
   cost_.tokens += static_cast<int>(ids.size());
   request_.texts.push_back(std::move(ids));
@@ -189,9 +210,10 @@ RequestId EncodeBatch::send(Admission::Ticket ticket, ThreadPool& threads, std::
     }
     sink(std::move(batch));
   };
-  // The engine's thread has better things to do than to write numbers as text.
-  engine.encode(std::move(request_), [&threads, finish = std::move(finish)](EncodeReply reply) {
-    threads.submit([finish, reply = std::move(reply)]() mutable { finish(std::move(reply)); });
+  // The engine's thread has better things to do than to write numbers as text, or to copy what a sink holds.
+  auto shared = std::make_shared<decltype(finish)>(std::move(finish));
+  engine.encode(std::move(request_), [&threads, shared](EncodeReply reply) {
+    threads.submit([shared, reply = std::move(reply)]() mutable { (*shared)(std::move(reply)); });
   });
   return id;
 }

@@ -50,8 +50,9 @@ class EncodeBatch {
  public:
   EncodeBatch(const ServedModel& model, const Clock& clock);
 
-  // All throw Error empty_input or context_length_exceeded about `param`. A text of more bytes than the model can have
-  // a use for is request_too_large before it is tokenized, or cut to that where cutting is allowed. `prompt` goes
+  // All throw Error empty_input or context_length_exceeded about `param`, and batch_too_large when all texts together
+  // come to more than one frame to the engine's process, or one back, can hold. A text of more bytes than the model can
+  // have a use for is request_too_large before it is tokenized, or cut to that where cutting is allowed. `prompt` goes
   // before the text. Ids are taken as they are, without special tokens; outside the vocabulary they are
   // invalid_token_id.
   void add_text(std::string_view text, const Truncation& truncation, const std::string& param,
@@ -73,7 +74,7 @@ class EncodeBatch {
   // Cuts ids to `most`, between the first `lead` and the last `trail` of them. False when that is not allowed.
   bool cut(std::vector<TokenId>* ids, std::size_t most, const Truncation& truncation, std::size_t lead,
            std::size_t trail);
-  void add(std::vector<TokenId> ids);
+  void add(std::vector<TokenId> ids, const std::string& param);
 
   const ServedModel& model_;
   const Clock& clock_;

@@ -1,9 +1,13 @@
 #include "service/generation.h"
 
+#include <fmt/core.h>
+
+#include <exception>
 #include <utility>
 
 #include "base/error.h"
 #include "base/identifier.h"
+#include "base/log.h"
 #include "service/request_ids.h"
 
 namespace cortex {
@@ -43,6 +47,7 @@ Generation::Generation(const GenerationPlace& place, GenerationCall call, Genera
       begun_(call.begun),
       served_(call.served),
       wants_logprobs_(call.choices.front().request.logprobs),
+      keeps_tokens_(call.keeps_tokens),
       sink_(std::move(sink)),
       engine_(&call.tickets.front().engine()),
       tickets_(std::move(call.tickets)),
@@ -76,6 +81,17 @@ void Generation::start() {
 }
 
 void Generation::take(std::size_t index, GenerateEvent event) {
+  try {
+    follow(index, std::move(event));
+  } catch (const std::exception& error) {
+    log_error(fmt::format("a reply came to an end: {}", error.what()));
+    if (told_last_) return;
+    fail(Error(ErrorCode::internal_error, "the reply could not be finished"));
+    cancel();
+  }
+}
+
+void Generation::follow(std::size_t index, GenerateEvent event) {
   Choice& choice = choices_[index];
   // A stop string or another text's failure ended it; the engine has not heard yet.
   if (over_ || choice.ended) return;
@@ -116,7 +132,8 @@ void Generation::tell_echo(Choice* choice) {
   if (!prompt) return;
   TextPiece piece{prompt->text, {}};
   if (wants_logprobs_) {
-    piece.tokens = prompt_tokens(served_->tokenizer, *prompt, choice->prompt_logprobs, choice->prompt_top);
+    piece.tokens = prompt_tokens(served_->tokenizer, *prompt, std::exchange(choice->prompt_logprobs, {}),
+                                 std::exchange(choice->prompt_top, {}));
   }
   tell(choice, std::move(piece));
 }
@@ -124,7 +141,7 @@ void Generation::tell_echo(Choice* choice) {
 void Generation::tell(Choice* choice, TextPiece piece) {
   if (piece.empty()) return;
   choice->end.text += piece.text;
-  choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+  if (keeps_tokens_) choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   GenerationEvent event;
   event.choice = static_cast<int>(choice - choices_.data());
   event.text = std::move(piece.text);
@@ -152,6 +169,7 @@ void Generation::end() {
   for (auto& choice : choices_) end.choices.push_back(std::move(choice.end));
   const bool accepted = place_.text_threads.submit(
       [self = shared_from_this(), end = std::move(end)]() mutable { self->tell_end(std::move(end)); });
+  told_last_ = accepted;
   if (!accepted) fail(Error(ErrorCode::draining, "the server is shutting down"));
 }
 
@@ -164,7 +182,7 @@ void Generation::tell_end(GenerationEnd end) {
 }
 
 void Generation::fail(Error error) {
-  over_ = true;
+  over_ = told_last_ = true;
   place_.running.remove(id_);
   cancel_the_rest();
   tickets_.clear();

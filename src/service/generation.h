@@ -78,7 +78,8 @@ struct GenerationCall {
   std::vector<Admission::Ticket> tickets;  // one for each choice
   std::vector<PlannedChoice> choices;
   int choices_per_prompt = 1;
-  bool echo = false;  // the prompt is the beginning of each text
+  bool echo = false;         // the prompt is the beginning of each text
+  bool keeps_tokens = true;  // the end has all tokens again; where pieces are told as they come, nobody looks there
   std::vector<std::string> stop;
   std::string owner;
   std::chrono::steady_clock::time_point begun;
@@ -118,7 +119,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool ended = false;
   };
 
+  // Whatever goes wrong with an event is the call's end.
   void take(std::size_t index, GenerateEvent event);
+  void follow(std::size_t index, GenerateEvent event);
   void take_tokens(Choice* choice, const GenerateEvent& event);
   void tell_echo(Choice* choice);
   void tell(Choice* choice, TextPiece piece);
@@ -135,6 +138,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::chrono::steady_clock::time_point begun_;
   const ServedModel* served_;
   bool wants_logprobs_;
+  bool keeps_tokens_;
   GenerationSink sink_;
   std::vector<GenerateRequest> requests_;  // until start()
   std::vector<RequestId> request_ids_;
@@ -145,7 +149,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   GenerationUsage usage_;
   GenerationTimings timings_;
   std::chrono::steady_clock::time_point first_token_;
-  std::atomic<bool> over_ = false;  // ended, failed or cancelled: nothing more is asked of the engine
+  std::atomic<bool> over_ = false;  // ended or failed: nothing more is asked of the engine
+  bool told_last_ = false;          // or a text thread will
 };
 
 }  // namespace cortex

@@ -46,13 +46,16 @@ std::vector<std::pair<TokenId, float>> checked_bias(const std::vector<std::pair<
 }
 
 // How many tokens may follow the prompt.
-int room_for_output(const ServedModel& model, std::size_t prompt, const std::optional<int>& max_tokens,
+int room_for_output(const ServedModel& model, std::size_t prompt, const GenerationOptions& options,
                     std::string_view param) {
   const auto context = static_cast<std::size_t>(model.context_tokens);
   // Without max_tokens there must be room for one.
-  const auto wanted = static_cast<std::size_t>(max_tokens.value_or(1));
-  if (prompt + wanted <= context) return max_tokens ? *max_tokens : static_cast<int>(context - prompt);
-  const std::string asked = max_tokens ? fmt::format(" and max_tokens asks for {}", wanted) : std::string();
+  const auto wanted = static_cast<std::size_t>(options.max_tokens.value_or(1));
+  if (prompt + wanted <= context) {
+    const auto room = static_cast<int>(context - prompt);
+    return options.max_tokens.value_or(std::min(room, options.usual_max_tokens.value_or(room)));
+  }
+  const std::string asked = options.max_tokens ? fmt::format(" and max_tokens asks for {}", wanted) : std::string();
   throw Error(
       ErrorCode::context_length_exceeded,
       fmt::format("This model's maximum context length is {} tokens. {}: {} tokens{}.", context, param, prompt, asked),
@@ -65,7 +68,7 @@ GenerateRequest make_generate_request(const ServedModel& model, const Generation
                                       std::vector<TokenId> prompt, std::string_view param) {
   GenerateRequest request;
   request.model = model.name;
-  request.max_tokens = room_for_output(model, prompt.size(), options.max_tokens, param);
+  request.max_tokens = room_for_output(model, prompt.size(), options, param);
   request.prompt = std::move(prompt);
   request.stop_ids = model.stop_ids;
   request.sampling = resolve(options.sampling, model.generation);

@@ -24,7 +24,8 @@ struct SamplingChoice {
 
 struct GenerationOptions {
   SamplingChoice sampling;
-  std::optional<int> max_tokens;  // absent: as many as the context has room for
+  std::optional<int> max_tokens;        // absent: as many as the context has room for,
+  std::optional<int> usual_max_tokens;  // but no more than this
   std::vector<std::string> stop;
   std::vector<std::pair<std::int64_t, float>> logit_bias;
   bool logprobs = false;

@@ -77,6 +77,17 @@ TEST_F(OpenaiCompletionTest, EveryFieldReachesTheEngine) {
   EXPECT_THAT(request.salt, EndsWith(":s"));
 }
 
+TEST_F(OpenaiCompletionTest, WithoutMaxTokensAReplyEndsWithTheContext) {
+  std::string ids = "5";
+  for (int i = 1; i < 510; ++i) ids += ",5";
+  body_of(R"({"prompt":[)" + ids + "]}");
+  EXPECT_EQ(engine_.generate_requests().back().max_tokens, 2);
+  const RawReply reply = post(kPath, R"({"max_tokens":16,"prompt":[)" + ids + "]}");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_THAT(reply.body, HasSubstr("context_length_exceeded"));
+  EXPECT_EQ(post(kPath, R"({"prompt":[5,5,)" + ids + "]}").status, 400) << "no room for a single one";
+}
+
 TEST_F(OpenaiCompletionTest, LogprobsSayWhereEachTokenBegins) {
   const std::string body = body_of(ask(R"("logprobs":0)"));
   std::string tokens;

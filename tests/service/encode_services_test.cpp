@@ -185,6 +185,20 @@ TEST_F(EncodeServicesTest, WhatTheEngineSaysReachesTheCaller) {
   EXPECT_EQ(reply.get_future().get().error->code(), ErrorCode::numerical_error);
 }
 
+// What goes to the engine and comes back crosses to its process in one frame.
+TEST_F(EncodeServicesTest, MoreTokensOrNumbersThanAFrameHoldsAreRefusedFirst) {
+  const std::vector<EmbedInput> long_texts(12'400, std::vector<std::int64_t>(320, 5));
+  const Error tokens = error_of([&] { embed(texts(long_texts)); });
+  EXPECT_EQ(tokens.code(), ErrorCode::batch_too_large);
+  EXPECT_THAT(tokens.message(), HasSubstr("at most 3932160"));
+  const std::vector<EmbedInput> many_texts(61'500, std::vector<std::int64_t>(1, 5));
+  const Error numbers = error_of([&] { embed(texts(many_texts)); });
+  EXPECT_EQ(numbers.code(), ErrorCode::batch_too_large);
+  EXPECT_THAT(numbers.message(), HasSubstr("over 61440 texts"));
+  EXPECT_THAT(engine_.encode_requests(), SizeIs(0));
+  EXPECT_FALSE(embed(texts({std::string("Paris")})).error);
+}
+
 TEST_F(EncodeServicesTest, RerankPutsTheMostAlikeFirstAndTiesByIndex) {
   RerankRequest request;
   request.query = "Paris";

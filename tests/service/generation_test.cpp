@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <mutex>
+#include <stdexcept>
 
 #include "fakes/echo_engine.h"
 #include "fakes/fake_clock.h"
@@ -174,6 +176,73 @@ TEST_F(GenerationTest, TicketsAreGivenBackAtTheEnd) {
     add_choices(&prepared, options, ids_of("hi"), nullptr, "prompt");
     EXPECT_THROW(admission.enter("chat"), Error);
     run(std::move(prepared));
+  }
+}
+
+// Its prompt's log-probabilities are one too few. Like any engine it outlives a sink that throws.
+class LyingEngine : public EchoEngine {
+ public:
+  LyingEngine() : EchoEngine({.token_delay = std::chrono::milliseconds(5)}) {}
+
+  void generate(GenerateRequest request, GenerateSink sink) override {
+    EchoEngine::generate(std::move(request), [this, sink = std::move(sink)](GenerateEvent event) {
+      if (!event.prompt_logprobs.empty()) event.prompt_logprobs.pop_back();
+      try {
+        sink(std::move(event));
+      } catch (const std::exception&) {
+        ++escaped;
+      }
+    });
+  }
+
+  std::atomic<int> escaped = 0;
+};
+
+TEST_F(GenerationTest, AnEngineThatBreaksItsWordFailsTheCall) {
+  LyingEngine engine;
+  GenerationOptions options;
+  options.logprobs = true;
+  options.max_tokens = 400;
+  GenerationCall prepared = call(engine, options);
+  prepared.echo = true;
+  const auto ids = ids_of("hi");
+  prepared.choices.front().prompt = std::make_shared<PromptText>(PromptText{"hi", ids, 0});
+  prepared.choices.front().request.prompt_logprobs = true;
+  const auto events = run(std::move(prepared));
+  ASSERT_THAT(events, SizeIs(1));
+  ASSERT_TRUE(events.back().error);
+  EXPECT_EQ(events.back().error->code(), ErrorCode::internal_error);
+  EXPECT_EQ(engine.escaped, 0);
+  for (int i = 0; i < 200 && engine.status().running > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(engine.status().running, 0) << "it goes on for nobody";
+}
+
+TEST_F(GenerationTest, ASinkThatThrowsHearsOfTheEndAllTheSame) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, 101, kEndOfTurn}; }});
+  auto told = std::make_shared<Told>();
+  auto sink = [told, inner = Told::sink(told)](GenerationEvent event) {
+    const bool last = event.end || event.error;
+    inner(std::move(event));
+    if (!last) throw std::runtime_error("no room");
+  };
+  std::make_shared<Generation>(place_, call(engine, {}), sink)->start();
+  told->over.get_future().get();
+  ASSERT_THAT(told->events, SizeIs(2));
+  EXPECT_EQ(told->events.back().error->code(), ErrorCode::internal_error);
+}
+
+TEST_F(GenerationTest, TokensAreKeptForTheEndOnlyWhereTheyAreWanted) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, 101, kEndOfTurn}; }});
+  GenerationOptions options;
+  options.logprobs = true;
+  for (const bool keeps : {true, false}) {
+    GenerationCall prepared = call(engine, options);
+    prepared.keeps_tokens = keeps;
+    const auto events = run(std::move(prepared));
+    EXPECT_THAT(events.front().tokens, SizeIs(1));
+    EXPECT_THAT(events.back().end->choices.front().tokens, SizeIs(keeps ? 2 : 0));
   }
 }
 

@@ -89,6 +89,7 @@ void native_chat(const NativeServices& services, const HttpRequest& request, con
   ChatRequest chat = read_chat(body, request);
   const bool logprobs = chat.logprobs;
   ChatCall call = services.chat.prepare(std::move(chat));
+  call.keeps_tokens = !stream;
   const ChatEnvelope envelope{call.id, call.created_s, call.model, call.conversation_id, logprobs};
 
   ChatService& service = services.chat;

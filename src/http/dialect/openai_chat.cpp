@@ -156,6 +156,7 @@ void openai_chat(const OpenaiServices& services, const HttpRequest& request, con
   const bool logprobs = chat.logprobs;
   const int n = chat.n;
   ChatCall call = services.chat.prepare(std::move(chat));
+  call.keeps_tokens = !options.stream;
   const OpenaiEnvelope envelope{call.id, call.created_s, call.model, logprobs, options};
   const int prompt_tokens = static_cast<int>(call.choices.front().request.prompt.size());
 

@@ -23,8 +23,8 @@ namespace {
 constexpr const char* kObject = "text_completion";
 constexpr int kUsualMaxTokens = 16;
 
-int read_max_tokens(const JsonValue& body, bool echo) {
-  const int most = optional_integer(body, "max_tokens", 0, kLargestInteger).value_or(kUsualMaxTokens);
+std::optional<int> read_max_tokens(const JsonValue& body, bool echo) {
+  const auto most = optional_integer(body, "max_tokens", 0, kLargestInteger);
   if (most == 0 && !echo) {
     throw Error(ErrorCode::invalid_value, "max_tokens: 0 is possible with echo only; else from 1", "max_tokens");
   }
@@ -52,6 +52,7 @@ CompletionRequest read_completion(const JsonValue& body, const HttpRequest& requ
   completion.single = prompt.single;
   completion.echo = optional_boolean(body, "echo").value_or(false);
   completion.max_tokens = read_max_tokens(body, completion.echo);
+  completion.usual_max_tokens = kUsualMaxTokens;
   completion.stop = read_stops(body, kMostOpenaiStops);
   const auto logprobs = optional_integer(body, "logprobs", 0, kMostTopLogprobs);
   completion.logprobs = logprobs.has_value();
@@ -144,6 +145,7 @@ void openai_completion(const OpenaiServices& services, const HttpRequest& reques
   const OpenaiStreamOptions options = read_stream_options(body);
   const CompletionRequest completion = read_completion(body, request);
   GenerationCall call = services.completion.prepare(completion);
+  call.keeps_tokens = !options.stream;
   const OpenaiEnvelope envelope{call.id, call.created_s, call.model, completion.logprobs, options};
 
   GenerationWords words;
