@@ -241,7 +241,7 @@ std::string refusal(const std::vector<char>& payload) {
 TEST(Wire, RefusesUnknownKindsVersionsAndShapes) {
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(42).pack_array(0); })), HasSubstr("unknown kind 42"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(-1).pack_array(0); })), HasSubstr("unknown kind -1"));
-  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(0).pack_array(1).pack(2); })), HasSubstr("version 2"));
+  EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(0).pack_array(1).pack(1); })), HasSubstr("version 1"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(3).pack(4).pack_array(0).pack(0); })), HasSubstr("3 parts"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(3).pack_array(1).pack(-5); })), HasSubstr("integer"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(3).pack_array(1).pack("x"); })), HasSubstr("integer"));
