@@ -1,0 +1,97 @@
+#include "engine/model_slot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fakes/fake_backend.h"
+
+namespace cortex {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class ModelSlotTest : public testing::Test {
+ protected:
+  LoadedModel decoder() {
+    LoadedModel loaded{"fake", "none", {kFakeVocabulary, kFakeContext, 0, true}, {}, {}};
+    loaded.decoder = std::make_unique<FakeDecoder>(&switches_);
+    return loaded;
+  }
+  LoadedModel encoder() {
+    LoadedModel loaded{"fake", "none", {kFakeVocabulary, kFakeContext, 2, false}, {}, {}};
+    loaded.encoder = std::make_unique<FakeEncoder>(&switches_);
+    return loaded;
+  }
+  static GenerateRequest generation(RequestId id) {
+    GenerateRequest request;
+    request.id = id;
+    request.prompt = {1, 2, 3};
+    request.max_tokens = 4;
+    return request;
+  }
+  static EncodeRequest texts(RequestId id) {
+    EncodeRequest request;
+    request.id = id;
+    request.texts = {{1, 2}, {3}};
+    return request;
+  }
+
+  FakeSwitches switches_;
+  ModelSlot slot_{.status = {.name = "m", .state = ModelState::loading}};
+};
+
+TEST_F(ModelSlotTest, ADecoderGetsBlocksASchedulerAndTexts) {
+  slot_.install(decoder(), {});
+  EXPECT_NO_THROW(slot_.require_ready());
+  EXPECT_EQ(slot_.status.backend, "fake");
+  EXPECT_GT(slot_.pool->total_blocks(), 0);
+  slot_.scheduler->add(generation(1));
+  slot_.texts->add(texts(2));
+  EXPECT_FALSE(slot_.in_step());
+  slot_.scheduler->plan();
+  EXPECT_TRUE(slot_.in_step());
+  EXPECT_EQ(slot_.entered(), 2);
+  EXPECT_THAT(slot_.fail_step(), ElementsAre(1, 2, 2));
+  EXPECT_FALSE(slot_.in_step());
+  slot_.cancel(2);
+  EXPECT_EQ(slot_.entered(), 0);
+  EXPECT_EQ(slot_.pool->used_blocks(), 0);
+}
+
+TEST_F(ModelSlotTest, AnEncoderGetsAQueue) {
+  slot_.install(encoder(), {});
+  EXPECT_FALSE(slot_.pool);
+  slot_.queue->add(texts(1));
+  slot_.queue->add(texts(2));
+  slot_.cancel(1);
+  EXPECT_EQ(slot_.entered(), 1);
+  slot_.queue->plan();
+  EXPECT_TRUE(slot_.in_step());
+  EXPECT_THAT(slot_.fail_step(), ElementsAre(2));
+  EXPECT_EQ(slot_.entered(), 0);
+}
+
+TEST_F(ModelSlotTest, AModelThatFailsGivesAllBackAndSaysWhy) {
+  slot_.install(decoder(), {});
+  slot_.scheduler->add(generation(1));
+  slot_.fail("the disk is gone");
+  EXPECT_EQ(switches_.loaded, 0);
+  EXPECT_EQ(slot_.entered(), 0);
+  EXPECT_FALSE(slot_.in_step());
+  try {
+    slot_.require_ready();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::model_failed);
+    EXPECT_THAT(error.message(), HasSubstr("model m failed: the disk is gone"));
+  }
+}
+
+TEST_F(ModelSlotTest, TooFewBytesForABlockAreRefused) {
+  EXPECT_THROW(slot_.install(decoder(), {.kv_bytes = 1}), Error);
+  EXPECT_THROW(slot_.require_ready(), Error);
+}
+
+}  // namespace
+}  // namespace cortex
