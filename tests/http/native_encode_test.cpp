@@ -88,6 +88,8 @@ std::vector<BadCase> bad_cases() {
       {"E1", "empty_text", embed, R"({"inputs":""})", 400, "empty_input", "inputs"},
       {"E1", "empty_texts", embed, R"({"inputs":[""]})", 400, "empty_input", "inputs[0]"},
       {"E1", "too_many", embed, R"({"inputs":)" + list_of(33, R"("a")") + "}", 413, "batch_too_large", "33 > maximum"},
+      {"E1", "too_many_texts", embed, R"({"texts":)" + list_of(2049, R"("a")") + "}", 413, "batch_too_large",
+       "2049 > maximum"},
       {"E1", "mixed", embed, R"({"inputs":["a",[1]]})", 422, "invalid_type", "inputs[1]"},
       {"E1", "a_number", embed, R"({"inputs":7})", 422, "invalid_type", "inputs"},
       {"E1", "numbers_and_text", embed, R"({"inputs":[1,"a"]})", 422, "invalid_type", "inputs[1]"},
@@ -220,7 +222,7 @@ TEST_F(EncodeRoutesTest, NumbersThatAreNotFiniteAreAnErrorThatIsNotRetried) {
 }
 
 TEST_F(EncodeRoutesTest, TopNOfZeroOrTooManyIsAll) {
-  for (const char* top_n : {"0", "9", "null"}) {
+  for (const char* top_n : {"0", "9", "3000000000", "null"}) {
     const RawReply reply =
         post("/rerank", std::string(R"({"model":"head","query":"q","texts":["a","b c"],"top_n":)") + top_n + "}");
     EXPECT_THAT(reply.body, AllOf(HasSubstr(R"("index":0)"), HasSubstr(R"("index":1)"))) << top_n;

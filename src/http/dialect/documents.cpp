@@ -45,7 +45,7 @@ RerankRequest read_rerank(const JsonValue& body, const HttpRequest& http) {
   // vLLM's clients say the same by the opposite.
   const bool activation = optional_boolean(body, "use_activation").value_or(true);
   request.raw_scores = optional_boolean(body, "raw_scores").value_or(!activation);
-  request.top_n = optional_integer(body, "top_n", 0, kLargestInteger);
+  request.top_n = read_top_n(body);
   request.salt = salt_of(body, http);
   request.trace = http.id;
   return request;

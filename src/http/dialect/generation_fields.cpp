@@ -46,8 +46,13 @@ SamplingChoice read_sampling(const JsonValue& body) {
 std::vector<std::pair<std::int64_t, float>> read_biases(const JsonValue& body) {
   const auto bias = body.get("logit_bias");
   if (!bias) return {};
+  const auto members = bias->members();
+  if (members.size() > kMostBiases) {
+    throw Error(ErrorCode::invalid_value,
+                fmt::format("logit_bias: has {} entries; at most {}", members.size(), kMostBiases), "logit_bias");
+  }
   std::vector<std::pair<std::int64_t, float>> biases;
-  for (const auto& [key, value] : bias->members()) {
+  for (const auto& [key, value] : members) {
     std::int64_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size()) {
@@ -55,10 +60,6 @@ std::vector<std::pair<std::int64_t, float>> read_biases(const JsonValue& body) {
                   "logit_bias");
     }
     biases.emplace_back(id, static_cast<float>(value.number_in(-100, 100)));
-  }
-  if (biases.size() > kMostBiases) {
-    throw Error(ErrorCode::invalid_value,
-                fmt::format("logit_bias: has {} entries; at most {}", biases.size(), kMostBiases), "logit_bias");
   }
   return biases;
 }
@@ -102,10 +103,12 @@ std::vector<std::string> read_stops(const JsonValue& body, std::size_t most) {
   if (stop->is_string()) {
     stops.push_back(stop->string());
   } else {
-    for (const JsonValue& item : stop->items()) stops.push_back(item.string());
-  }
-  if (stops.size() > most) {
-    throw Error(ErrorCode::invalid_value, fmt::format("stop: has {} entries; at most {}", stops.size(), most), "stop");
+    const std::vector<JsonValue> items = stop->items();
+    if (items.size() > most) {
+      throw Error(ErrorCode::invalid_value, fmt::format("stop: has {} entries; at most {}", items.size(), most),
+                  "stop");
+    }
+    for (const JsonValue& item : items) stops.push_back(item.string());
   }
   for (const auto& text : stops) {
     if (text.empty() || text.size() > kLongestStopBytes) {

@@ -2,7 +2,9 @@
 // /embed. Stateless functions that turn a body into a service's request and its reply into JSON; any thread.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/metrics.h"
@@ -36,5 +38,7 @@ void native_embed(const NativeServices& services, const HttpRequest& request, co
 // Of /rerank, whose paths two shapes share: see documents.h.
 void native_rerank(const NativeServices& services, const JsonValue& body, const HttpRequest& request,
                    const std::shared_ptr<HttpReply>& reply);
+// Of both shapes: how many results are wanted; 0 and more than there are mean all.
+std::optional<std::int64_t> read_top_n(const JsonValue& body);
 
 }  // namespace cortex

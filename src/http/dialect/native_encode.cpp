@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <limits>
 #include <utility>
 
 #include "base/json_writer.h"
@@ -14,7 +15,7 @@ namespace cortex {
 namespace {
 
 constexpr std::size_t kMostInputs = 32;   // TEI's `inputs` and `texts`
-constexpr std::size_t kMostTexts = 1000;  // cortex-py's `texts`
+constexpr std::size_t kMostTexts = 2048;  // cortex-py's `texts`
 
 Truncation read_truncation(const JsonValue& body) {
   Truncation truncation;
@@ -86,7 +87,7 @@ RerankRequest read_rerank(const JsonValue& body, const HttpRequest& http) {
   request.model = optional_string(body, "model");
   request.truncation = request.query_truncation = read_truncation(body);
   request.raw_scores = optional_boolean(body, "raw_scores").value_or(false);
-  request.top_n = optional_integer(body, "top_n", 0, kLargestInteger);
+  request.top_n = read_top_n(body);
   request.salt = salt_of(body, http);
   request.trace = http.id;
   return request;
@@ -132,6 +133,12 @@ std::string rerank_json(const std::vector<RerankResult>& results, const std::vec
 }
 
 }  // namespace
+
+std::optional<std::int64_t> read_top_n(const JsonValue& body) {
+  const auto top_n = body.get("top_n");
+  if (!top_n) return std::nullopt;
+  return top_n->integer_in(0, std::numeric_limits<std::int64_t>::max());
+}
 
 void native_embed(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
   const JsonBody document = JsonBody::parse(request.body);
