@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/excerpt.h"
 #include "base/file_system.h"
+#include "cli/characters.h"
 #include "cli/commands.h"
 #include "cli/fetch/http_client.h"
 #include "cli/interrupt.h"
@@ -167,6 +168,7 @@ void wait_until_loaded(const Engine& engine) {
       loading |= model.state != ModelState::ready;
     }
     if (!loading) return;
+    InterruptWatch::check();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
@@ -188,7 +190,7 @@ int run_command(const std::function<int()>& body) {
 
 int run_tool(std::string_view command, const std::function<int()>& body) {
   const auto say = [&](std::string_view message, int status) {
-    fmt::print(stderr, "cortex {}: {}\n", command, message);
+    fmt::print(stderr, "cortex {}: {}\n", command, printable(message));
     return status;
   };
   std::signal(SIGPIPE, SIG_IGN);  // a write says it instead

@@ -52,7 +52,7 @@ class LogFlags {
   std::string name_;
 };
 
-// Waits for the engine to load what is configured. Throws Error model_failed.
+// Waits for the engine to load what is configured. Throws Error model_failed, and Interrupted under an InterruptWatch.
 void wait_until_loaded(const Engine& engine);
 
 // Runs the body of a command that serves; an Error, a failed allocation or another exception becomes a line in the log

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <set>
+#include <string>
 
 #include "base/json_writer.h"
+#include "cli/characters.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/fetch/hub.h"
@@ -31,6 +34,9 @@ struct DoctorFlags {
         ->envname("CORTEX_PORT")
         ->check(CLI::Range(0, 65535))
         ->capture_default_str();
+    app.add_option("--api-key-file", api_key_file, "A file with serve's API keys; none by default")
+        ->type_name("FILE")
+        ->envname("CORTEX_API_KEY_FILE");
     app.add_option("--state-dir", state_dir, "Where conversations are kept")
         ->type_name("DIR")
         ->envname("CORTEX_STATE_DIR")
@@ -42,6 +48,7 @@ struct DoctorFlags {
   std::vector<std::string> models;
   std::string backend = "auto";
   std::string host = "127.0.0.1";
+  std::string api_key_file;
   std::string state_dir;
   int port = 8080;
   bool online = false;
@@ -74,12 +81,16 @@ std::vector<Finding> examine_all(const DoctorFlags& flags) {
                                    judge_gpus(machine),
                                    look_at_backend(flags.backend, machine),
                                    judge_open_files(machine)};
+  std::set<std::string> names;
   for (const auto& option : flags.models) {
-    findings.push_back(judge_model(examine_option(files, places, option), machine));
+    InventoryEntry entry = examine_option(files, places, option);
+    if (!names.insert(entry.name).second) entry.problem = "the name is given twice";
+    findings.push_back(judge_model(entry, machine));
   }
   if (flags.models.empty()) findings.push_back(judge_inventory(take_inventory(files, places, {})));
   findings.push_back(look_at_folder("state", flags.state_dir, "--state-dir"));
   findings.push_back(look_at_port(flags.host, flags.port));
+  findings.push_back(look_at_access(flags.host, flags.api_key_file));
   if (flags.online) findings.push_back(look_at_hub());
   return findings;
 }
@@ -104,7 +115,7 @@ std::string as_text(const std::vector<Finding>& findings, bool ready) {
     out += fmt::format("{:<{}}{}{}\n", finding.check, kCheckColumns, mark, finding.message);
     if (!finding.next.empty()) out += fmt::format("{:<{}}next: {}\n", "", kCheckColumns, finding.next);
   }
-  return out + (ready ? "serve would start.\n" : "serve would not start: see the problems above.\n");
+  return printable(out) + (ready ? "serve would start.\n" : "serve would not start: see the problems above.\n");
 }
 
 int examine_machine(const DoctorFlags& flags) {
@@ -121,8 +132,7 @@ int examine_machine(const DoctorFlags& flags) {
 RunCommand doctor_command(CLI::App& app) {
   app.description(
       "Says what this machine is, what Cortex would run on, and what is missing, each with the next step. The status "
-      "is 0 "
-      "if serve would start, else 1.");
+      "is 0 if serve would start, else 1.");
   const auto flags = std::make_shared<DoctorFlags>(app);
   return [flags] {
     start_log(LogLevel::error, "doctor");

@@ -19,11 +19,11 @@ struct EmbedFlags {
 
 int embed(const EmbedFlags& flags) {
   const InterruptWatch watch;
-  TextSource source = flags.encode.texts();
-  TextBatch batch = next_batch(&source);
+  TextBatches batches = flags.encode.texts();
+  TextBatch batch = batches.next();
   if (batch.texts.empty()) return kExitOk;
   const std::unique_ptr<TextEncoder> encoder = flags.encode.encoder(!flags.raw);
-  for (; !batch.texts.empty(); batch = next_batch(&source)) {
+  for (; !batch.texts.empty(); batch = batches.next()) {
     const std::vector<std::vector<float>> vectors = encoder->embed(batch.texts);
     for (std::size_t i = 0; i < vectors.size(); ++i) {
       JsonWriter json;

@@ -2,35 +2,13 @@
 
 #include <fmt/core.h>
 
-#include <sstream>
-#include <system_error>
-
-#include "base/error.h"
-#include "base/file_system.h"
+#include "cli/api_keys.h"
 #include "cli/fetch/http_client.h"
 
 namespace cortex {
 namespace {
 
 constexpr const char* kDefaultServer = "http://127.0.0.1:8080";
-constexpr std::uint64_t kLargestKeyFileBytes = 1 << 20;
-
-// The first key of a file as serve takes it.
-std::string read_api_key(const std::string& path) {
-  if (path.empty()) return {};
-  std::string text;
-  try {
-    text = real_file_system().read_text(path, kLargestKeyFileBytes);
-  } catch (const std::system_error& error) {
-    throw Error(ErrorCode::invalid_path, fmt::format("--api-key-file {}", error.what()));
-  }
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (!line.empty() && line.front() != '#') return line;
-  }
-  throw Error(ErrorCode::invalid_option, fmt::format("--api-key-file {}: has no key", path));
-}
 
 }  // namespace
 
@@ -50,8 +28,8 @@ EncodeFlags::EncodeFlags(CLI::App& app)
   app.add_flag("--truncate", truncate_, "Cut texts that are too long for the model; default: they are errors");
 }
 
-TextSource EncodeFlags::texts() const {
-  return {files_, whole_files_ ? TextForm::files : jsonl_ ? TextForm::jsonl : TextForm::lines};
+TextBatches EncodeFlags::texts() const {
+  return TextBatches(TextSource(files_, whole_files_ ? TextForm::files : jsonl_ ? TextForm::jsonl : TextForm::lines));
 }
 
 std::unique_ptr<TextEncoder> EncodeFlags::encoder(bool normalize) const {
@@ -60,7 +38,9 @@ std::unique_ptr<TextEncoder> EncodeFlags::encoder(bool normalize) const {
   choices.truncate = truncate_;
   choices.normalize = normalize;
   if (engine_.has_models()) return make_local_encoder(engine_.options(), std::move(choices));
-  return make_server_encoder(parse_url(server_), read_api_key(api_key_file_), std::move(choices));
+  return make_server_encoder(parse_url(server_),
+                             api_key_file_.empty() ? std::string() : read_api_keys(api_key_file_).front(),
+                             std::move(choices));
 }
 
 int EncodeFlags::run(const std::function<int()>& work) const {
@@ -72,17 +52,6 @@ int EncodeFlags::run(const std::function<int()>& work) const {
                     "none",
                     failure.what()));
   }
-}
-
-TextBatch next_batch(TextSource* source) {
-  TextBatch batch;
-  while (batch.texts.size() < kTextsPerCall) {
-    auto next = source->next();
-    if (!next) break;
-    batch.indices.push_back(next->index);
-    batch.texts.push_back(std::move(next->text));
-  }
-  return batch;
 }
 
 }  // namespace cortex

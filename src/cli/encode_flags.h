@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "cli/command_line.h"
+#include "cli/text_batches.h"
 #include "cli/text_encoder.h"
-#include "cli/text_source.h"
 
 namespace cortex {
 
@@ -18,7 +18,7 @@ class EncodeFlags {
   explicit EncodeFlags(CLI::App& app);
 
   const LogFlags& log() const { return log_; }
-  TextSource texts() const;
+  TextBatches texts() const;
   // With --model in this process, else the server. Throws Error.
   std::unique_ptr<TextEncoder> encoder(bool normalize) const;
   // Runs `work`; when no server can be reached, says what to do about it.
@@ -33,12 +33,5 @@ class EncodeFlags {
   bool whole_files_ = false;
   bool truncate_ = false;
 };
-
-// Up to kTextsPerCall texts, and which of the source they are; none at the end.
-struct TextBatch {
-  std::vector<std::size_t> indices;
-  std::vector<std::string> texts;
-};
-TextBatch next_batch(TextSource* source);
 
 }  // namespace cortex

@@ -13,7 +13,9 @@
 #include "backend/backend.h"
 #include "base/descriptor.h"
 #include "base/error.h"
+#include "cli/api_keys.h"
 #include "cli/fetch/progress.h"
+#include "cli/fetch/url.h"
 
 namespace cortex {
 namespace {
@@ -104,14 +106,18 @@ Finding judge_open_files(const Machine& machine) {
   if (machine.open_files < kFewFiles) {
     finding.status = FindingStatus::warning;
     finding.next =
-        fmt::format("each connection is one: ulimit -n {}", std::min(machine.most_open_files, 4 * kFewFiles));
+        machine.most_open_files > machine.open_files
+            ? fmt::format("each connection is one: ulimit -n {}", std::min(machine.most_open_files, 4 * kFewFiles))
+            : "each connection is one: have the hard limit raised, it is as low";
   }
   return finding;
 }
 
 Finding judge_model(const InventoryEntry& entry, const Machine& machine) {
   if (!entry.problem.empty()) {
-    return {"model", FindingStatus::problem, fmt::format("{}: {}", entry.name, entry.problem),
+    const bool is_named = entry.problem.starts_with(entry.name + ":");
+    return {"model", FindingStatus::problem,
+            is_named ? entry.problem : fmt::format("{}: {}", entry.name, entry.problem),
             "`cortex models` lists those that load, `cortex pull` fetches others"};
   }
   Finding finding{
@@ -181,6 +187,18 @@ Finding look_at_port(const std::string& address, int port) {
       fmt::format("{} port {} can't be listened on: {}", address, port, std::generic_category().message(errno));
   finding.next = "another server may run there already; --port takes another one, 0 picks a free one";
   return finding;
+}
+
+Finding look_at_access(const std::string& address, const std::string& api_key_file) {
+  try {
+    if (!api_key_file.empty()) read_api_keys(api_key_file);
+  } catch (const Error& error) {
+    return {"access", FindingStatus::problem, error.message(), "give --api-key-file a file with one key a line"};
+  }
+  if (is_loopback_host(address)) return {"access", FindingStatus::ok, "this machine only", ""};
+  if (!api_key_file.empty()) return {"access", FindingStatus::ok, "other machines too, with an API key", ""};
+  return {"access", FindingStatus::problem, fmt::format("others could use the server at {}", address),
+          "give --api-key-file; serve takes --insecure-no-auth if that is meant"};
 }
 
 Finding look_at_folder(const std::string& check, const std::filesystem::path& folder, const std::string& option) {

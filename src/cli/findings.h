@@ -1,5 +1,5 @@
 // What `cortex doctor` finds: each a judgement over facts that somebody else has read, with what to do next. Pure but
-// for look_at_port, look_at_folder and look_at_backend. Main's thread.
+// for those that look. Main's thread.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,8 @@ Finding judge_inventory(const std::vector<InventoryEntry>& entries);
 Finding look_at_backend(const std::string& name, const Machine& machine);
 // Whether the address can be listened on now. Port 0 always can.
 Finding look_at_port(const std::string& address, int port);
+// Who may use a server at this address; the keys' file is read if one is named.
+Finding look_at_access(const std::string& address, const std::string& api_key_file);
 // Whether this process may write in it, or make it.
 Finding look_at_folder(const std::string& check, const std::filesystem::path& folder, const std::string& option);
 

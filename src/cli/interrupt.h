@@ -1,6 +1,7 @@
 // Ctrl-C in commands that have something to put in order before they end. Main's thread.
 #pragma once
 
+#include <csignal>
 #include <exception>
 
 namespace cortex {
@@ -15,6 +16,7 @@ class Interrupted : public std::exception {
 // one ends it at once.
 class InterruptWatch {
  public:
+  // A signal that is ignored, as for what a shell runs in the background, stays so.
   InterruptWatch();
   ~InterruptWatch();
   InterruptWatch(const InterruptWatch&) = delete;
@@ -23,6 +25,10 @@ class InterruptWatch {
   static bool interrupted();
   // Throws Interrupted if it was.
   static void check();
+
+ private:
+  struct sigaction interrupt_before_{};
+  struct sigaction terminate_before_{};
 };
 
 }  // namespace cortex

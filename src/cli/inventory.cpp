@@ -1,5 +1,7 @@
 #include "cli/inventory.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <system_error>
 #include <utility>
@@ -22,21 +24,44 @@ std::vector<std::string> names_in(const FileSystem& files, const fs::path& folde
   try {
     return files.list(folder);
   } catch (const std::system_error& error) {
-    throw Error(ErrorCode::invalid_path, error.what());
+    throw Error(ErrorCode::invalid_path,
+                fmt::format("{}: can't be listed: {}", folder.string(), error.code().message()));
   }
 }
 
-// The models at a path: itself where it is a file or a folder of safetensors, else each .gguf in it.
-std::vector<fs::path> models_at(const FileSystem& files, const fs::path& path) {
-  if (!files.is_directory(path)) return path.extension() == ".gguf" ? std::vector{path} : std::vector<fs::path>{};
-  const std::vector<std::string> choices = gguf_files(files, path);
-  if (choices.size() < 2) {
-    const fs::path model = model_in_folder(files, path);
-    return model != path || files.exists(path / "config.json") ? std::vector{model} : std::vector<fs::path>{};
+InventoryEntry entry_at(const fs::path& path, const std::string& source) {
+  InventoryEntry entry;
+  entry.name = path.string();
+  entry.source = source;
+  entry.path = path;
+  return entry;
+}
+
+// What is at a path: itself where it is a file or a folder of safetensors, else each .gguf in it; as entries that have
+// only their path, and what keeps them from being looked at.
+std::vector<InventoryEntry> entries_at(const FileSystem& files, const fs::path& path, const std::string& source) {
+  InventoryEntry itself = entry_at(path, source);
+  if (!files.is_directory(path)) {
+    const std::string name = path.filename().string();
+    const std::optional<int> part = gguf_part(name);
+    if (part) itself.problem = fmt::format("is {}", kGgufPartsAdvice);
+    return is_gguf_model(name) || part == 1 ? std::vector{itself} : std::vector<InventoryEntry>{};
   }
-  std::vector<fs::path> out;
-  for (const auto& file : choices) out.push_back(path / file);
-  return out;
+  try {
+    const std::vector<std::string> choices = gguf_files(files, path);
+    if (choices.size() < 2) {
+      itself.path = model_in_folder(files, path);
+      itself.name = itself.path.string();
+      return itself.path != path || files.exists(path / "config.json") ? std::vector{itself}
+                                                                       : std::vector<InventoryEntry>{};
+    }
+    std::vector<InventoryEntry> out;
+    for (const auto& file : choices) out.push_back(entry_at(path / file, source));
+    return out;
+  } catch (const std::exception& error) {
+    itself.problem = in_one_line(error.what());
+    return {itself};
+  }
 }
 
 std::string packaged_name_of(const fs::path& path) {
@@ -50,14 +75,21 @@ void add_folder(const FileSystem& files, const fs::path& folder, const std::stri
                 std::vector<InventoryEntry>* out) {
   for (const std::string& name : names_in(files, folder)) {
     if (name.starts_with('.')) continue;
-    for (const fs::path& path : models_at(files, folder / name)) {
-      InventoryEntry entry;
-      entry.source = source;
-      entry.path = path;
-      entry.name = source == "packaged" ? packaged_name_of(path) : "";
-      if (entry.name.empty()) entry.name = path.string();
+    for (InventoryEntry& entry : entries_at(files, folder / name, source)) {
+      const std::string packaged = source == "packaged" ? packaged_name_of(entry.path) : "";
+      if (!packaged.empty()) entry.name = packaged;
       out->push_back(std::move(entry));
     }
+  }
+}
+
+void add_packaged(const FileSystem& files, const fs::path& folder, std::vector<InventoryEntry>* out) {
+  if (!files.is_directory(folder)) return;
+  try {
+    add_folder(files, folder, "packaged", out);
+  } catch (const Error& error) {
+    out->push_back(entry_at(folder, "packaged"));
+    out->back().problem = in_one_line(error.message());
   }
 }
 
@@ -65,15 +97,11 @@ void add_hub(const FileSystem& files, const fs::path& root, std::vector<Inventor
   for (const HubCache::Snapshot& snapshot : HubCache(files, root).snapshots()) {
     const bool is_main = std::find(snapshot.refs.begin(), snapshot.refs.end(), "main") != snapshot.refs.end();
     const std::string revision = is_main ? "main" : snapshot.refs.empty() ? snapshot.commit : snapshot.refs.front();
-    std::vector<fs::path> paths = models_at(files, snapshot.path);
-    const bool several = paths.size() > 1;
-    if (paths.empty()) paths.push_back(snapshot.path);
-    for (const fs::path& path : paths) {
-      InventoryEntry entry;
-      entry.source = "hub";
-      entry.path = path;
-      entry.name =
-          HubName{snapshot.repository, revision, several ? path.lexically_relative(snapshot.path).string() : ""}.text();
+    std::vector<InventoryEntry> entries = entries_at(files, snapshot.path, "hub");
+    if (entries.empty()) entries.push_back(entry_at(snapshot.path, "hub"));
+    for (InventoryEntry& entry : entries) {
+      const std::string file = entries.size() > 1 ? entry.path.lexically_relative(snapshot.path).string() : "";
+      entry.name = HubName{snapshot.repository, revision, file}.text();
       out->push_back(std::move(entry));
     }
   }
@@ -82,6 +110,7 @@ void add_hub(const FileSystem& files, const fs::path& root, std::vector<Inventor
 }  // namespace
 
 void examine(const FileSystem& files, InventoryEntry* entry) {
+  if (!entry->problem.empty()) return;
   try {
     const Model model = open_model(files, entry->path);
     if (!entry->kind) entry->kind = model.kind;
@@ -114,7 +143,7 @@ InventoryEntry examine_option(const FileSystem& files, const ModelPlaces& places
 std::vector<InventoryEntry> take_inventory(const FileSystem& files, const ModelPlaces& places,
                                            const std::vector<std::string>& folders) {
   std::vector<InventoryEntry> out;
-  if (files.is_directory(places.packaged)) add_folder(files, places.packaged, "packaged", &out);
+  add_packaged(files, places.packaged, &out);
   for (const auto& folder : folders) add_folder(files, folder, "folder", &out);
   add_hub(files, places.hub, &out);
   for (InventoryEntry& entry : out) examine(files, &entry);

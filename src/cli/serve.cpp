@@ -8,23 +8,21 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
-#include <sstream>
 #include <system_error>
 #include <thread>
 
 #include "base/channel.h"
 #include "base/error.h"
+#include "cli/api_keys.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/fetch/url.h"
 #include "engine/local_engine.h"
 #include "http/front.h"
 #include "worker/worker_client.h"
 
 namespace cortex {
 namespace {
-
-constexpr std::uint64_t kLargestKeyFileBytes = 1 << 20;
-constexpr std::size_t kShortestKey = 8;
 
 using Milliseconds = std::chrono::milliseconds;
 
@@ -90,34 +88,14 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
            "Before the engine's process is started again at its second death, doubled at each further one");
 }
 
-std::vector<std::string> read_api_keys(const std::string& path) {
+std::vector<std::string> api_keys_of(const std::string& path) {
   if (path.empty()) return {};
-  std::string text;
-  try {
-    text = real_file_system().read_text(path, kLargestKeyFileBytes);
-  } catch (const std::exception& error) {
-    throw Error(ErrorCode::invalid_path, fmt::format("--api-key-file {}", error.what()));
-  }
   struct stat status{};
   if (::stat(path.c_str(), &status) == 0 && (status.st_mode & S_IROTH)) {
     log_warning(fmt::format("{}: everybody on this machine may read these keys", path));
   }
-  std::vector<std::string> keys;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty() || line.front() == '#') continue;
-    if (line.size() < kShortestKey) {
-      throw Error(ErrorCode::invalid_option, fmt::format("--api-key-file {}: a key of {} characters; at least {}", path,
-                                                         line.size(), kShortestKey));
-    }
-    keys.push_back(line);
-  }
-  if (keys.empty()) throw Error(ErrorCode::invalid_option, fmt::format("--api-key-file {}: has no key", path));
-  return keys;
+  return read_api_keys(path);
 }
-
-bool is_loopback(const std::string& address) { return address.starts_with("127.") || address == "::1"; }
 
 // Throws Error invalid_option for what is no numeric address.
 std::string address_of(const std::string& host) {
@@ -139,8 +117,8 @@ FrontOptions front_options(const ServeFlags& flags, const EngineOptions& engine)
   listener.address = address_of(flags.host);
   listener.port = flags.port;
   listener.host_names = flags.host_names;
-  listener.api_keys = read_api_keys(flags.api_key_file);
-  if (!is_loopback(listener.address) && listener.api_keys.empty() && !flags.insecure_no_auth) {
+  listener.api_keys = api_keys_of(flags.api_key_file);
+  if (!is_loopback_host(listener.address) && listener.api_keys.empty() && !flags.insecure_no_auth) {
     throw Error(ErrorCode::invalid_option,
                 fmt::format("--host {}: others could use this server; give --api-key-file, or --insecure-no-auth if "
                             "that is meant",

@@ -85,10 +85,8 @@ class ServerEncoder : public TextEncoder {
   }
 
   std::string post(const std::string& path, std::string body) {
-    std::string base = url_.text;
-    while (base.ends_with('/')) base.pop_back();
     ClientRequest request;
-    request.url = parse_url(base + path);
+    request.url = address_below(url_, path);
     request.headers = headers_;
     request.body = std::move(body);
     std::string answer;

@@ -12,9 +12,6 @@
 
 namespace cortex {
 
-// Texts in one call: what a server takes for /rerank.
-inline constexpr std::size_t kTextsPerCall = 32;
-
 struct EncodeChoices {
   std::optional<std::string> model;  // by its name; absent: the default of its kind
   bool truncate = false;             // otherwise too long a text is an error
@@ -24,8 +21,8 @@ struct EncodeChoices {
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
-  // At most kTextsPerCall texts, [texts][dimensions] and [texts]. Throw Error of the model or server, NetworkFailure,
-  // Interrupted.
+  // At most kMostTextsPerCall texts, [texts][dimensions] and [texts]. Throw Error of the model or server,
+  // NetworkFailure, Interrupted.
   virtual std::vector<std::vector<float>> embed(const std::vector<std::string>& texts) = 0;
   virtual std::vector<float> score(const std::string& query, const std::vector<std::string>& texts) = 0;
 };

@@ -2,8 +2,8 @@
 
 #include <fmt/core.h>
 
-#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -11,13 +11,17 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/characters.h"
 #include "cli/interrupt.h"
 #include "model/json_file.h"
 
 namespace cortex {
 namespace {
 
-constexpr std::size_t kChunkBytes = 64 << 10;
+[[noreturn]] void fail_to_read(const std::string& name, int error) {
+  throw Error(ErrorCode::invalid_path,
+              fmt::format("{}: can't be read: {}", name, std::generic_category().message(error)));
+}
 
 std::string text_of(const std::string& line, const std::string& where) {
   const Value value = parse_json(line, where, ErrorCode::invalid_value);
@@ -50,36 +54,43 @@ bool TextSource::open_next() {
   const bool folder = std::filesystem::is_directory(path, ignored);
   file_ = std::make_unique<std::ifstream>(path, std::ios::binary);
   if (folder || !*file_) {
-    const std::string reason = folder ? "is a folder" : "can't be read: " + std::generic_category().message(errno);
-    throw Error(ErrorCode::invalid_path, fmt::format("{}: {}", path, reason));
+    if (!folder) fail_to_read(path, errno);
+    throw Error(ErrorCode::invalid_path, path + ": is a folder");
   }
   stream_ = file_.get();
   return true;
 }
 
-std::optional<std::string> TextSource::read_line() {
-  std::string line;
-  if (!std::getline(*stream_, line)) return std::nullopt;
-  ++line_;
-  if (line.ends_with('\r')) line.pop_back();
-  return line;
-}
-
-std::optional<std::string> TextSource::read_rest() {
+// The next line, or all that is left; nothing where a line would begin at the end. One that is too long is left unread.
+std::optional<std::string> TextSource::read_text() {
+  constexpr int kEnd = std::char_traits<char>::eof();
+  const bool whole = form_ == TextForm::files;
   std::string text;
-  std::array<char, kChunkBytes> chunk{};
-  while (text.size() <= kLongestTextBytes && (stream_->read(chunk.data(), chunk.size()) || stream_->gcount() > 0)) {
-    text.append(chunk.data(), static_cast<std::size_t>(stream_->gcount()));
+  int c = kEnd;
+  try {
+    while (text.size() <= kLongestTextBytes && (c = stream_->rdbuf()->sbumpc()) != kEnd) {
+      if (c == '\n' && !whole) break;
+      text += static_cast<char>(c);
+    }
+  } catch (const std::ios_base::failure&) {  // a file's; standard input's failures are in its FILE
+    fail_to_read(name_, errno);
   }
-  stream_ = nullptr;
+  InterruptWatch::check();
+  if (stream_ == &std::cin && std::ferror(stdin) != 0) fail_to_read(name_, errno);
+  if (whole) {
+    stream_ = nullptr;
+    return text;
+  }
+  ++line_;
+  if (c == kEnd && text.empty()) return std::nullopt;
+  if (text.ends_with('\r')) text.pop_back();
   return text;
 }
 
 std::optional<SourceText> TextSource::next() {
   for (;;) {
     if (!stream_ && !open_next()) return std::nullopt;
-    std::optional<std::string> text = form_ == TextForm::files ? read_rest() : read_line();
-    InterruptWatch::check();
+    std::optional<std::string> text = read_text();
     if (!text) {
       stream_ = nullptr;
       continue;
@@ -88,6 +99,9 @@ std::optional<SourceText> TextSource::next() {
     if (text->empty() && form_ != TextForm::files) continue;
     if (text->size() > kLongestTextBytes) {
       throw Error(ErrorCode::invalid_value, fmt::format("{}: more than {} bytes", where(), kLongestTextBytes));
+    }
+    if (const auto bad = first_bad_byte(*text)) {
+      throw Error(ErrorCode::invalid_utf8, fmt::format("{}: not UTF-8 at byte {}", where(), *bad));
     }
     if (form_ == TextForm::jsonl) text = text_of(*text, where());
     if (text->empty()) throw Error(ErrorCode::invalid_value, where() + ": is empty; a text is wanted");

@@ -28,14 +28,13 @@ class TextSource {
   // Of `paths`, "-" is standard input, which is also read when there are none.
   TextSource(std::vector<std::string> paths, TextForm form);
 
-  // Nothing at the end. Throws Error invalid_path for a file that can't be read, invalid_value, with file and line, for
-  // an empty file, or a text that is too long or not in its form; Interrupted.
+  // Nothing at the end. Throws Error invalid_path for a file that can't be read, and with file and line invalid_utf8,
+  // or invalid_value for an empty file or a text that is too long or not in its form; Interrupted.
   std::optional<SourceText> next();
 
  private:
   bool open_next();
-  std::optional<std::string> read_line();
-  std::optional<std::string> read_rest();
+  std::optional<std::string> read_text();
   std::string where() const;
 
   std::vector<std::string> paths_;

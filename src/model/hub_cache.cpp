@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
+#include <iterator>
+#include <set>
 #include <system_error>
 
 #include "base/error.h"
@@ -57,20 +60,68 @@ std::vector<std::string> names_of(const FileSystem& files, const fs::path& folde
   try {
     return files.list(folder);
   } catch (const std::system_error& error) {
-    throw Error(ErrorCode::invalid_path, error.what());
+    throw Error(ErrorCode::invalid_path,
+                fmt::format("{}: can't be listed: {}", folder.string(), error.code().message()));
   }
 }
 
-void collect_gguf(const FileSystem& files, const fs::path& folder, const std::string& prefix, int depth,
-                  std::vector<std::string>* out) {
-  for (const std::string& name : names_of(files, folder)) {
-    const fs::path path = folder / name;
-    if (is_gguf(name) && files.is_file(path) && !is_projector(name)) out->push_back(prefix + name);
-    if (depth > 0 && !name.starts_with('.') && files.is_directory(path)) {
-      collect_gguf(files, path, prefix + name + "/", depth - 1, out);
-    }
+fs::path canonical_of(const FileSystem& files, const fs::path& folder) {
+  try {
+    return files.canonical(folder);
+  } catch (const std::system_error& error) {
+    throw Error(ErrorCode::invalid_path,
+                fmt::format("{}: can't be listed: {}", folder.string(), error.code().message()));
   }
 }
+
+// All .gguf files below a folder, each folder once whatever links lead to it.
+class GgufSearch {
+ public:
+  explicit GgufSearch(const FileSystem& files) : files_(files) {}
+
+  std::vector<std::string> run(const fs::path& folder) {
+    collect(folder, "", kDeepestFolder);
+    std::sort(found_.begin(), found_.end());
+    return std::move(found_);
+  }
+
+ private:
+  void collect(const fs::path& folder, const std::string& prefix, int depth) {
+    if (!seen_.insert(canonical_of(files_, folder)).second) return;
+    for (const std::string& name : names_of(files_, folder)) {
+      const fs::path path = folder / name;
+      if (is_gguf(name) && files_.is_file(path)) found_.push_back(prefix + name);
+      if (depth > 0 && !name.starts_with('.') && files_.is_directory(path))
+        collect(path, prefix + name + "/", depth - 1);
+    }
+  }
+
+  const FileSystem& files_;
+  std::set<fs::path> seen_;
+  std::vector<std::string> found_;
+};
+
+// "x" of "x-00002-of-00003", and which part of how many that is.
+struct PartName {
+  std::string_view stem;
+  int part = 0;
+  int parts = 0;
+};
+
+std::optional<PartName> parse_part(std::string_view stem) {
+  constexpr std::string_view kPattern = "-00002-of-00003";
+  if (stem.size() <= kPattern.size()) return std::nullopt;
+  const std::string_view end = stem.substr(stem.size() - kPattern.size());
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const bool fits = std::equal(end.begin(), end.end(), kPattern.begin(), [&](char found, char pattern) {
+    return is_digit(pattern) ? is_digit(found) : found == pattern;
+  });
+  if (!fits) return std::nullopt;
+  const auto number = [&](std::size_t at) { return std::atoi(std::string(end.substr(at, 5)).c_str()); };
+  return PartName{stem.substr(0, stem.size() - kPattern.size()), number(1), number(10)};
+}
+
+std::string_view without_suffix(std::string_view file) { return file.substr(0, file.rfind('.')); }
 
 std::string listed(const std::vector<std::string>& names) {
   std::string out;
@@ -153,16 +204,25 @@ bool hub_is_offline(const Environment& environment) {
   return text == "1" || text == "true" || text == "yes" || text == "on";
 }
 
+std::optional<int> gguf_part(std::string_view file) {
+  if (!is_gguf(file)) return std::nullopt;
+  const auto name = parse_part(lower(without_suffix(file)));
+  return name && name->parts > 1 ? std::optional(name->part) : std::nullopt;
+}
+
+bool is_gguf_model(std::string_view file) { return is_gguf(file) && !is_projector(file) && !gguf_part(file); }
+
 std::vector<std::string> gguf_files(const FileSystem& files, const fs::path& folder) {
-  std::vector<std::string> out;
-  collect_gguf(files, folder, "", kDeepestFolder, &out);
-  std::sort(out.begin(), out.end());
-  return out;
+  std::vector<std::string> found = GgufSearch(files).run(folder);
+  std::erase_if(found, [](const auto& file) { return !is_gguf_model(file); });
+  return found;
 }
 
 bool has_quantisation(std::string_view file, std::string_view quantisation) {
   if (!is_gguf(file)) return false;
-  const std::string stem = lower(file.substr(0, file.size() - std::string_view(".gguf").size()));
+  const std::string name = lower(without_suffix(file));
+  const auto part = parse_part(name);
+  const std::string_view stem = part ? part->stem : name;
   const std::string end = lower(quantisation);
   if (end.empty() || stem.size() <= end.size() || !stem.ends_with(end)) return false;
   const char before = stem[stem.size() - end.size() - 1];
@@ -170,9 +230,15 @@ bool has_quantisation(std::string_view file, std::string_view quantisation) {
 }
 
 fs::path model_in_folder(const FileSystem& files, const fs::path& folder) {
-  const std::vector<std::string> choices = gguf_files(files, folder);
-  if (choices.empty() || has_weights_beside_gguf(files, folder)) return folder;
+  if (has_weights_beside_gguf(files, folder)) return folder;
+  std::vector<std::string> choices = GgufSearch(files).run(folder);
+  const bool parts = std::any_of(choices.begin(), choices.end(), gguf_part);
+  std::erase_if(choices, [](const auto& file) { return !is_gguf_model(file); });
   if (choices.size() == 1) return folder / choices.front();
+  if (choices.empty() && parts) {
+    throw Error(ErrorCode::invalid_path, fmt::format("{}: holds a model {}", folder.string(), kGgufPartsAdvice));
+  }
+  if (choices.empty()) return folder;
   throw Error(ErrorCode::invalid_path, fmt::format("{}: holds {} models; name one of them: {}", folder.string(),
                                                    choices.size(), listed(choices)));
 }
@@ -211,10 +277,17 @@ std::optional<fs::path> HubCache::find_model(const HubName& name) const {
   if (name.file.empty()) return model_in_folder(files_, *snapshot);
   if (is_gguf(name.file) && files_.is_file(*snapshot / name.file)) return *snapshot / name.file;
   std::vector<std::string> found;
-  const std::vector<std::string> choices = gguf_files(files_, *snapshot);
+  const std::vector<std::string> all = GgufSearch(files_).run(*snapshot);
+  std::vector<std::string> choices;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(choices), is_gguf_model);
   std::copy_if(choices.begin(), choices.end(), std::back_inserter(found),
                [&](const auto& file) { return has_quantisation(file, name.file); });
   if (found.size() == 1) return *snapshot / found.front();
+  const bool in_parts = std::any_of(
+      all.begin(), all.end(), [&](const auto& file) { return gguf_part(file) && has_quantisation(file, name.file); });
+  if (found.empty() && in_parts) {
+    throw Error(ErrorCode::invalid_path, fmt::format("{}: is {}", name.text(), kGgufPartsAdvice));
+  }
   const std::string here = choices.empty() ? "no .gguf file" : listed(found.empty() ? choices : found);
   throw Error(ErrorCode::invalid_path,
               fmt::format("{}: \"{}\" is {} there; there is {}; `cortex pull {}` fetches it", name.text(), name.file,

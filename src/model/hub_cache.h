@@ -42,13 +42,23 @@ std::filesystem::path hub_cache_root(const Environment& environment);
 // Whether $HF_HUB_OFFLINE forbids the network.
 bool hub_is_offline(const Environment& environment);
 
-// The .gguf files of a folder and of those within it, relative, sorted; vision projectors (mmproj) are no models.
+// Which part of a model that is spread over several .gguf files a name is: 2 of "x-00002-of-00003.gguf". Nothing for
+// the name of a whole one.
+std::optional<int> gguf_part(std::string_view file);
+// Whether it is the name of a whole .gguf model: no part of one and no vision projector (mmproj).
+bool is_gguf_model(std::string_view file);
+// What messages say of models in parts.
+inline constexpr std::string_view kGgufPartsAdvice =
+    "in several parts, which are not loaded; `llama-gguf-split --merge` makes one file of them";
+
+// The whole .gguf models of a folder and of those within it, relative, sorted. No link to a folder is followed twice.
+// Throws Error invalid_path for a folder that can't be listed.
 std::vector<std::string> gguf_files(const FileSystem& files, const std::filesystem::path& folder);
-// Whether a file's name ends in this quantisation: "x-Q4_K_M.gguf" in "q4_k_m".
+// Whether a file's name, or that of the model it is a part of, ends in this quantisation: "x-Q4_K_M.gguf" in "q4_k_m".
 bool has_quantisation(std::string_view file, std::string_view quantisation);
 
 // The one file a folder without other weights holds as its model, or the folder. Throws Error invalid_path when it has
-// several, and names them.
+// several, and names them, or one in parts.
 std::filesystem::path model_in_folder(const FileSystem& files, const std::filesystem::path& folder);
 
 class HubCache {

@@ -64,6 +64,20 @@ TEST(Findings, AModelHasToLoadAndFit) {
   EXPECT_THAT(judge_model(entry, good_machine()).message, HasSubstr("tiny: has no config.json"));
 }
 
+TEST(Findings, ALowHardLimitIsNotAnsweredWithItself) {
+  Machine machine = good_machine();
+  machine.open_files = machine.most_open_files = 64;
+  EXPECT_EQ(judge_open_files(machine).status, FindingStatus::warning);
+  EXPECT_THAT(judge_open_files(machine).next, HasSubstr("hard limit"));
+}
+
+TEST(Findings, AModelIsNamedOnce) {
+  InventoryEntry entry;
+  entry.name = "/x/llama";
+  entry.problem = "/x/llama: no such file or folder";
+  EXPECT_EQ(judge_model(entry, good_machine()).message, entry.problem);
+}
+
 TEST(Findings, SomeModelHasToBeHere) {
   EXPECT_EQ(judge_inventory({}).status, FindingStatus::problem);
   EXPECT_THAT(judge_inventory({}).next, HasSubstr("cortex pull smollm2"));
@@ -95,6 +109,19 @@ TEST(Findings, ATakenPortIsAProblem) {
   EXPECT_THAT(taken.next, HasSubstr("--port"));
   EXPECT_EQ(look_at_port("127.0.0.1", 0).status, FindingStatus::ok);
   EXPECT_EQ(look_at_port("example.org", 0).status, FindingStatus::problem);
+}
+
+TEST(Findings, OthersNeedAKey) {
+  const TemporaryFolder folder;
+  folder.write("keys", "secret-key\n");
+  folder.write("none", "");
+  const std::string keys = (folder.path() / "keys").string(), none = (folder.path() / "none").string();
+  for (const char* address : {"127.0.0.1", "::1", "localhost"}) {
+    EXPECT_EQ(look_at_access(address, "").status, FindingStatus::ok) << address;
+  }
+  EXPECT_EQ(look_at_access("0.0.0.0", "").status, FindingStatus::problem);
+  EXPECT_EQ(look_at_access("0.0.0.0", keys).status, FindingStatus::ok);
+  EXPECT_EQ(look_at_access("127.0.0.1", none).status, FindingStatus::problem);
 }
 
 TEST(Findings, AFolderMayBeMade) {

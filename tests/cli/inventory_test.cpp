@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "fakes/faulty_file_system.h"
 #include "fakes/temporary_folder.h"
 #include "fakes/test_paths.h"
 
@@ -77,6 +78,36 @@ TEST_F(InventoryTest, WhatDoesNotLoadSaysWhy) {
     EXPECT_EQ(entry.problem.find('\n'), std::string::npos);
   }
   EXPECT_THROW(take({"/nonexistent"}), Error);
+}
+
+TEST_F(InventoryTest, AFolderThatCantBeListedKeepsNoOtherFromTheList) {
+  copy_model("llama", "mine/a");
+  copy_model("llama", "mine/b");
+  FaultyFileSystem files(real_file_system());
+  files.fail(FaultyFileSystem::Call::list, 2, EACCES);  // the first is that of "mine" itself
+  const auto entries = take_inventory(files, places_, {(folder_.path() / "mine").string()});
+  ASSERT_EQ(entries.size(), 2u);
+  EXPECT_THAT(entries[0].problem, HasSubstr("Permission denied"));
+  EXPECT_EQ(entries[1].problem, "");
+}
+
+TEST_F(InventoryTest, AnUnreadableHomeOfModelsIsAnEntry) {
+  copy_model("llama", "packaged/a");
+  FaultyFileSystem files(real_file_system());
+  files.fail(FaultyFileSystem::Call::list, 1, EACCES);
+  const auto entries = take_inventory(files, places_, {});
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_THAT(entries[0].problem, HasSubstr("Permission denied"));
+}
+
+TEST_F(InventoryTest, AModelInSeveralPartsIsOneEntry) {
+  folder_.write("mine/big/big-00001-of-00002.gguf", "x");
+  folder_.write("mine/big/big-00002-of-00002.gguf", "x");
+  folder_.write("mine/flat-00001-of-00002.gguf", "x");
+  folder_.write("mine/flat-00002-of-00002.gguf", "x");
+  const auto entries = take({(folder_.path() / "mine").string()});
+  ASSERT_EQ(entries.size(), 2u);
+  for (const auto& entry : entries) EXPECT_THAT(entry.problem, HasSubstr("in several parts"));
 }
 
 TEST_F(InventoryTest, AnOptionIsExamined) {

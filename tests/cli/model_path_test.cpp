@@ -58,6 +58,25 @@ TEST_F(ModelPathTest, AFolderWithOneGgufMeansIt) {
   EXPECT_THAT(message_of(ErrorCode::invalid_path, root_ + "/tiny"), HasSubstr("a.gguf, b.gguf"));
 }
 
+TEST_F(ModelPathTest, AModelInSeveralPartsIsRefused) {
+  folder_.write("big/big-00001-of-00002.gguf", "x");
+  folder_.write("big/big-00002-of-00002.gguf", "x");
+  EXPECT_THAT(message_of(ErrorCode::invalid_path, root_ + "/big"), HasSubstr("in several parts"));
+  folder_.write("hub/models--acme--big/refs/main", kCommit);
+  folder_.write("hub/models--acme--big/snapshots/" + kCommit + "/Q8_0/big-Q8_0-00001-of-00002.gguf", "x");
+  for (const char* text : {"acme/big", "acme/big:Q8_0"}) {
+    EXPECT_THAT(message_of(ErrorCode::invalid_path, text), HasSubstr("in several parts")) << text;
+  }
+  folder_.write("big/small.gguf", "x");
+  EXPECT_EQ(parse(root_ + "/big").path, root_ + "/big/small.gguf");
+}
+
+TEST_F(ModelPathTest, ALoopOfLinksIsNotFollowed) {
+  folder_.write("looped/a.gguf", "x");
+  std::filesystem::create_symlink(".", folder_.path() / "looped/again");
+  EXPECT_EQ(parse(root_ + "/looped").path, root_ + "/looped/a.gguf");
+}
+
 TEST_F(ModelPathTest, AHubNameIsFoundInItsCache) {
   folder_.write("hub/models--acme--tiny/refs/main", kCommit);
   folder_.write("hub/models--acme--tiny/snapshots/" + kCommit + "/tiny-Q8_0.gguf", "x");

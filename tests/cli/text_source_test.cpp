@@ -88,6 +88,33 @@ TEST_F(TextSourceTest, SaysWhatCantBeRead) {
   EXPECT_THAT(message_of(ErrorCode::invalid_path, "folder"), HasSubstr("is a folder"));
 }
 
+TEST_F(TextSourceTest, AFailedReadIsNoEnd) {
+  for (const TextForm form : {TextForm::lines, TextForm::files}) {
+    TextSource source({"/proc/self/mem"}, form);  // opens, and can't be read at 0
+    try {
+      source.next();
+      FAIL() << "it was taken for an end";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_path);
+      EXPECT_THAT(error.message(), HasSubstr("/proc/self/mem: can't be read"));
+    }
+  }
+}
+
+TEST_F(TextSourceTest, AnEndlessLineIsGivenUp) {
+  for (const TextForm form : {TextForm::lines, TextForm::files}) {
+    TextSource source({"/dev/zero"}, form);
+    EXPECT_THROW(source.next(), Error);
+  }
+}
+
+TEST_F(TextSourceTest, ATextIsUtf8) {
+  folder_.write("a", "one\ntw\xff\n");
+  EXPECT_THAT(message_of(ErrorCode::invalid_utf8, "a"), HasSubstr(path("a") + ":2: not UTF-8 at byte 2"));
+  EXPECT_THAT(message_of(ErrorCode::invalid_utf8, "a", TextForm::files),
+              HasSubstr(path("a") + ": not UTF-8 at byte 6"));
+}
+
 TEST_F(TextSourceTest, NothingIsNoTexts) {
   folder_.write("a", "");
   EXPECT_THAT(texts({"a"}), IsEmpty());

@@ -22,10 +22,12 @@ class Hub:
         self.large = set(large)  # come from the other host, checked by SHA-256
         self.seen = []
         self.status = {}  # path -> status and headers to answer with instead
+        self.passing = {}  # path -> statuses and headers to answer with first, one a request
         self.token = None  # what the endpoint wants
         self.cut_after = []  # bytes of a body's content after which the connection breaks, one per answer
         self.spoil = set()  # contents that are not what was promised
         self.redirect_to = None  # of large files; by default the other host
+        self.prefix = ""  # of the endpoint's paths
         self.held = None  # an event that answers from the other host wait for in mid-file
         self.ranges = True
         self.endpoint = self._serve("endpoint", self._answer_endpoint)
@@ -74,9 +76,15 @@ class Hub:
 
     def _answer_endpoint(self, request):
         path = urllib.parse.unquote(urllib.parse.urlsplit(request.path).path)
+        if not path.startswith(self.prefix):
+            return self._reply(request, 404, b'{"error":"Not Found"}')
+        path = path.removeprefix(self.prefix)
         if path in self.status:
             status, headers = self.status[path]
             return self._reply(request, status, b'{"error":"no"}', headers)
+        if self.passing.get(path):
+            status, headers = self.passing[path].pop(0)
+            return self._reply(request, status, b'{"error":"later"}', headers)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._reply(request, 401, b'{"error":"no"}', {"X-Error-Code": "GatedRepo"})
         if re.fullmatch(r"/api/models/acme/tiny/revision/(main|v1|refs/pr/1|" + COMMIT + ")", path):

@@ -95,6 +95,32 @@ def test_embed_says_what_is_wrong(tiny, tmp_path):
     assert len(lines_of(cortex("embed", "--server", tiny.url, "--truncate", text="word " * 5000 + "\n"))) == 1
 
 
+def test_a_bad_text_is_found(tiny, tmp_path):
+    (tmp_path / "texts").write_bytes(b"one\ntw\xff\n")
+    result = cortex("embed", "--server", tiny.url, tmp_path / "texts")
+    assert result.returncode == 64 and f"{tmp_path / 'texts'}:2: not UTF-8" in result.stderr
+
+
+def test_large_texts_go_in_several_calls(tiny, tmp_path):
+    paths = [tmp_path / f"text{i}" for i in range(6)]
+    for path in paths:
+        path.write_text("word " * 400_000)  # 2 MB; a call takes 8 MiB
+    found = lines_of(cortex("embed", "--server", tiny.url, "--truncate", "--whole-files", *paths))
+    assert [line["index"] for line in found] == list(range(6))
+
+
+def test_a_proxy_is_not_told_what_this_machine_is_asked(tiny):
+    nobody = "http://127.0.0.1:1"
+    found = lines_of(cortex("embed", "--server", tiny.url, text="one\n", http_proxy=nobody, ALL_PROXY=nobody))
+    assert len(found) == 1
+
+
+def test_a_key_is_one_line_of_ascii(tmp_path):
+    (tmp_path / "keys").write_bytes(b"secret\rX-Other: 1\n")
+    result = cortex("embed", "--api-key-file", tmp_path / "keys", text="one\n")
+    assert result.returncode == 78 and "secret" not in result.stderr and "characters" in result.stderr
+
+
 def test_a_key_stays_on_this_machine(tmp_path):
     (tmp_path / "keys").write_text("secret-key\n")
     result = cortex("embed", "--server", "http://example.invalid", "--api-key-file", tmp_path / "keys", text="one\n")
@@ -131,6 +157,18 @@ def test_an_interrupt_ends_it_quietly(tiny):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130 and error == ""
+
+
+def test_a_signal_that_is_ignored_stays_so(tiny):
+    process = subprocess.Popen([str(BINARY), "embed", "--server", tiny.url], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    process.stdin.write("".join(f"text {i}\n" for i in range(40)))
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate("last\n", timeout=20)
+    assert process.returncode == 0 and len(out.splitlines()) == 40, error
 
 
 @pytest.mark.parametrize("where", ["server", "process"])
@@ -193,6 +231,24 @@ def test_doctor_finds_a_taken_port(home):
         taken.listen()
         result = cortex("doctor", "--model", TINY_LLAMA, "--port", taken.getsockname()[1])
         assert result.returncode == 1 and "next: " in result.stdout and "--port" in result.stdout
+
+
+def test_doctor_knows_what_serve_refuses(home, tmp_path):
+    result = cortex("doctor", "--port", 0, "--model", TINY_LLAMA, "--host", "0.0.0.0")
+    assert result.returncode == 1 and "--api-key-file" in result.stdout
+    (tmp_path / "keys").write_text("secret-key\n")
+    keys = ["--api-key-file", tmp_path / "keys"]
+    assert cortex("doctor", "--port", 0, "--model", TINY_LLAMA, "--host", "0.0.0.0", *keys).returncode == 0
+    result = cortex("doctor", "--port", 0, "--model", TINY_LLAMA, "--model", TINY_LLAMA)
+    assert result.returncode == 1 and "twice" in result.stdout
+
+
+def test_output_that_cannot_be_written(home, tmp_path):
+    (tmp_path / "ids").write_text("[1, 2]")
+    for command in [["perplexity", "--model", TINY_LLAMA, "--backend", "cpu", "--ids", tmp_path / "ids"], ["models"]]:
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([str(BINARY), *map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert result.returncode == 78 and "No space left" in result.stderr, command
 
 
 def test_doctor_asks_the_hub_only_when_told(home):

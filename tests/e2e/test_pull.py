@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 import zipfile
 
 import pytest
@@ -294,6 +295,66 @@ def test_errors_that_pass_are_tried_again(puller, hub):
     status, _, error = puller.run("acme/tiny")
     assert status == 69 and "503" in error
     assert sum(seen[2] == path for seen in hub.seen) == 5
+
+
+@pytest.mark.parametrize("path", ["/api/models/acme/tiny/revision/main", f"/acme/tiny/resolve/{COMMIT}/config.json"])
+def test_a_busy_hub_says_when_to_ask_again(puller, hub, path):
+    hub.passing[path] = [(429, {"Retry-After": "1"}), (503, {})]
+    begun = time.monotonic()
+    status, _, error = puller.run("acme/tiny")
+    assert status == 0, error
+    assert "429" in error and "503" in error and time.monotonic() - begun >= 1
+    assert sum(seen[2].split("?")[0] == path for seen in hub.seen) == 3
+
+
+def test_a_wait_that_is_asked_for_is_bounded(puller, hub):
+    hub.passing["/api/models/acme/tiny/revision/main"] = [(429, {"Retry-After": "86400"})]
+    process = puller.start("acme/tiny")
+    assert "again" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_this_machine_is_never_asked_through_a_proxy(puller, hub):
+    proxy = f"http://127.0.0.1:{hub.other.server_address[1]}"
+    hub.token = TOKEN
+    hub.large = set()
+    status, _, error = puller.run("acme/tiny", HF_TOKEN=TOKEN, http_proxy=proxy, ALL_PROXY=proxy)
+    assert status == 0, error
+    assert hub.requests_to("other") == []
+
+
+def test_parts_of_a_model_are_not_fetched(puller, hub):
+    hub.files = {"big-Q8_0-00001-of-00002.gguf": b"one", "big-Q8_0-00002-of-00002.gguf": b"two"}
+    for name in ["acme/tiny", "acme/tiny:Q8_0", "acme/tiny:big-Q8_0-00001-of-00002.gguf"]:
+        status, _, error = puller.run(name)
+        assert status == 64 and "in several parts" in error, error
+    assert not puller.cache.exists()
+
+
+def test_a_cache_that_cannot_be_made_says_why(puller, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, error = puller.run("acme/tiny", HF_HUB_CACHE=str(tmp_path / "file" / "hub"))
+    assert status == 78 and "can't be made: Not a directory" in error, error
+
+
+def test_an_endpoint_in_a_folder(puller, hub):
+    hub.prefix = "/mirror"
+    status, _, error = puller.run("acme/tiny", "--endpoint", hub.url + "/mirror/")
+    assert status == 0, error
+    assert all(path.startswith("/mirror/") for path, _ in hub.requests_to("endpoint"))
+    for end in ["?a=b", "#a"]:
+        status, _, error = puller.run("acme/tiny", "--endpoint", hub.url + end)
+        assert status == 64 and "query or fragment" in error, error
+
+
+def test_what_a_hub_says_does_not_reach_the_terminal_raw(puller, hub):
+    hub.files["\x9b31m\x1bred.gguf"] = b"x"
+    hub.files["two.gguf"] = b"x"
+    del hub.files["model.safetensors"]
+    _, _, error = puller.run("acme/tiny")
+    assert error and all(character == "\n" or character.isprintable() for character in error), error
 
 
 def test_paths_that_lead_out_are_refused(puller, hub):

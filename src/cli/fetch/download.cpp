@@ -2,9 +2,7 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <charconv>
-#include <thread>
 
 #include "base/error.h"
 #include "base/excerpt.h"
@@ -66,14 +64,6 @@ void throw_for_status(const Retrieval& retrieval, const std::string& what, const
               fmt::format("{}: {} answers with status {}: {}", what, host, status, excerpt(retrieval.error_text)));
 }
 
-void Downloader::wait(std::chrono::milliseconds delay) const {
-  constexpr std::chrono::milliseconds kLook{50};
-  for (std::chrono::milliseconds waited{0}; waited < delay; waited += kLook) {
-    InterruptWatch::check();
-    std::this_thread::sleep_for(std::min(kLook, delay - waited));
-  }
-}
-
 void Downloader::attempt(const RemoteFile& file, PartFile* part, std::string* etag) {
   RetrievalRequest request;
   request.url = file.url;
@@ -110,23 +100,14 @@ void Downloader::fetch(const RemoteFile& file, const std::filesystem::path& path
   PartFile part(path, file.size_bytes, file.checksum);
   progress_.begin(file.name, part.here_bytes(), file.size_bytes);
   std::string etag;
-  auto delay = rules_.first_delay;
-  for (int failed = 0; !part.is_whole();) {
+  Retries retries(file.name, rules_, progress_);
+  while (!part.is_whole()) {
     const std::uint64_t before = part.here_bytes();
     try {
       attempt(file, &part, &etag);
     } catch (const NetworkFailure& failure) {
-      if (part.here_bytes() >= before + rules_.progress_bytes) {
-        failed = 0;
-        delay = rules_.first_delay;
-      }
-      if (++failed >= rules_.attempts) {
-        throw NetworkFailure(fmt::format("{}: {}; {} attempts failed; try again: it goes on from {}", file.name,
-                                         failure.what(), failed, format_bytes(part.here_bytes())));
-      }
-      progress_.note(fmt::format("{}: {}; trying again", file.name, failure.what()));
-      wait(delay);
-      delay = std::min(2 * delay, rules_.longest_delay);
+      if (part.here_bytes() >= before + rules_.progress_bytes) retries.begin_again();
+      retries.wait_after(failure, "try again: it goes on from " + format_bytes(part.here_bytes()));
     }
   }
   part.finish();

@@ -2,7 +2,6 @@
 // thread.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -10,6 +9,7 @@
 #include "cli/fetch/http_client.h"
 #include "cli/fetch/part_file.h"
 #include "cli/fetch/progress.h"
+#include "cli/fetch/retries.h"
 #include "cli/fetch/retrieval.h"
 
 namespace cortex {
@@ -19,13 +19,6 @@ struct RemoteFile {
   Url url;
   std::uint64_t size_bytes = 0;
   std::string checksum;  // SHA-256 or git's SHA-1, in hexadecimal
-};
-
-struct RetryRules {
-  int attempts = 5;  // in a row that bring less than `progress_bytes`
-  std::uint64_t progress_bytes = 1 << 20;
-  std::chrono::milliseconds first_delay{500};  // doubled each time, up to `longest_delay`
-  std::chrono::milliseconds longest_delay{16'000};
 };
 
 class Downloader {
@@ -40,7 +33,6 @@ class Downloader {
  private:
   // One connection's worth.
   void attempt(const RemoteFile& file, PartFile* part, std::string* etag);
-  void wait(std::chrono::milliseconds delay) const;
 
   HttpClient& client_;
   Credential credential_;

@@ -16,8 +16,12 @@ namespace cortex {
 
 FileLock::FileLock(const std::filesystem::path& path, const std::function<void()>& on_wait) {
   constexpr auto kLook = std::chrono::milliseconds(100);
-  std::error_code ignored;
-  std::filesystem::create_directories(path.parent_path(), ignored);
+  std::error_code unmade;
+  std::filesystem::create_directories(path.parent_path(), unmade);
+  if (unmade) {
+    throw Error(ErrorCode::invalid_path,
+                fmt::format("{}: can't be made: {}", path.parent_path().string(), unmade.message()));
+  }
   descriptor_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   const auto fail = [&] {
     throw Error(ErrorCode::invalid_path,

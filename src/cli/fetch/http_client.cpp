@@ -129,10 +129,10 @@ ReplyHead HttpClient::send(const ClientRequest& request, const BodySink& sink) {
   const HeaderList headers = header_list(request);
   std::array<char, CURL_ERROR_SIZE> reason{};
   const Handle& handle = *handle_;
-  curl_easy_reset(handle.curl);
   handle.set(CURLOPT_URL, request.url.text.c_str());
   handle.set(CURLOPT_PROTOCOLS_STR, "http,https");
   handle.set(CURLOPT_FOLLOWLOCATION, 0L);
+  if (request.url.is_loopback()) handle.set(CURLOPT_NOPROXY, "*");
   handle.set(CURLOPT_NOSIGNAL, 1L);
   handle.set(CURLOPT_USERAGENT, "cortex/" CORTEX_VERSION);
   handle.set(CURLOPT_HTTPHEADER, headers.get());
@@ -154,6 +154,7 @@ ReplyHead HttpClient::send(const ClientRequest& request, const BodySink& sink) {
   }
 
   const CURLcode code = curl_easy_perform(handle.curl);
+  curl_easy_reset(handle.curl);  // else it would keep pointers to what ends here
   if (exchange.failure) std::rethrow_exception(exchange.failure);
   if (code == CURLE_OK) return std::move(exchange.head);
   throw NetworkFailure(fmt::format("{}: {}", request.url.host, reason[0] ? reason.data() : curl_easy_strerror(code)));

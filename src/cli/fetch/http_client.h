@@ -1,5 +1,6 @@
 // One HTTP request after another, by libcurl. It follows no redirect, writes no file and knows no secret: those that
-// use it decide. Proxies are those of the environment. One owner; one thread.
+// use it decide. Proxies are those of the environment, except for this machine's own addresses, which need none and
+// whose secrets are no proxy's business. One owner; one thread.
 #pragma once
 
 #include <chrono>
@@ -22,6 +23,19 @@ namespace cortex {
 class NetworkFailure : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// The other side answers, but not now.
+class ServerBusy : public NetworkFailure {
+ public:
+  ServerBusy(const std::string& what, std::chrono::seconds ask_again_after)
+      : NetworkFailure(what), ask_again_after_(ask_again_after) {}
+
+  // What it has asked for; 0 where it has not.
+  std::chrono::seconds ask_again_after() const { return ask_again_after_; }
+
+ private:
+  std::chrono::seconds ask_again_after_;
 };
 
 struct ClientRequest {

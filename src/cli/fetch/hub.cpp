@@ -87,12 +87,6 @@ HubRevision parse_hub_revision(const std::string& json, const std::string& sourc
   return revision;
 }
 
-Url Hub::at(const std::string& path) const {
-  std::string base = credential_.home.text;
-  while (base.ends_with('/')) base.pop_back();
-  return parse_url(base + path);
-}
-
 HubRevision Hub::revision(const HubName& name) const {
   RetrievalRequest request;
   std::string revision = percent_encoded(name.revision);
@@ -100,7 +94,8 @@ HubRevision Hub::revision(const HubName& name) const {
   for (std::size_t slash = 0; (slash = revision.find('/', slash)) != std::string::npos;) {
     revision.replace(slash, 1, "%2F");
   }
-  request.url = at(fmt::format("/api/models/{}/revision/{}?blobs=true", name.repository, revision));
+  request.url =
+      address_below(credential_.home, fmt::format("/api/models/{}/revision/{}?blobs=true", name.repository, revision));
   std::string answer;
   const std::string what = name.repository + (name.revision == "main" ? "" : "@" + name.revision);
   const Retrieval retrieval =
@@ -111,8 +106,8 @@ HubRevision Hub::revision(const HubName& name) const {
 }
 
 RemoteFile Hub::remote(const HubName& name, const std::string& commit, const HubFile& file) const {
-  return {file.path, at(fmt::format("/{}/resolve/{}/{}", name.repository, commit, percent_encoded(file.path))),
-          file.size_bytes, file.checksum};
+  const std::string path = fmt::format("/{}/resolve/{}/{}", name.repository, commit, percent_encoded(file.path));
+  return {file.path, address_below(credential_.home, path), file.size_bytes, file.checksum};
 }
 
 }  // namespace cortex

@@ -41,8 +41,6 @@ class Hub {
   RemoteFile remote(const HubName& name, const std::string& commit, const HubFile& file) const;
 
  private:
-  Url at(const std::string& path) const;
-
   HttpClient& client_;
   Credential credential_;
 };

@@ -19,20 +19,8 @@ constexpr std::size_t kMostListed = 40;
 std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 bool is_safetensors(const HubFile& file) { return file.path.ends_with(".safetensors"); }
 
-// "model-00001-of-00003.gguf": one part of a model.
-bool is_part(std::string_view path) {
-  constexpr std::string_view kPattern = "-00001-of-00003.gguf";
-  if (path.size() < kPattern.size()) return false;
-  const std::string_view end = path.substr(path.size() - kPattern.size());
-  return std::equal(end.begin(), end.end(), kPattern.begin(), [](char found, char pattern) {
-    return std::isdigit(static_cast<unsigned char>(pattern)) != 0 ? std::isdigit(static_cast<unsigned char>(found)) != 0
-                                                                  : found == pattern;
-  });
-}
-
-bool is_gguf_model(const HubFile& file) {
-  return file.path.ends_with(".gguf") && !base_name(file.path).starts_with("mmproj") && !is_part(file.path);
-}
+bool is_model(const HubFile& file) { return is_gguf_model(file.path); }
+bool is_part(const HubFile& file) { return gguf_part(file.path).has_value(); }
 
 // A module of sentence-transformers has a folder of its own: "1_Pooling".
 bool is_beside_the_model(std::string_view path) {
@@ -74,17 +62,23 @@ std::vector<HubFile> named(const std::vector<HubFile>& files, const HubName& nam
   if (is_pickle(name.file)) {
     throw Error(ErrorCode::invalid_value, name.text() + ": pickle weights are never loaded, and so not fetched");
   }
-  std::vector<HubFile> found = those(files, [&](const auto& file) { return file.path == name.file; });
-  const std::vector<HubFile> choices = those(files, is_gguf_model);
-  if (found.empty()) {
-    found = those(choices, [&](const auto& file) { return has_quantisation(file.path, name.file); });
-  }
+  const auto is_named = [&](const HubFile& file) { return file.path == name.file; };
+  const auto is_meant = [&](const HubFile& file) { return is_named(file) || has_quantisation(file.path, name.file); };
+  const std::vector<HubFile> choices = those(files, is_model);
+  std::vector<HubFile> found = those(choices, is_named);
+  if (found.empty()) found = those(choices, is_meant);
   if (found.size() == 1) return found;
-  throw Error(
-      ErrorCode::invalid_value,
-      fmt::format("{}: \"{}\" is {} there; {}{}", name.text(), name.file, found.empty() ? "not" : "more than once",
-                  choices.empty() ? "it has no .gguf file that could be loaded" : "there is",
-                  listed(found.empty() ? choices : found)));
+  std::string what = "is more than once there";
+  if (found.empty()) {
+    const bool parts =
+        std::any_of(files.begin(), files.end(), [&](const auto& file) { return is_part(file) && is_meant(file); });
+    const bool other = std::any_of(files.begin(), files.end(), is_named);
+    what = parts ? fmt::format("is {}", kGgufPartsAdvice) : other ? "is no .gguf model" : "is not there";
+  }
+  throw Error(ErrorCode::invalid_value,
+              fmt::format("{}: \"{}\" {}; {}{}", name.text(), name.file, what,
+                          choices.empty() ? "it has no .gguf file that could be loaded" : "there is",
+                          listed(found.empty() ? choices : found)));
 }
 
 }  // namespace
@@ -96,7 +90,7 @@ std::vector<HubFile> choose_files(const std::vector<HubFile>& files, const HubNa
     return is_safetensors(file) && file.path.find('/') == std::string::npos;
   });
   if (has_root_weights) return needed;
-  std::vector<HubFile> choices = those(files, is_gguf_model);
+  std::vector<HubFile> choices = those(files, is_model);
   if (choices.size() == 1) return choices;
   if (!choices.empty()) {
     throw Error(ErrorCode::invalid_value,
@@ -104,6 +98,9 @@ std::vector<HubFile> choose_files(const std::vector<HubFile>& files, const HubNa
                             choices.size(), listed(choices)));
   }
   const bool pickled = std::any_of(files.begin(), files.end(), [](const auto& file) { return is_pickle(file.path); });
+  if (std::any_of(files.begin(), files.end(), is_part)) {
+    throw Error(ErrorCode::model_not_found, fmt::format("{}: its model is {}", name.text(), kGgufPartsAdvice));
+  }
   throw Error(ErrorCode::model_not_found,
               fmt::format("{}: has neither .safetensors nor a whole .gguf file{}", name.text(),
                           pickled ? "; its pickle weights are never loaded" : ""));

@@ -59,7 +59,8 @@ Pulled pull_from_hub(FetchTools tools, const HubName& name, const Credential& cr
   }
   const Hub hub(tools.client, credential);
   const HubCache cache(files, cache_root);
-  const HubRevision revision = hub.revision(name);
+  const HubRevision revision =
+      while_busy({name.repository, tools.rules, tools.progress}, [&] { return hub.revision(name); });
   const std::vector<HubFile> chosen = choose_files(revision.files, name);
   const fs::path entry = cache.folder_of(name.repository);
   const fs::path snapshot = entry / "snapshots" / revision.commit;

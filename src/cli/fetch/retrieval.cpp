@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 
 #include "base/error.h"
 
@@ -37,25 +39,31 @@ Retrieval retrieve(HttpClient& client, const RetrievalRequest& request, const Cr
   for (int hop = 0; hop <= kMostRedirects; ++hop) {
     ClientRequest step;
     step.url = retrieval.url;
-    step.head_only = request.head_only;
     step.headers = request.headers;
     if (!credential.token.empty() && may_carry_secret(credential.home, step.url)) {
       step.headers.push_back("Authorization: Bearer " + credential.token);
     }
     retrieval.error_text.clear();
     retrieval.last = client.send(step, content_only(sink, &retrieval.error_text));
-    if (hop == 0) retrieval.first = retrieval.last;
-    if (request.head_only || !is_redirect(retrieval.last)) return retrieval;
+    if (!is_redirect(retrieval.last)) return retrieval;
     retrieval.url = follow_redirect(retrieval.url, retrieval.last.header("location"));
   }
   throw Error(ErrorCode::invalid_value,
               fmt::format("{}: redirects more than {} times", request.url.host, kMostRedirects));
 }
 
+std::chrono::seconds read_retry_after(const std::string& text) {
+  std::uint32_t seconds = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, seconds);
+  return std::chrono::seconds(error == std::errc() && end == last ? seconds : 0);
+}
+
 void throw_if_passing(const Retrieval& retrieval) {
   const int status = retrieval.last.status;
   if (status == 408 || status == 429 || status >= 500) {
-    throw NetworkFailure(fmt::format("{}: answers with status {}", retrieval.url.host, status));
+    throw ServerBusy(fmt::format("{}: answers with status {}", retrieval.url.host, status),
+                     read_retry_after(retrieval.last.header("retry-after")));
   }
 }
 

@@ -1,6 +1,7 @@
 // A GET that follows redirects by hand, so that a secret goes to the origin it belongs to and nowhere else. One thread.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,12 +20,10 @@ struct Credential {
 
 struct RetrievalRequest {
   Url url;
-  bool head_only = false;            // of the first answer; a redirect is not followed
   std::vector<std::string> headers;  // sent to every origin
 };
 
 struct Retrieval {
-  ReplyHead first;         // the first answer, which may be a redirect
   ReplyHead last;          // the answer of where it ended
   Url url;                 // where it ended
   std::string error_text;  // the body's beginning, of an answer past 399
@@ -35,7 +34,10 @@ struct Retrieval {
 Retrieval retrieve(HttpClient& client, const RetrievalRequest& request, const Credential& credential,
                    const BodySink& sink);
 
-// For a status past 399 that may be another one soon (408, 429, 5xx): throws NetworkFailure.
+// The seconds of a Retry-After; 0 for a date or nothing.
+std::chrono::seconds read_retry_after(const std::string& text);
+
+// For a status past 399 that may be another one soon (408, 429, 5xx): throws ServerBusy.
 void throw_if_passing(const Retrieval& retrieval);
 
 }  // namespace cortex

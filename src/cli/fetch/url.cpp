@@ -1,5 +1,6 @@
 #include "cli/fetch/url.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fmt/core.h>
 
@@ -24,10 +25,18 @@ Handle new_handle() {
   throw Error(ErrorCode::invalid_value, fmt::format("{}: {}", excerpt(text), what));
 }
 
+// An address as it may be repeated: its query may be a signature.
+std::string origin_of(const Url& url) { return fmt::format("{}://{}:{}", url.scheme, url.host, url.port); }
+
 void set(const Handle& handle, std::string_view text) {
   const CURLUcode code = curl_url_set(handle.get(), CURLUPART_URL, std::string(text).c_str(), CURLU_DISALLOW_USER);
-  if (code == CURLUE_USER_NOT_ALLOWED) fail(text.substr(0, text.find(':')), "an address with a user is not taken");
-  if (code != CURLUE_OK) fail(text, fmt::format("is no address: {}", curl_url_strerror(code)));
+  if (code == CURLUE_OK) return;
+  // What is before an "@" may be a password.
+  const std::string_view shown = text.substr(text.rfind('@') + 1);
+  if (code == CURLUE_USER_NOT_ALLOWED) fail(shown, "an address with a user or password is not taken");
+  const bool bare = text.find("://") == std::string_view::npos;
+  fail(shown, fmt::format("is no address: {}{}", curl_url_strerror(code),
+                          bare ? "; one begins with http:// or https://" : ""));
 }
 
 std::string part(const Handle& handle, CURLUPart which, unsigned flags = 0) {
@@ -43,14 +52,20 @@ Url read(const Handle& handle) {
   url.scheme = part(handle, CURLUPART_SCHEME);
   url.host = part(handle, CURLUPART_HOST);
   for (char& c : url.host) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (url.scheme != "http" && url.scheme != "https") fail(url.text, "http or https is wanted");
+  if (url.scheme != "http" && url.scheme != "https") fail(url.scheme + "://" + url.host, "http or https is wanted");
   url.port = std::stoi(part(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT));
   return url;
 }
 
 }  // namespace
 
-bool Url::is_loopback() const { return host == "localhost" || host == "[::1]" || host.starts_with("127."); }
+bool is_loopback_host(const std::string& host) {
+  in_addr address{};
+  const bool numeric = inet_pton(AF_INET, host.c_str(), &address) == 1;
+  return host == "localhost" || host == "::1" || (numeric && host.starts_with("127."));
+}
+
+bool Url::is_loopback() const { return host == "[::1]" || is_loopback_host(host); }
 
 Url parse_url(std::string_view text) {
   const Handle handle = new_handle();
@@ -64,9 +79,18 @@ Url follow_redirect(const Url& base, std::string_view location) {
   set(handle, location);
   Url url = read(handle);
   if (base.scheme == "https" && url.scheme != "https") {
-    fail(url.text, fmt::format("a redirect from {} to an unencrypted address is not followed", base.host));
+    fail(origin_of(url), fmt::format("a redirect from {} to an unencrypted address is not followed", base.host));
   }
   return url;
+}
+
+Url address_below(const Url& base, std::string_view path) {
+  std::string text = base.text;
+  if (text.find_first_of("?#") != std::string::npos) {
+    fail(origin_of(base), "an address without query or fragment is wanted");
+  }
+  while (text.ends_with('/')) text.pop_back();
+  return parse_url(text.append(path));
 }
 
 bool same_origin(const Url& a, const Url& b) { return a.scheme == b.scheme && a.host == b.host && a.port == b.port; }

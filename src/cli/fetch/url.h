@@ -22,6 +22,13 @@ Url parse_url(std::string_view text);
 // Where a redirect from `base` leads; `location` may be relative. Throws as parse_url, and for https down to http.
 Url follow_redirect(const Url& base, std::string_view location);
 
+// The address of `path`, which begins with "/", below that of `base`. Throws Error invalid_value for a base with a
+// query or fragment.
+Url address_below(const Url& base, std::string_view path);
+
+// Whether a numeric address, or "localhost", is this machine's own. A name that looks like one is not.
+bool is_loopback_host(const std::string& host);
+
 // The same scheme, host and port.
 bool same_origin(const Url& a, const Url& b);
 

