@@ -1,7 +1,10 @@
-// Random texts come back from their ids: as they were, or as the tokenizer's normalizer makes them.
+// Random texts come back from their ids: as they were, or as the tokenizer's normalizer makes them; and what stands in
+// them for a special token stays text.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "text/goldens.h"
 #include "text/random_texts.h"
@@ -11,6 +14,7 @@ namespace cortex {
 namespace {
 
 constexpr int kTexts = 10000;
+constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
 
 struct Kind {
   std::string name;
@@ -41,6 +45,24 @@ Tokenizer gpt2_cut_as(const std::string& pre) {
 
 Tokenizer from_file(const std::filesystem::path& path) { return Tokenizer::from_vocabulary(read_vocabulary(path)); }
 
+std::vector<std::string> special_tokens(const Tokenizer& tokenizer) {
+  std::vector<std::string> tokens;
+  for (int id = 0; id < tokenizer.vocabulary_size(); ++id) {
+    if (tokenizer.is_special(id)) tokens.emplace_back(tokenizer.token_bytes(id));
+  }
+  return tokens;
+}
+
+// Two or three random texts with special tokens' texts between them.
+std::string strewn_text(RandomTexts* texts, const std::vector<std::string>& tokens) {
+  std::string text = texts->below(2) ? texts->next() : "";
+  for (int i = 0; i < 2; ++i) {
+    text += tokens[texts->below(static_cast<std::uint32_t>(tokens.size()))];
+    if (texts->below(2)) text += texts->next();
+  }
+  return text;
+}
+
 std::vector<Kind> kinds() {
   std::vector<Kind> kinds;
   for (const char* pre : {"default", "gpt-2", "smollm", "llama-bpe", "qwen2"}) {
@@ -69,6 +91,34 @@ TEST_P(RoundTrip, GivesTheTextBack) {
   }
 }
 
+TEST_P(RoundTrip, KeepsTheTextsOfSpecialTokens) {
+  const Tokenizer tokenizer = GetParam().open();
+  const std::vector<std::string> tokens = special_tokens(tokenizer);
+  ASSERT_FALSE(tokens.empty());
+  const std::uint32_t seed = 20261126;
+  RandomTexts texts(seed);
+  for (int i = 0; i < kTexts / 5; ++i) {
+    const std::string text = strewn_text(&texts, tokens);
+    const auto ids = tokenizer.encode(text, kPlain);
+    ASSERT_TRUE(std::ranges::none_of(ids, [&](auto id) { return tokenizer.is_special(id); }))
+        << "seed " << seed << ", text " << i << ": " << text;
+    ASSERT_EQ(tokenizer.decode(ids, false), GetParam().normalize(text)) << "seed " << seed << ", text " << i;
+  }
+}
+
+// Its user-defined </s> begins what follows with a space, so texts do not come back.
+TEST(Tokenizer, OfPhi3KeepsTheTextsOfSpecialTokensToo) {
+  const Tokenizer tokenizer = from_file(ggml_vocabulary("phi-3"));
+  const std::vector<std::string> tokens = special_tokens(tokenizer);
+  ASSERT_FALSE(tokens.empty());
+  RandomTexts texts(20261126);
+  for (int i = 0; i < kTexts / 5; ++i) {
+    const std::string text = strewn_text(&texts, tokens);
+    const auto ids = tokenizer.encode(text, kPlain);
+    ASSERT_TRUE(std::ranges::none_of(ids, [&](auto id) { return tokenizer.is_special(id); })) << i << ": " << text;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Tokenizer, RoundTrip, testing::ValuesIn(kinds()), [](const auto& info) {
   std::string name = info.param.name;
   std::replace(name.begin(), name.end(), '-', '_');
@@ -93,7 +143,30 @@ TEST_P(Settled, IsWhatComesBack) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokenizer, Settled, testing::Values("bert-mean", "xlm-roberta-cls"));
+// The unknown token stands for what is unknown, and nothing else comes from a text.
+TEST_P(Settled, KeepsTheTextsOfSpecialTokens) {
+  const Tokenizer tokenizer = tokenizer_of(std::string("models/") + GetParam() + "/tokenizer.json");
+  const bool is_bert = tokenizer.token_id("[UNK]").has_value();
+  const auto unknown = tokenizer.token_id(is_bert ? "[UNK]" : "<unk>");
+  ASSERT_TRUE(unknown);
+  const std::vector<std::string> tokens = special_tokens(tokenizer);
+  const std::uint32_t seed = 20261126;
+  RandomTexts texts(seed);
+  for (int i = 0; i < kTexts / 5; ++i) {
+    const std::string first = strewn_text(&texts, tokens);
+    const std::string second = strewn_text(&texts, tokens);
+    auto ids = tokenizer.encode(first, kPlain);
+    std::ranges::copy(tokenizer.encode(second, kPlain), std::back_inserter(ids));
+    for (const auto id : ids) {
+      ASSERT_TRUE(id == unknown || !tokenizer.is_special(id)) << "seed " << seed << ", text " << i << ": " << id;
+    }
+    ASSERT_EQ(tokenizer.encode_pair(first, second, kPlain).ids, ids);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokenizer, Settled,
+                         testing::Values("bert-mean", "bert-reranker", "modernbert-mean", "xlm-roberta-cls",
+                                         "xlm-roberta-reranker"));
 
 }  // namespace
 }  // namespace cortex

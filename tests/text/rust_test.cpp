@@ -1,6 +1,7 @@
 // What foreign files can do to the Rust side: it ends in an error, in time, and never takes the process along.
 #include "text/rust.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -74,6 +75,19 @@ TEST(Rust, RefusesMergesOfUnknownTokens) {
   EXPECT_THAT(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","c"]]})")),
               HasSubstr("`c`"));
   EXPECT_NE(failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0,"b":1},"merges":[["a","b"]]})")), "no error");
+}
+
+TEST(Rust, RefusesTokensThatWouldTakeMuchMemory) {
+  for (const std::size_t size : {std::size_t{1024}, std::size_t{1025}, std::size_t{1} << 20}) {
+    const std::string text(size, 'c');
+    const std::string unigram = R"({"type":"Unigram","unk_id":0,"vocab":[["a",0],["b",0],[")" + text + R"(",0]]})";
+    const std::string added = failure_of(tokenizer_json(kModel, "[" + added_token(3, text) + "]"));
+    const std::string piece = failure_of(tokenizer_json(unigram));
+    const bool is_too_long = size > 1024;
+    const std::string reason = fmt::format("a token of {} bytes is over the limit of 1024", size);
+    EXPECT_EQ(added, is_too_long ? "added_tokens: " + reason : "no error");
+    EXPECT_EQ(piece, is_too_long ? "model.vocab: " + reason : "no error");
+  }
 }
 
 TEST(Rust, APanicIsAnError) {

@@ -98,6 +98,64 @@ TEST(Tokenizer, ReadsSpecialTokensOnlyWhenAsked) {
   EXPECT_EQ(tokenizer->decode(plain, true), text);
 }
 
+std::vector<std::int32_t> plain_ids(const Tokenizer& tokenizer, const std::string& text) {
+  return tokenizer.encode(text, {.add_special_tokens = false, .parse_special = false});
+}
+
+TEST(Tokenizer, UnigramDoesNotMakeASpecialTokenOfItsText) {
+  const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_json(
+      R"({"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["</s>",0],["<",-2],["/",-2],["s",-2],[">",-2],)"
+      R"(["s>",-3],["a",-1],["unk",-9]]})",
+      "[" + added_token(0, "<unk>") + "," + added_token(1, "</s>") + "]"));
+  EXPECT_THAT(plain_ids(tokenizer, "a</s>"), ElementsAre(7, 2, 3, 6));
+  EXPECT_THAT(plain_ids(tokenizer, "<unk>"), ElementsAre(2, 8, 5));
+  EXPECT_THAT(plain_ids(tokenizer, "az"), ElementsAre(7, 0));
+  EXPECT_THAT(tokenizer.encode("a</s>", {.parse_special = true}), ElementsAre(7, 1));
+  EXPECT_EQ(tokenizer.token_id("</s>"), 1);
+  EXPECT_EQ(tokenizer.token_id(""), std::nullopt);
+  EXPECT_EQ(tokenizer.token_bytes(1), "</s>");
+}
+
+TEST(Tokenizer, MergesDoNotMakeASpecialTokenOfItsText) {
+  for (const char* ignore_merges : {"false", "true"}) {
+    const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_json(
+        std::string(R"({"type":"BPE","ignore_merges":)") + ignore_merges +
+            R"(,"byte_fallback":true,"unk_token":"<unk>","vocab":{"<unk>":0,"</s>":1,"<":2,"/":3,"s":4,">":5,"</":6,)"
+            R"("s>":7,"a":8,"!":9,"<0x21>":10,"</s>a":11},"merges":[["<","/"],["s",">"],["</","s>"],["</s>","a"]]})",
+        "[" + added_token(0, "<unk>") + "," + added_token(1, "</s>") + "," + added_token(9, "!") + "]"));
+    EXPECT_THAT(plain_ids(tokenizer, "</s>"), ElementsAre(6, 7)) << ignore_merges;
+    EXPECT_THAT(plain_ids(tokenizer, "a</s></s>a"), ElementsAre(8, 6, 7, 6, 7, 8)) << ignore_merges;
+    EXPECT_THAT(plain_ids(tokenizer, "a!"), ElementsAre(8, 10)) << ignore_merges;
+    EXPECT_THAT(tokenizer.encode("a</s>!", {.parse_special = true}), ElementsAre(8, 1, 9)) << ignore_merges;
+  }
+}
+
+TEST(Tokenizer, WordsDoNotBecomeASpecialTokenByItsText) {
+  const std::string vocab = R"("vocab":{"[UNK]":0,"[SEP]":1,"[":2,"##SEP":3,"##]":4,"a":5}})";
+  const std::string added = "[" + added_token(0, "[UNK]") + "," + added_token(1, "[SEP]") + "]";
+  const std::string split = R"({"type":"WhitespaceSplit"})";
+  const Tokenizer pieces =
+      Tokenizer::from_json(tokenizer_json(R"({"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##",)"
+                                          R"("max_input_chars_per_word":100,)" +
+                                              vocab,
+                                          added, "null", split));
+  EXPECT_THAT(plain_ids(pieces, "a [SEP] z"), ElementsAre(5, 2, 3, 4, 0));
+  EXPECT_THAT(pieces.encode("a [SEP]", {.parse_special = true}), ElementsAre(5, 1));
+  const Tokenizer words =
+      Tokenizer::from_json(tokenizer_json(R"({"type":"WordLevel","unk_token":"[UNK]",)" + vocab, added, "null", split));
+  EXPECT_THAT(plain_ids(words, "a [SEP] z"), ElementsAre(5, 0, 0));
+  EXPECT_THAT(words.encode("a [SEP]", {.parse_special = true}), ElementsAre(5, 1));
+}
+
+TEST(Tokenizer, ANormalizerDoesNotMakeASpecialToken) {
+  const Tokenizer tokenizer = tokenizer_of("text/xlm-roberta/tokenizer.json");
+  const auto end = tokenizer.token_id("</s>");
+  for (const bool parse_special : {false, true}) {
+    const auto ids = tokenizer.encode("a ＜/s＞ b", {.add_special_tokens = false, .parse_special = parse_special});
+    EXPECT_EQ(std::ranges::count(ids, end), 0);
+  }
+}
+
 TEST(Tokenizer, AddsSpecialTokensOnlyWhenAsked) {
   const Tokenizer tokenizer = tokenizer_of("models/bert-mean/tokenizer.json");
   const auto framed = tokenizer.encode("paris");

@@ -68,6 +68,13 @@ impl AddedTokens {
         self.tokens.iter().map(|(_, token)| token)
     }
 
+    /// The texts that stand for no text: special tokens, and names in brackets, as many a vocabulary does not flag its
+    /// turn tokens.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        let marks = self.tokens().filter(|token| token.special || frame(&token.content).is_some());
+        marks.map(|token| token.content.as_str())
+    }
+
     pub fn frames(&self) -> &HashMap<(String, String), Vec<usize>> {
         &self.frames
     }

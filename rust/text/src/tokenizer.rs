@@ -1,15 +1,13 @@
 //! A tokenizer that is ready to use: `tokenizers`' own pipeline, with the choice per call whether the texts of special
 //! tokens are read as those tokens. Immutable.
 
-use std::collections::HashMap;
-
-use serde::Deserialize;
 use tokenizers::{AddedVocabulary, Encoding, Model, OffsetType, PreTokenizer};
 
 use crate::added_tokens::{AddedTokens, Match};
 use crate::failure::{Failure, Outcome};
 use crate::token_table::TokenTable;
 use crate::vocabulary::{self, Vocabulary};
+use crate::{plain_model, tokenizer_json};
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -21,9 +19,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     pub fn from_json(json: &str) -> Outcome<Self> {
-        let inner: tokenizers::Tokenizer = json.parse().map_err(Failure::new)?;
-        check_added_ids(&inner, json)?;
-        Self::new(inner)
+        Self::new(tokenizer_json::read(json)?)
     }
 
     pub fn from_vocabulary(vocabulary: &Vocabulary) -> Outcome<Self> {
@@ -37,7 +33,11 @@ impl Tokenizer {
         inner.set_encode_special_tokens(false);
         let mut plain = inner.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
-        let tokenizer = Tokenizer { plain, added: AddedTokens::new(&inner)?, table: TokenTable::new(&inner)?, inner };
+        let (added, table) = (AddedTokens::new(&inner)?, TokenTable::new(&inner)?);
+        if let Some(model) = plain_model::without_marks(inner.get_model(), &added)? {
+            inner.with_model(model);
+        }
+        let tokenizer = Tokenizer { inner, plain, added, table };
         tokenizer.check_frame()?;
         Ok(tokenizer)
     }
@@ -63,7 +63,8 @@ impl Tokenizer {
     }
 
     pub fn id(&self, token: &str) -> Option<i32> {
-        self.inner.token_to_id(token).map(|id| id as i32)
+        // What `plain_model` took out has no text.
+        self.inner.token_to_id(token).filter(|_| !token.is_empty()).map(|id| id as i32)
     }
 
     pub fn encode(&self, text: &str, pair: Option<&str>, add_special: bool, parse_special: bool) -> Outcome<Encoding> {
@@ -100,32 +101,4 @@ impl Tokenizer {
         self.inner.get_model().tokenize_in_pretokenized(&mut pieces, None).map_err(Failure::new)?;
         pieces.into_encoding(None, type_id, offsets).map_err(Failure::new)
     }
-}
-
-/// `tokenizers` gives added tokens ids of its own and only warns when the file says others.
-fn check_added_ids(tokenizer: &tokenizers::Tokenizer, json: &str) -> Outcome<()> {
-    #[derive(Deserialize)]
-    struct File {
-        #[serde(default)]
-        added_tokens: Vec<Entry>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        id: u64,
-        content: String,
-    }
-    let file: File = serde_json::from_str(json).map_err(Failure::new)?;
-    let mut contents = HashMap::new();
-    for Entry { id, content } in &file.added_tokens {
-        let got = tokenizer.token_to_id(content).map(u64::from);
-        if got != Some(*id) {
-            let got = got.map_or("none".to_string(), |id| id.to_string());
-            let reason = format!("added_tokens: {content:?} says id {id}, but the vocabulary makes it {got}");
-            return Err(Failure::new(reason));
-        }
-        if let Some(other) = contents.insert(*id, content) {
-            return Err(Failure::new(format!("added_tokens: id {id} is both {other:?} and {content:?}")));
-        }
-    }
-    Ok(())
 }
