@@ -75,7 +75,8 @@ impl Cut {
     }
 }
 
-fn at(expression: &str) -> Outcome<PreTokenizerWrapper> {
+/// Cuts at every match of an expression.
+pub fn at(expression: &str) -> Outcome<PreTokenizerWrapper> {
     let pattern = SplitPattern::Regex(expression.to_string());
     let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(Failure::new)?;
     Ok(split.into())

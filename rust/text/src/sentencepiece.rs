@@ -14,6 +14,7 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, Tokenizer};
 
 use crate::failure::{Failure, Outcome};
+use crate::pre_tokenizers;
 use crate::vocabulary::{Vocabulary, NORMAL, UNUSED};
 
 /// What stands for a space.
@@ -42,7 +43,21 @@ pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_normalizer(Some(normalizer(vocabulary.add_space_prefix)?)).map_err(Failure::new)?;
     tokenizer.with_decoder(Some(decoder(vocabulary.add_space_prefix)?));
+    if mergeable_tokens(vocabulary).all(|(_, token)| is_word(token)) {
+        tokenizer.with_pre_tokenizer(Some(pre_tokenizers::at(&format!("{SPACE}*[^{SPACE}]+|{SPACE}+"))?));
+    }
     Ok(tokenizer)
+}
+
+fn mergeable_tokens<'a>(vocabulary: &'a Vocabulary) -> impl Iterator<Item = (usize, &'a str)> {
+    let tokens = vocabulary.tokens.iter().copied().enumerate();
+    tokens.filter(|(id, _)| matches!(vocabulary.token_types[*id], NORMAL | UNUSED))
+}
+
+/// Whether a token has spaces at its beginning only. Where all have, nothing is joined across the beginning of a word,
+/// so words may be cut apart; the model remembers what it made of them.
+fn is_word(token: &str) -> bool {
+    !token.trim_start_matches(SPACE).contains(SPACE)
 }
 
 /// Best first. Of one score the longest left part comes first, so that a run of blanks, whose tokens all have the same,
@@ -57,10 +72,7 @@ fn merges(vocabulary: &Vocabulary) -> Outcome<Vec<(String, String)>> {
         return Err(Failure::new(format!("tokenizer.ggml.scores[{id}]: is not a number")));
     }
     let mut mergeable: HashMap<&str, f32> = HashMap::with_capacity(vocabulary.tokens.len());
-    for (id, token) in vocabulary.tokens.iter().enumerate() {
-        if !matches!(vocabulary.token_types[id], NORMAL | UNUSED) {
-            continue;
-        }
+    for (id, token) in mergeable_tokens(vocabulary) {
         if token.len() > MOST_TOKEN_BYTES {
             let (size, limit) = (token.len(), MOST_TOKEN_BYTES);
             let reason = format!("tokenizer.ggml.tokens[{id}]: {size} bytes are over the limit of {limit}");
