@@ -59,7 +59,8 @@ typedef struct cortex_vocabulary {
   int32_t eos;
   bool add_bos;
   bool add_eos;
-  bool add_space_prefix; /* of "llama" only */
+  bool add_space_prefix;  /* of "llama" only */
+  bool marks_take_blanks; /* the blanks behind a special token are a part of it */
 } cortex_vocabulary;
 
 cortex_status cortex_tokenizer_from_json(cortex_span json, cortex_tokenizer** out, cortex_bytes* error);

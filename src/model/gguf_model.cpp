@@ -135,6 +135,9 @@ GgufVocabulary read_vocabulary(const Fields& metadata, int rows) {
   out.add_bos = metadata.find_boolean("tokenizer.ggml.add_bos_token").value_or(begins);
   out.add_eos = metadata.find_boolean("tokenizer.ggml.add_eos_token").value_or(false);
   out.add_space_prefix = metadata.find_boolean("tokenizer.ggml.add_space_prefix").value_or(true);
+  // No field says so; Phi-4's, of the same architecture, has another vocabulary.
+  const auto* architecture = metadata.find_text("general.architecture");
+  out.marks_take_blanks = architecture && *architecture == "phi3" && out.model == "llama";
   return out;
 }
 

@@ -27,7 +27,8 @@ struct GgufVocabulary {
   std::optional<std::int32_t> bos, eos, unknown, padding;
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = true;  // SentencePiece's
+  bool add_space_prefix = true;    // SentencePiece's
+  bool marks_take_blanks = false;  // the blanks behind a special token are a part of it
 };
 
 // The text of tokenizer.json, as it is.

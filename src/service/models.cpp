@@ -57,6 +57,7 @@ Vocabulary vocabulary_of(GgufVocabulary gguf) {
   vocabulary.add_bos = gguf.add_bos;
   vocabulary.add_eos = gguf.add_eos;
   vocabulary.add_space_prefix = gguf.add_space_prefix;
+  vocabulary.marks_take_blanks = gguf.marks_take_blanks;
   return vocabulary;
 }
 

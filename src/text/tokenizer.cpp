@@ -55,6 +55,7 @@ Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
       .add_bos = vocabulary.add_bos,
       .add_eos = vocabulary.add_eos,
       .add_space_prefix = vocabulary.add_space_prefix,
+      .marks_take_blanks = vocabulary.marks_take_blanks,
   };
   cortex_tokenizer* tokenizer = nullptr;
   cortex_bytes error{};

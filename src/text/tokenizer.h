@@ -28,7 +28,8 @@ struct Vocabulary {
   std::optional<std::int32_t> bos, eos, unknown, padding;
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = true;  // of "llama": a text, and what follows a special token, begins with a space
+  bool add_space_prefix = true;    // of "llama": a text, and what follows a special token, begins with a space
+  bool marks_take_blanks = false;  // the blanks behind a special or user-defined token are a part of it: Phi-3's
 };
 
 struct EncodeOptions {

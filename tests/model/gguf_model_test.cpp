@@ -193,6 +193,7 @@ TEST(GgufModel, TokensWithoutARowMayGoWhereNoTextMakesThem) {
   EXPECT_THAT(vocabulary.token_types, ElementsAre(3, 1, 1, 1, 1));
   EXPECT_THAT(vocabulary.scores, ElementsAre(0.0f, -1.0f, -2.0f, -3.0f, -4.0f));
   EXPECT_TRUE(vocabulary.add_bos);
+  EXPECT_FALSE(vocabulary.marks_take_blanks);
   EXPECT_TRUE(vocabulary.add_space_prefix);
   file.keys.integer("tokenizer.ggml.padding_token_id", 5);
   expect_refused(ErrorCode::invalid_config, {"padding_token_id: 5", "0 to 4"}, file);

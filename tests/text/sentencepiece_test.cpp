@@ -174,6 +174,23 @@ TEST(Sentencepiece, BeginsTextsWithASpaceUnlessTheFileSaysNo) {
   EXPECT_EQ(without.decode(without.encode(" a"), false), " a");
 }
 
+TEST(Sentencepiece, BlanksBehindATokenAreAPartOfItIfTheVocabularySaysSo) {
+  Vocabulary vocabulary = read_vocabulary(ggml_vocabulary("phi-3"));
+  const EncodeOptions parsed{.add_special_tokens = false, .parse_special = true};
+  const Tokenizer without = Tokenizer::from_vocabulary(vocabulary);
+  vocabulary.marks_take_blanks = true;
+  const Tokenizer with = Tokenizer::from_vocabulary(vocabulary);
+  for (const char* blanks : {"\n", " ", "\n\n \t"}) {
+    const auto text = [&](const char* token) { return std::string(token) + blanks + "Hi"; };
+    EXPECT_EQ(with.encode(text("<|user|>"), parsed), without.encode("<|user|>Hi", parsed)) << blanks;
+    EXPECT_NE(without.encode(text("<|user|>"), parsed), without.encode("<|user|>Hi", parsed)) << blanks;
+    for (const char* token : {"<s>", "<|endoftext|>", "a"}) {
+      EXPECT_EQ(with.encode(text(token), parsed), without.encode(text(token), parsed)) << token;
+    }
+    EXPECT_EQ(with.encode(text("<|user|>")), without.encode(text("<|user|>"))) << blanks;
+  }
+}
+
 TEST(Sentencepiece, UserDefinedTokensComeFirst) {
   Vocabulary vocabulary = vocabulary_with({"▁", "a", "b", "▁a", "ab", "a b"});
   vocabulary.token_types.back() = 4;
@@ -192,6 +209,14 @@ TEST(Sentencepiece, TextIsNeverJoinedToSomethingSpecial) {
     EXPECT_EQ(tokenizer.decode(ids, true), text);
   }
   EXPECT_TRUE(tokenizer.is_special(0));
+}
+
+TEST(Sentencepiece, ACharacterThatIsAlsoSpecialIsBytes) {
+  Vocabulary vocabulary = vocabulary_with({"▁", "a", "!"});
+  vocabulary.token_types.back() = 3;
+  const Tokenizer tokenizer = Tokenizer::from_vocabulary(vocabulary);
+  EXPECT_THAT(tokenizer.encode("a!"), ElementsAre(kFirst, kFirst + 1, kBytes + '!'));
+  EXPECT_THAT(tokenizer.encode("a!", {.parse_special = true}), ElementsAre(kFirst, kFirst + 1, kFirst + 2));
 }
 
 TEST(Sentencepiece, RefusesWhatDoesNotFit) {

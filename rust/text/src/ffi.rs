@@ -57,6 +57,7 @@ pub struct RawVocabulary {
     add_bos: bool,
     add_eos: bool,
     add_space_prefix: bool,
+    marks_take_blanks: bool,
 }
 
 #[repr(C)]
@@ -210,6 +211,7 @@ pub unsafe extern "C" fn cortex_tokenizer_from_vocabulary(
             add_bos: raw.add_bos,
             add_eos: raw.add_eos,
             add_space_prefix: raw.add_space_prefix,
+            marks_take_blanks: raw.marks_take_blanks,
         })?;
         out.write(Box::into_raw(Box::new(tokenizer)));
         Ok(())

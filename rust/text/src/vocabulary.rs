@@ -23,6 +23,7 @@ pub struct Vocabulary<'a> {
     pub add_bos: bool,
     pub add_eos: bool,
     pub add_space_prefix: bool,
+    pub marks_take_blanks: bool,
 }
 
 pub const NORMAL: i32 = 1;
@@ -30,6 +31,9 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 pub const UNUSED: i32 = 5;
+
+/// Where tokens take the blanks behind them, these do not.
+const BLANKS_STAY_BEHIND: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 pub fn build(vocabulary: &Vocabulary) -> Outcome<Tokenizer> {
     let mut tokenizer = match vocabulary.model {
@@ -78,13 +82,16 @@ fn merges(lines: &[&str]) -> Outcome<Vec<(String, String)>> {
     lines.iter().enumerate().map(split).collect()
 }
 
-/// Control tokens, and the unknown one, are special. User-defined ones are not: they are plain text that is always one token, such as runs of
-/// line ends.
+/// Control tokens, and the unknown one, are special. User-defined ones are not: they are plain text that is always one
+/// token, such as runs of line ends.
 fn added_tokens(vocabulary: &Vocabulary) -> Vec<AddedToken> {
+    let takes_blanks = |token: &str| vocabulary.marks_take_blanks && !BLANKS_STAY_BEHIND.contains(&token);
     let tokens = vocabulary.tokens.iter().zip(vocabulary.token_types);
     tokens
         .filter(|(_, kind)| matches!(**kind, CONTROL | UNKNOWN | USER_DEFINED))
-        .map(|(token, kind)| AddedToken::from(*token, *kind != USER_DEFINED).normalized(false))
+        .map(|(token, kind)| {
+            AddedToken::from(*token, *kind != USER_DEFINED).normalized(false).rstrip(takes_blanks(token))
+        })
         .collect()
 }
 
