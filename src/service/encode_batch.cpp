@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "service/choice_text.h"
 #include "service/request_ids.h"
 #include "worker/wire.h"
 
@@ -17,12 +18,6 @@ constexpr EncodeOptions kWithSpecialTokens{.add_special_tokens = true, .parse_sp
 constexpr EncodeOptions kPlain{.add_special_tokens = false, .parse_special = false};
 // Of tokens, or of numbers that come back: a frame's, less what goes along.
 constexpr std::size_t kMostBytes = kMaxFrameBytes - (std::size_t{1} << 20);
-
-// Unicode characters of valid UTF-8.
-int count_characters(std::string_view text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
 
 Error empty(const std::string& param) {
   return Error(ErrorCode::empty_input, fmt::format("{}: is empty", param), param);
@@ -91,7 +86,7 @@ void EncodeBatch::add_text(std::string_view text, const Truncation& truncation, 
 
 std::string_view EncodeBatch::take_in(std::string_view text, const Truncation& truncation, const std::string& param) {
   if (text.empty()) throw empty(param);
-  cost_.characters += count_characters(text);
+  cost_.characters += static_cast<int>(count_characters(text));
   const std::size_t limit = model_.text_limit_bytes();
   if (text.size() <= limit) return text;
   if (!truncation.allowed) {
