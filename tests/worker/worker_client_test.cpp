@@ -216,7 +216,7 @@ TEST_F(WorkerClientTest, AnIdleWorkerIsNotSilent) {
 TEST_F(WorkerClientTest, AnIdleEngineIsNotSilentHoweverShortThePatience) {
   options_.supervisor.arguments = {"fake"};
   options_.engine.rows_per_step = 256;
-  options_.supervisor.stall_after = 100ms;
+  options_.supervisor.stall_after = 600ms;  // shorter than a usual turn; long enough for a machine that is busy
   wait_for([](const EngineStatus& s) { return s.models[1].state == ModelState::ready; });
   std::this_thread::sleep_for(2s);
   EXPECT_EQ(client().status().restarts, 0);
