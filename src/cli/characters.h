@@ -15,4 +15,7 @@ std::optional<std::size_t> first_bad_byte(std::string_view text);
 // that are no UTF-8 become "?".
 std::string printable(std::string_view text);
 
+// `text` with spaces for line ends.
+std::string in_one_line(std::string text);
+
 }  // namespace cortex

@@ -137,6 +137,7 @@ int chat(ChatFlags* flags) {
   ThreadPool text_threads(1);
   ChatService chat(models, admission, conversations, text_threads, system_clock());
   wait_until_loaded(engine);
+  std::signal(SIGPIPE, SIG_DFL);  // replies are written by other threads, which nobody hears
   catch_interrupts();
   return talk(chat, *flags);
 }
@@ -148,7 +149,7 @@ RunCommand chat_command(CLI::App& app) {
   const auto flags = std::make_shared<ChatFlags>(app);
   return [flags] {
     start_log(flags->log.least(), "chat");
-    return run_command([&] { return chat(flags.get()); });
+    return run_tool("chat", [&] { return chat(flags.get()); });
   };
 }
 

@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string>
@@ -47,6 +48,21 @@ int refuse(std::string_view name) {
   return kExitUsage;
 }
 
+const Command* find_command(std::string_view name) {
+  const auto* found =
+      std::find_if(kCommands.begin(), kCommands.end(), [&](const Command& command) { return command.name == name; });
+  return found == kCommands.end() ? nullptr : found;
+}
+
+int help(std::string_view name) {
+  const Command* command = find_command(name);
+  if (!command) return refuse(name);
+  CLI::App app("", "cortex " + std::string(name));
+  command->declare(app);
+  std::fputs(app.help().c_str(), stdout);
+  return kExitOk;
+}
+
 }  // namespace
 
 std::span<const Command> commands() { return kCommands; }
@@ -57,18 +73,17 @@ int run_command_line(int argc, char** argv) {
     std::puts("cortex " CORTEX_VERSION);
     return kExitOk;
   }
+  if (name == "help" && argc > 2) return help(argv[2]);
   if (name == "--help" || name == "-h" || name == "help") {
     print_usage(stdout);
     return kExitOk;
   }
-  for (const auto& command : kCommands) {
-    if (command.name != name) continue;
-    CLI::App app("", "cortex " + std::string(name));
-    const RunCommand run = command.declare(app);
-    if (const auto status = parse_command_line(app, argc - 1, argv + 1)) return *status;
-    return run();
-  }
-  return refuse(name);
+  const Command* command = find_command(name);
+  if (!command) return refuse(name);
+  CLI::App app("", "cortex " + std::string(name));
+  const RunCommand run = command->declare(app);
+  if (const auto status = parse_command_line(app, argc - 1, argv + 1)) return *status;
+  return run();
 }
 
 }  // namespace cortex

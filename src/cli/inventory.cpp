@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/characters.h"
 #include "cli/packaged_models.h"
 #include "model/model.h"
 
@@ -14,11 +15,6 @@ namespace cortex {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string in_one_line(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
 
 std::vector<std::string> names_in(const FileSystem& files, const fs::path& folder) {
   try {

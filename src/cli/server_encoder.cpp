@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/excerpt.h"
 #include "base/json_writer.h"
+#include "cli/characters.h"
 #include "cli/fetch/http_client.h"
 #include "cli/interrupt.h"
 #include "cli/text_encoder.h"
@@ -92,7 +93,8 @@ class ServerEncoder : public TextEncoder {
     std::string answer;
     const ReplyHead head = client_.send(request, append_to(&answer, kLargestAnswerBytes, "the server's answer"));
     if (head.status == 200) return answer;
-    const std::string message = fmt::format("{} says: {} (status {})", url_.text, message_in(answer), head.status);
+    const std::string message =
+        fmt::format("{} says: {} (status {})", url_.text, in_one_line(message_in(answer)), head.status);
     if (head.status >= 500 || head.status == 429) throw NetworkFailure(message);
     throw Error(ErrorCode::invalid_value, message);
   }

@@ -32,5 +32,7 @@ TEST(Characters, WhatATerminalObeysIsNotShown) {
   EXPECT_EQ(printable("a\u009b31m\rb\xff"), "a?31m?b?");
 }
 
+TEST(Characters, InOneLine) { EXPECT_EQ(in_one_line("a\r\nb\n"), "a  b "); }
+
 }  // namespace
 }  // namespace cortex

@@ -87,7 +87,7 @@ class Hub:
             return self._reply(request, status, b'{"error":"later"}', headers)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._reply(request, 401, b'{"error":"no"}', {"X-Error-Code": "GatedRepo"})
-        if re.fullmatch(r"/api/models/acme/tiny/revision/(main|v1|refs/pr/1|" + COMMIT + ")", path):
+        if re.fullmatch(r"/api/models/acme/tiny/revision/(main|v1|refs/pr/1|[0-9a-f]{40})", path):
             return self._reply(request, 200, json.dumps(self._listing()).encode())
         match = re.fullmatch(f"/acme/tiny/resolve/{COMMIT}/(.+)", path)
         if not match or match[1] not in self.files:

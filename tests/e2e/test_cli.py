@@ -1,11 +1,13 @@
 """What people type besides serve: embed, rerank, models, doctor, completions, and what happens to a mistyped word."""
 
+import http.server
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -269,6 +271,32 @@ def test_words_that_are_mistyped():
     assert result.returncode == 64 and "did you mean" not in result.stderr
     assert cortex().returncode == 64
     assert cortex("--help").returncode == 0
+
+
+def test_help_of_a_command():
+    assert cortex("help", "embed").stdout == cortex("embed", "--help").stdout
+    assert cortex("help", "embd").returncode == 64
+    assert cortex("help").stdout == cortex("--help").stdout
+
+
+def test_chat_says_plainly_what_is_wrong():
+    result = cortex("chat", "--model", "acme/none")
+    assert result.returncode == 78 and result.stderr.startswith("cortex chat: acme/none: no such file")
+
+
+def test_another_server_is_told_of_in_one_line(tiny):
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(405)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    result = cortex("embed", "--server", f"http://127.0.0.1:{server.server_address[1]}", text="one\n")
+    server.server_close()
+    assert result.returncode == 64 and "405" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_help_says_defaults():

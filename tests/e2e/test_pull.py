@@ -123,6 +123,12 @@ def test_revisions(puller, revision):
     assert not ref.exists() if revision == COMMIT else ref.read_text() == COMMIT
 
 
+def test_another_commit_than_was_asked_for_is_refused(puller):
+    status, _, error = puller.run("acme/tiny@" + "1" * 40)
+    assert status == 70 and COMMIT in error, error
+    assert not puller.cache.exists()
+
+
 def test_one_gguf_is_chosen_by_its_quantisation(puller, hub):
     hub.files = {"tiny-Q4_0.gguf": b"four", "tiny-Q8_0.gguf": b"eight", "README.md": b"x"}
     status, _, error = puller.run("acme/tiny")

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/excerpt.h"
+#include "cli/characters.h"
 
 namespace cortex {
 namespace {
@@ -60,8 +61,8 @@ void throw_for_status(const Retrieval& retrieval, const std::string& what, const
   if (status == 404) {
     throw Error(ErrorCode::model_not_found, fmt::format("{}: {} has no such thing; is the name right?", what, host));
   }
-  throw Error(ErrorCode::internal_error,
-              fmt::format("{}: {} answers with status {}: {}", what, host, status, excerpt(retrieval.error_text)));
+  throw Error(ErrorCode::internal_error, fmt::format("{}: {} answers with status {}: {}", what, host, status,
+                                                     in_one_line(excerpt(retrieval.error_text))));
 }
 
 void Downloader::attempt(const RemoteFile& file, PartFile* part, std::string* etag) {

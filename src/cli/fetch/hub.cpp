@@ -102,7 +102,12 @@ HubRevision Hub::revision(const HubName& name) const {
       retrieve(client_, request, credential_, append_to(&answer, kLargestAnswerBytes, "the hub's answer"));
   throw_if_passing(retrieval);
   throw_for_status(retrieval, what, credential_);
-  return parse_hub_revision(answer, "the hub's answer about " + what);
+  HubRevision found = parse_hub_revision(answer, "the hub's answer about " + what);
+  if (is_commit(name.revision) && found.commit != name.revision) {
+    throw Error(ErrorCode::internal_error,
+                fmt::format("{}: the hub answers with another commit, {}", what, found.commit));
+  }
+  return found;
 }
 
 RemoteFile Hub::remote(const HubName& name, const std::string& commit, const HubFile& file) const {
