@@ -1,6 +1,5 @@
 #include "cli/fetch/retries.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -9,7 +8,6 @@ namespace cortex {
 namespace {
 
 using std::chrono::milliseconds;
-using testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
 class RetriesTest : public testing::Test {
