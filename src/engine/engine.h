@@ -69,9 +69,9 @@ struct GenerateTimings {
 
 // Some tokens, or the end. A failed request gets `error` as its only last event.
 struct GenerateEvent {
-  std::vector<float> prompt_logprobs;  // the next ones of prompt[1..]
+  std::vector<float> prompt_logprobs;                          // the next ones of prompt[1..]
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;  // as these, when top_logprobs are asked for
-  std::vector<SampledToken> tokens;    // a stop id is the last of them, with finish = stop
+  std::vector<SampledToken> tokens;                            // a stop id is the last of them, with finish = stop
   std::optional<FinishReason> finish;
   std::optional<GenerateTimings> timings;  // so far with the first token, whole with finish
   std::optional<Error> error;
