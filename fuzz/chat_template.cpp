@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const ChatTemplate chat_template(source, {{"bos_token", "<s>"}, {"eos_token", "</s>"}});
     chat_template.render(messages.empty() ? kMessages : messages, options);
   } catch (const Error& error) {
-    check_refusal(error);
+    check_reply(error);
     CORTEX_CHECK(!error.message().starts_with("panicked"));
   }
   return 0;

@@ -90,6 +90,16 @@ TEST(Rust, RefusesTokensThatWouldTakeMuchMemory) {
   }
 }
 
+TEST(Rust, AReasonIsOneShortLine) {
+  const auto reason_for = [](const std::string& token) {
+    return failure_of(tokenizer_json(R"({"type":"BPE","vocab":{"a":0},"merges":[["a",")" + token + "\"]]}"));
+  };
+  EXPECT_THAT(reason_for("x\\n\\u007fy"), HasSubstr("`x  y`"));
+  const std::string reason = reason_for(repeat("\u6771", 100'000));
+  EXPECT_THAT(reason, HasSubstr("\u6771..."));
+  EXPECT_LT(reason.size(), 1010u);
+}
+
 TEST(Rust, APanicIsAnError) {
   // The prefix is longer than the token that it should be cut off.
   const std::string model =
