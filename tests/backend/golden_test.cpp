@@ -28,10 +28,31 @@ constexpr int kReserved = 61;
 constexpr int kBlocks = 20;  // of a sequence
 
 const std::vector<std::string> kDecoders = {
-    "gemma3",          "gemma3-old",      "gguf-llama-f16",  "gguf-llama-f32",  "gguf-llama-q4_0", "gguf-llama-q4_k",
-    "gguf-llama-q8_0", "gguf-qwen2-bf16", "gguf-qwen2-q4_1", "gguf-qwen2-q5_k", "llama",           "llama-mlx-q4",
-    "llama-mlx-q8",    "llama3-rope",     "llama3-rope-old", "mistral",         "mistral-window",  "phi3",
-    "qwen2",           "qwen3",           "qwen3-mlx-q4",    "qwen3-mlx-q8",    "qwen3-moe",       "qwen3-moe-old",
+    "gemma3",
+    "gemma3-old",
+    "gguf-llama-f16",
+    "gguf-llama-f32",
+    "gguf-llama-q4_0",
+    "gguf-llama-q4_k",
+    "gguf-llama-q8_0",
+    "gguf-qwen2-bf16",
+    "gguf-qwen2-q4_1",
+    "gguf-qwen2-q5_k",
+    "llama",
+    "llama-mlx-q4",
+    "llama-mlx-q8",
+    "llama3-rope",
+    "llama3-rope-old",
+    "mistral",
+    "mistral-window",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3-mlx-q4",
+    "qwen3-mlx-q8",
+    "qwen3-moe",
+    "qwen3-moe-old",
 };
 const std::vector<std::string> kDecoderEmbedders = {"qwen3-embedding"};
 const std::vector<std::string> kDecoderRerankers = {"qwen3-reranker"};

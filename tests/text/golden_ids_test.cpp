@@ -36,8 +36,9 @@ TEST_P(GoldenTexts, GiveTheGoldenIds) {
 INSTANTIATE_TEST_SUITE_P(Tokenizer, GoldenTexts,
                          testing::Values("bert-cls", "bert-mean", "gemma3", "gemma3-old", "llama", "llama-mlx-q4",
                                          "llama-mlx-q8", "llama3-rope", "llama3-rope-old", "mistral", "mistral-window",
-                                         "modernbert-mean", "phi3", "qwen2", "qwen3", "qwen3-embedding", "qwen3-mlx-q4",
-                                         "qwen3-mlx-q8", "qwen3-moe", "qwen3-moe-old", "xlm-roberta-cls"));
+                                         "modernbert-mean", "olmo2", "phi3", "qwen2", "qwen3", "qwen3-embedding",
+                                         "qwen3-mlx-q4", "qwen3-mlx-q8", "qwen3-moe", "qwen3-moe-old",
+                                         "xlm-roberta-cls"));
 
 class GoldenPairs : public testing::TestWithParam<const char*> {};
 

@@ -14,6 +14,7 @@ Network llama_from_gguf(const Fields& metadata, TensorMap* tensors);
 Network llama_from_huggingface(const Fields& config, TensorMap* tensors);
 Network mistral_from_huggingface(const Fields& config, TensorMap* tensors);
 Network modernbert_from_huggingface(const Fields& config, TensorMap* tensors);
+Network olmo2_from_huggingface(const Fields& config, TensorMap* tensors);
 Network phi3_from_gguf(const Fields& metadata, TensorMap* tensors);
 Network phi3_from_huggingface(const Fields& config, TensorMap* tensors);
 Network qwen2_from_gguf(const Fields& metadata, TensorMap* tensors);

@@ -17,6 +17,7 @@ constexpr std::array kArchitectures = {
     Architecture{"llama", llama_from_huggingface, "llama", llama_from_gguf},
     Architecture{"mistral", mistral_from_huggingface, "", nullptr},  // as GGUF, "llama"
     Architecture{"modernbert", modernbert_from_huggingface, "", nullptr},
+    Architecture{"olmo2", olmo2_from_huggingface, "", nullptr},
     Architecture{"phi3", phi3_from_huggingface, "phi3", phi3_from_gguf},
     Architecture{"qwen2", qwen2_from_huggingface, "qwen2", qwen2_from_gguf},
     Architecture{"qwen3", qwen3_from_huggingface, "qwen3", qwen3_from_gguf},
