@@ -57,6 +57,9 @@ BodyReader::~BodyReader() = default;
 
 std::size_t BodyReader::put(std::string_view bytes) {
   auto& parser = parser_->parser;
+  // A last chunk that comes in pieces: the parser asserts that it sees all of "0\r\n\r\n", the least there can be.
+  constexpr std::size_t kLastChunkBytes = 5;
+  if (parser.is_header_done() && parser.chunked() && bytes.size() < kLastChunkBytes && bytes.starts_with('0')) return 0;
   error_code error;
   const std::size_t used = parser.put(boost::asio::buffer(bytes.data(), bytes.size()), error);
   if (parser_->refusal) throw Error(*parser_->refusal);

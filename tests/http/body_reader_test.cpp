@@ -43,6 +43,24 @@ TEST(BodyReader, ReadsInPiecesOfAnySize) {
   }
 }
 
+TEST(BodyReader, ReadsAnEmptyBodyInPiecesOfAnySize) {
+  for (const std::string last : {"0\r\n\r\n", "000\r\n\r\n", "0;a=b\r\n\r\n", "0\r\nHost: b\r\n\r\n"}) {
+    for (std::size_t step = 1; step < 80; ++step) {
+      const auto [body, rest] = read(request(kChunked, last + "GET"), step);
+      EXPECT_EQ(body, "") << step;
+      EXPECT_EQ(rest, "GET") << step;
+    }
+  }
+}
+
+TEST(BodyReader, ReadsZerosInPiecesOfAnySize) {
+  for (std::size_t step = 1; step < 80; ++step) {
+    EXPECT_EQ(read(request(kChunked, "5\r\n00000\r\n02\r\n00\r\n0\r\n\r\nGET"), step),
+              std::pair(std::string("0000000"), std::string("GET")))
+        << step;
+  }
+}
+
 void expect_error(const std::string& text, ErrorCode code) {
   try {
     read(text, text.size());
