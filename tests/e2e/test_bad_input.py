@@ -4,6 +4,7 @@ import json
 import pathlib
 import socket
 import tempfile
+import time
 
 import pytest
 
@@ -415,6 +416,19 @@ def test_a_trailer_is_dropped(tiny):
     status, headers, reply = raw_request(tiny.port, chunked(body))
     assert (status, reply["code"]) == (422, "missing_required_parameter")
     assert "from-trailer" not in headers["x-request-id"]
+
+
+@pytest.mark.parametrize("body", [b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n", b"00;a\r\n\r\n"])
+def test_chunks_that_come_byte_by_byte(tiny, body):
+    with socket.create_connection(("127.0.0.1", tiny.port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(chunked(b""))
+        for byte in body:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.01)
+        reply = connection.recv(65536)
+    assert reply.startswith(b"HTTP/1.1 4"), reply
+    assert tiny.get("/healthz").status_code == 200
 
 
 def test_a_body_that_hides_a_request_is_not_executed(tiny):
