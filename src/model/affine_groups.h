@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "model/spec.h"
+#include "model/weight.h"
 
 namespace cortex {
 

@@ -2,13 +2,12 @@
 // name means anything to a backend. Plain values; any thread.
 #pragma once
 
-#include <cstdint>
+#include <cmath>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "model/tensor_view.h"
+#include "model/weight.h"
 
 namespace cortex {
 
@@ -72,7 +71,7 @@ struct DecoderSpec {
   Activation activation = Activation::silu;  // gate's; the feed-forward is down(activation(gate) * up)
   RopeSpec rope;
   std::optional<RopeSpec> window_rope;  // of sliding-window layers, where it is another
-  float attention_scale = 0.0f;         // of query . key; 0: 1 / sqrt(head_dim)
+  float attention_scale = 0.0f;         // as a file states it, or 0: 1 / sqrt(head_dim)
   float embedding_scale = 1.0f;         // multiplies the embedding's rows
   QueryKeyNorm query_key_norm = QueryKeyNorm::none;
   bool pre_norm = true;    // x + f(norm(x)), for attention and feed-forward
@@ -83,6 +82,11 @@ struct DecoderSpec {
   bool mlp_bias = false;
   bool tied_head = false;
   std::vector<DecoderLayerSpec> layers;
+
+  // What query . key is multiplied by.
+  float score_scale() const {
+    return attention_scale != 0.0f ? attention_scale : 1.0f / std::sqrt(static_cast<float>(head_dim));
+  }
 };
 
 struct EncoderLayerSpec {
@@ -118,37 +122,6 @@ struct EncoderSpec {
   Pooling pooling = Pooling::mean;      // of an embedder
   std::optional<EncoderHeadSpec> head;  // a classifier gives logits in place of a pooled state
 };
-
-// MLX's affine quantisation: element j of a row is scales[j / group] * q + biases[j / group], where q are `bits` bits
-// each, little end first in the row's 32-bit words.
-struct AffineGroups {
-  TensorView scales, biases;  // [out, in / group_elements]
-  int bits = 0;
-  int group_elements = 0;
-};
-
-// A matrix [out, in] or a vector [n] as its file holds it.
-struct Weight {
-  TensorView tensor;
-  std::optional<AffineGroups> groups;  // then `tensor` is u32 [out, in * bits / 32]
-  // > 0: the rows of each head lie in the order of interleaved rope (GGUF's llama): row 2i and 2i+1 are what halves put
-  // at i and i + head_dim/2. Readers undo it by moving whole rows, which is exact.
-  int interleaved_heads = 0;
-  float plus = 0.0f;  // added to every value: norms that store weight - 1 (Gemma)
-
-  std::vector<std::int64_t> shape() const;  // of the values: [out, in] or [n]
-  std::int64_t rows() const { return tensor.rows(); }
-  std::int64_t columns() const;
-  std::int64_t elements() const { return rows() * columns(); }
-};
-
-// Rows [first, first + count) of a matrix as a weight of its own; not of an interleaved one.
-Weight rows_of(const Weight& weight, std::int64_t first, std::int64_t count);
-
-// The whole weight as float32, rows in the spec's order, into `out` [rows, columns]; takes little memory besides.
-// Throws Error weights_io_error.
-void read_weight(const Weight& weight, std::span<float> out);
-std::vector<float> read_weight(const Weight& weight);
 
 // A layer has what its spec calls for.
 struct ExpertWeights {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "model/quantisation.h"
-#include "model/spec.h"
+#include "model/weight.h"
 
 namespace cortex {
 

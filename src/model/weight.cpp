@@ -1,8 +1,9 @@
+#include "model/weight.h"
+
 #include <algorithm>
 
 #include "base/error.h"
 #include "model/affine_groups.h"
-#include "model/spec.h"
 
 namespace cortex {
 namespace {

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "model/spec.h"
+#include "model/weight.h"
 #include "model/weight_bytes.h"
 
 namespace cortex {

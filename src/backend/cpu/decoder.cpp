@@ -1,7 +1,6 @@
 #include "backend/cpu/decoder.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "backend/cpu/kernels.h"
 #include "backend/plan_check.h"
@@ -44,8 +43,6 @@ CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, c
                        std::shared_ptr<ThreadTeam> team)
     : spec_(spec),
       team_(std::move(team)),
-      attention_scale_(spec.attention_scale != 0.0f ? spec.attention_scale
-                                                    : 1.0f / std::sqrt(static_cast<float>(spec.head_dim))),
       kv_(static_cast<int>(spec.layers.size()), spec.kv_heads, spec.head_dim),
       rotary_(spec.rope),
       scratch_(static_cast<std::size_t>(team_->size())) {
@@ -206,7 +203,7 @@ void CpuDecoder::attend_row(int layer, int row, int kv_head, AttentionScratch& s
   float* out = buffers_.mixed.data() + offset_of(row, spec_.heads * spec_.head_dim);
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     const std::size_t offset = offset_of(head, spec_.head_dim);
-    attend(queries + offset, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim, attention_scale_,
+    attend(queries + offset, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim, spec_.score_scale(),
            out + offset);
   }
 }

@@ -71,7 +71,6 @@ class CpuDecoder : public DecoderBackend {
 
   const DecoderSpec spec_;
   const std::shared_ptr<ThreadTeam> team_;
-  const float attention_scale_;
   Projection embedding_;  // [vocabulary, hidden]; the head too when tied
   std::vector<Layer> layers_;
   WeightMatrix final_norm_;

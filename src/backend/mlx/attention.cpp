@@ -1,6 +1,5 @@
 #include "backend/mlx/attention.h"
 
-#include <cmath>
 #include <vector>
 
 namespace cortex {
@@ -11,7 +10,7 @@ MlxAttention::MlxAttention(const DecoderSpec& spec, int layer, const DecoderLaye
       heads_(spec.heads),
       kv_heads_(spec.kv_heads),
       head_dim_(spec.head_dim),
-      scale_(spec.attention_scale != 0.0f ? spec.attention_scale : 1.0f / std::sqrt(static_cast<float>(head_dim_))),
+      scale_(spec.score_scale()),
       norm_per_head_(spec.query_key_norm == QueryKeyNorm::per_head),
       query_key_value_(
           {{weights.query, weights.query_bias}, {weights.key, weights.key_bias}, {weights.value, weights.value_bias}}),

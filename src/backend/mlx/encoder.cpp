@@ -12,8 +12,6 @@
 namespace cortex {
 namespace {
 
-// Query rows that attend at once: the scores [heads, rows, keys] are in memory whole.
-constexpr int kTileRows = 128;
 constexpr int kWholeText = -1;  // for a reach
 
 int reach_of(const EncoderLayerSpec& layer) {

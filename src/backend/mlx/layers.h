@@ -20,6 +20,9 @@ namespace mx = ::mlx::core;
 // The type that everything is computed and kept in, weights and KV included.
 inline const mx::Dtype kDtype = mx::float32;
 
+// Query rows that attend at once: the scores [heads, rows, keys] are in memory whole.
+inline constexpr int kTileRows = 128;
+
 // The weight in kDtype, [rows, columns], or [n] for a vector.
 mx::array load_array(const Weight& weight);
 

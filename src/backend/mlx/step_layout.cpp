@@ -8,9 +8,6 @@
 namespace cortex {
 namespace {
 
-// Query rows that attend at once: the scores [heads, rows, keys] are in memory whole.
-constexpr int kTileRows = 128;
-
 std::vector<AttentionTile> tiles_of(const StepPlan& plan, int window_tokens, const PagedPool& pool) {
   std::vector<AttentionTile> tiles;
   for (const SequenceSlice& slice : plan.slices) {
