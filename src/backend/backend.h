@@ -86,7 +86,8 @@ class Backend {
 };
 
 struct BackendOptions {
-  int threads = 0;  // 0: one per core this process may use
+  int threads = 0;     // 0: one per core this process may use
+  bool exact = false;  // float32 products
 };
 
 // "cpu", "mlx" or "auto" (mlx where it has a GPU, else cpu). Throws Error invalid_option for another name, or when
