@@ -6,8 +6,8 @@
 #include "backend/cpu/kernels.h"
 
 // After what is the same for every processor.
-#pragma GCC target("avx2")
-#include "backend/cpu/loops.h"
+#pragma GCC target("avx2,fma,f16c")
+#include "backend/cpu/plain_kernels.h"
 
 namespace cortex {
 

@@ -1,4 +1,6 @@
-// For x86 processors with AVX-512F.
+// For x86 processors with AVX-512 (F, BW, DQ, VL) and its VNNI and BF16.
+#include <immintrin.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -6,11 +8,22 @@
 #include "backend/cpu/kernels.h"
 
 // After what is the same for every processor.
-#pragma GCC target("avx512f")
-#include "backend/cpu/loops.h"
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
+#include "backend/cpu/avx512_linear.h"
+#include "backend/cpu/plain_kernels.h"
 
 namespace cortex {
+namespace {
 
-constinit const Kernels kAvx512Kernels = loops_named("avx512");
+constexpr Kernels avx512_kernels() {
+  Kernels kernels = loops_named("avx512");
+  kernels.linear_int8 = linear_int8_avx512;
+  kernels.linear_bf16 = linear_bf16_avx512;
+  return kernels;
+}
+
+}  // namespace
+
+constinit const Kernels kAvx512Kernels = avx512_kernels();
 
 }  // namespace cortex

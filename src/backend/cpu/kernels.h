@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
+#include "backend/cpu/linear.h"
 #include "model/spec.h"
 
 namespace cortex {
@@ -20,6 +22,19 @@ struct Kernels {
   // row-major.
   void (*matmul)(const float* x, std::size_t x_stride, int rows, const float* weight, int columns, int begin, int end,
                  float* out, std::size_t out_stride);
+
+  // Rows times a packed matrix in each arithmetic (linear.h).
+  void (*linear_int8)(const LinearTask& task);
+  void (*linear_bf16)(const LinearTask& task);
+  void (*linear_f32)(const LinearTask& task);
+
+  // LinearInput's codes, scales and sums of one row, [columns], a multiple of 32. What is not finite gives scales that
+  // are not.
+  void (*quantise)(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,
+                   std::int32_t* negative_sums);
+
+  // To the nearest, ties to even.
+  void (*round_to_bf16)(const float* x, std::size_t count, std::uint16_t* out);
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight, [size]. Source: Zhang, Sennrich 2019.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* out);

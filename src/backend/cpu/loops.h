@@ -211,24 +211,83 @@ void add_weighted(const float* weights, const float* values, std::size_t stride,
   }
 }
 
-void activate(Activation activation, float* values, std::size_t count) {
+// Within 1.5e-7 of erf (Abramowitz, Stegun 1964, 7.1.26).
+CORTEX_INLINE Lanes erf_of(Lanes x) {
+  const Lanes size = x < 0.0f ? -x : x;
+  const Lanes t = 1.0f / (size * 0.3275911f + 1.0f);
+  Lanes p = t * 1.061405429f - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const Lanes value = 1.0f - p * t * exp_of(-size * size);
+  return x < 0.0f ? -value : value;
+}
+
+CORTEX_INLINE Lanes activated(Activation activation, Lanes v) {
   switch (activation) {
     case Activation::silu:
-      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return v / (exp_of(-v) + 1.0f); });
-      break;
+      return v / (exp_of(-v) + 1.0f);
     case Activation::gelu:
-      for (std::size_t i = 0; i < count; ++i)
-        values[i] *= 0.5f * (1.0f + __builtin_erff(values[i] * 0.70710678118654752f));
-      break;
-    case Activation::gelu_tanh:
-      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA {
-        const Lanes u = (v + v * v * v * 0.044715f) * 0.79788456080286536f;
-        return v * (1.0f - 1.0f / (exp_of(u + u) + 1.0f));  // (1 + tanh u) / 2 = 1 - 1 / (e^2u + 1)
-      });
-      break;
+      return v * 0.5f * (erf_of(v * 0.70710678118654752f) + 1.0f);
+    case Activation::gelu_tanh: {
+      const Lanes u = (v + v * v * v * 0.044715f) * 0.79788456080286536f;
+      return v * (1.0f - 1.0f / (exp_of(u + u) + 1.0f));  // (1 + tanh u) / 2 = 1 - 1 / (e^2u + 1)
+    }
     case Activation::tanh:
-      map(values, count, [](Lanes v) CORTEX_INLINE_LAMBDA { return 1.0f - 2.0f / (exp_of(v + v) + 1.0f); });
-      break;
+      return 1.0f - 2.0f / (exp_of(v + v) + 1.0f);
+  }
+  __builtin_unreachable();
+}
+
+void activate(Activation activation, float* values, std::size_t count) {
+  map(values, count, [activation](Lanes v) CORTEX_INLINE_LAMBDA { return activated(activation, v); });
+}
+
+// A group of 32 columns at a time. The largest magnitude is found among the bits, where NaN is above infinity: values
+// that are not finite end in a scale that is not, and so in every product.
+void quantise(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,
+              std::int32_t* negative_sums) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an even integer
+  constexpr float kLeast = 1e-30f;       // below it a group is all zeros
+  using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
+  for (int group = 0; group < columns / 32; ++group, x += 32, codes += 32) {
+    const Lanes values[2] = {load(x), load(x + kLanes)};
+    LaneBits bits[2];
+    std::memcpy(bits, values, sizeof bits);
+    bits[0] &= 0x7fffffff;
+    bits[1] &= 0x7fffffff;
+    const LaneBits largest = bits[0] > bits[1] ? bits[0] : bits[1];
+    std::int32_t most = 0;
+    for (int lane = 0; lane < kLanes; ++lane) most = largest[lane] > most ? largest[lane] : most;
+    float size;
+    std::memcpy(&size, &most, sizeof size);
+    const float scale = size / 127.0f;
+    const float inverse = size > kLeast ? 127.0f / size : 0.0f;
+    std::int32_t sum = 0;
+    for (int half = 0; half < 2; ++half) {
+      const Lanes shifted = values[half] * inverse + kRound;
+      LaneBits integers;
+      std::memcpy(&integers, &shifted, sizeof integers);
+      integers -= 0x4b400000;  // kRound's bits
+      const Bytes bytes = __builtin_convertvector(integers, Bytes);
+      std::memcpy(codes + half * kLanes, &bytes, sizeof bytes);
+      std::int32_t part = 0;
+      for (int lane = 0; lane < kLanes; ++lane) part += bytes[lane];
+      negative_sums[2 * group + half] = -part;
+      sum += part;
+    }
+    scales[group] = scale;
+    scaled_sums[group] = scale * static_cast<float>(sum);
+  }
+}
+
+// To the nearest, ties to even; NaN stays NaN.
+void round_to_bf16(const float* x, std::size_t count, std::uint16_t* out) {
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, x + i, sizeof bits);
+    const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    out[i] = static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40u : rounded);
   }
 }
 
@@ -238,20 +297,6 @@ void multiply(float* values, const float* factors, std::size_t count) {
 
 void add(float* values, const float* terms, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) values[i] += terms[i];
-}
-
-constexpr Kernels loops_named(const char* name) {
-  return {.name = name,
-          .matmul = matmul,
-          .rms_norm = rms_norm,
-          .layer_norm = layer_norm,
-          .rotate = rotate,
-          .score_keys = score_keys,
-          .softmax = softmax,
-          .add_weighted = add_weighted,
-          .activate = activate,
-          .multiply = multiply,
-          .add = add};
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // For any processor.
-#include "backend/cpu/loops.h"
+#include "backend/cpu/plain_kernels.h"
 
 namespace cortex {
 
