@@ -23,6 +23,7 @@ constexpr std::array kCommands = {
     Command{"models", "list the models on this machine", models_command},
     Command{"doctor", "say what this machine is and what is missing", doctor_command},
     Command{"perplexity", "score token ids with a model", perplexity_command},
+    Command{"bench", "time a model on its backend", bench_command},
     Command{"completions", "print a shell's completions", completions_command},
     Command{"worker", "the engine's process; started by serve", worker_command},
 };

@@ -45,6 +45,7 @@ RunCommand pull_command(CLI::App& app);
 RunCommand models_command(CLI::App& app);
 RunCommand doctor_command(CLI::App& app);
 RunCommand perplexity_command(CLI::App& app);
+RunCommand bench_command(CLI::App& app);
 RunCommand completions_command(CLI::App& app);
 RunCommand worker_command(CLI::App& app);
 
