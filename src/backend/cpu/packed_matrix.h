@@ -3,7 +3,8 @@
 // (packing.h). Filled once on the loading thread, read by the team. What is here is inlined always: a copy that was
 // compiled for one instruction set must not serve another.
 //
-// A panel is one run of bytes. Columns are padded to whole groups, rows to whole panels, both with zeros:
+// A panel is one run of bytes. Rows are padded to whole panels, with values of zero; columns to whole groups, with
+// finite values, which meet the zeros of a padded input:
 //   f32       [columns][16 rows] float32
 //   bf16      [columns / 2][16 rows][2 columns] bfloat16
 //   codes     [groups] of: the group's scales, its minima, then its blocks of 32 columns
@@ -71,6 +72,9 @@ struct PackedFormat {
   if (super_header_bytes(format) > 0) whole = kSuperColumns;
   return (columns + whole - 1) / whole * whole;
 }
+
+// `rows` padded to whole panels.
+[[gnu::always_inline]] constexpr int padded_rows(int rows) { return (rows + kPanelRows - 1) / kPanelRows * kPanelRows; }
 
 struct PackedMatrix {
   PackedFormat format;
