@@ -10,6 +10,8 @@ find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(SQLite3 REQUIRED)
 find_package(CURL REQUIRED)
 find_package(Boost 1.81 REQUIRED)
+# One definition for all that include Boost: src/http/boost_assertion.cpp is the handler.
+target_compile_definitions(Boost::headers INTERFACE BOOST_ENABLE_ASSERT_HANDLER)
 find_package(prometheus-cpp REQUIRED COMPONENTS core)
 
 # Its CMake package wants programs that Debian has elsewhere.

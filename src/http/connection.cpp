@@ -47,6 +47,8 @@ SteadyTime now() { return std::chrono::steady_clock::now(); }
 
 double seconds_since(SteadyTime start) { return std::chrono::duration<double>(now() - start).count(); }
 
+Error failed() { return Error(ErrorCode::internal_error, "the server failed on this request"); }
+
 void handle_request(const HttpHandler& handler, HttpRequest request, const std::shared_ptr<HttpReply>& reply,
                     Dialect dialect) {
   const std::string id = request.id;
@@ -56,7 +58,7 @@ void handle_request(const HttpHandler& handler, HttpRequest request, const std::
     respond_error(*reply, error, dialect, id);
   } catch (const std::exception& error) {
     log_error(fmt::format("a handler failed: {}", error.what()), id);
-    respond_error(*reply, Error(ErrorCode::internal_error, "the server failed on this request"), dialect, id);
+    respond_error(*reply, failed(), dialect, id);
   }
 }
 
@@ -146,6 +148,9 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
       request = co_await read_request(exchange);
     } catch (const Error& error) {
       refusal = error;
+    } catch (const std::exception& error) {
+      log_error(fmt::format("a request could not be read: {}", error.what()), exchange.id);
+      refusal = failed();
     }
     awaits_head_ = false;
     if (gone_) co_return false;
@@ -158,7 +163,14 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     } else {
       dispatch(exchange, std::move(request), reply);
     }
-    const Sent sent = co_await send(*reply);
+    Sent sent = Sent::gone;
+    sending_ = reply.get();
+    try {
+      sent = co_await send(*reply);
+    } catch (const std::exception& error) {
+      log_error(fmt::format("a reply could not be sent: {}", error.what()), exchange.id);
+    }
+    sending_ = nullptr;
     if (sent == Sent::gone) gone_ = true;
     reply->disconnect();
     record(exchange, *reply);
@@ -311,7 +323,6 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     SteadyTime ping_time = now() + shared_.options.ping_after;
     SteadyTime probe_time = now() + shared_.options.probe_half_closed_after;
     for (;;) {
-      sending_ = &reply;
       if (gone_ || reply.overflowed()) break;
       const PendingReply::Output output = reply.take();
       if (!output.bytes.empty()) {
@@ -319,10 +330,7 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
         if (!written) break;
         reply.sent(output.bytes.size());
       }
-      if (output.finished) {
-        sending_ = nullptr;
-        co_return output.keep_alive ? Sent::keep_alive : Sent::close;
-      }
+      if (output.finished) co_return output.keep_alive ? Sent::keep_alive : Sent::close;
       if (!output.bytes.empty()) {
         ping_time = now() + shared_.options.ping_after;
         continue;
@@ -337,7 +345,6 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
         probe_time = now() + shared_.options.probe_half_closed_after;
       }
     }
-    sending_ = nullptr;
     co_return Sent::gone;
   }
 

@@ -13,6 +13,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <exception>
 #include <system_error>
 #include <thread>
 #include <unordered_map>
@@ -30,7 +31,7 @@ using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr std::chrono::milliseconds kAcceptPause{100};  // when the process is out of descriptors
+constexpr std::chrono::milliseconds kAcceptPause{100};  // after a failure
 
 }  // namespace
 
@@ -60,28 +61,51 @@ struct Listener::State {
 
   void start() {
     asio::co_spawn(accept_strand, accept(), asio::detached);
-    for (int i = 0; i < shared.options.threads; ++i) threads.emplace_back([this] { context.run(); });
+    for (int i = 0; i < shared.options.threads; ++i) threads.emplace_back([this] { run(); });
+  }
+
+  // What a handler throws ends that handler, not the thread.
+  void run() {
+    for (;;) {
+      try {
+        context.run();
+        return;
+      } catch (const std::exception& error) {
+        log_error(fmt::format("the listener failed: {}", error.what()));
+      }
+    }
   }
 
   asio::awaitable<void> accept() {
     while (!stopping) {
-      if (connections.size() >= shared.options.connection_limit) {
-        full = true;
-        pause.expires_at(asio::steady_timer::time_point::max());
-        co_await pause.async_wait(kAwait);
-        continue;
+      bool accepted = false;
+      try {
+        accepted = co_await accept_one();
+      } catch (const std::exception& error) {
+        log_error(fmt::format("a connection could not be accepted: {}", error.what()));
       }
-      auto [error, socket] = co_await acceptor.async_accept(asio::make_strand(context), kAwait);
-      if (stopping) break;
-      if (error) {
-        // Most likely out of descriptors: the backlog keeps the clients until some are free.
-        log_warning(fmt::format("can't accept connections: {}", error.message()));
-        pause.expires_after(kAcceptPause);
-        co_await pause.async_wait(kAwait);
-        continue;
-      }
-      open(std::move(socket));
+      if (accepted || stopping) continue;
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(kAwait);
     }
+  }
+
+  asio::awaitable<bool> accept_one() {
+    while (connections.size() >= shared.options.connection_limit && !stopping) {
+      full = true;
+      pause.expires_at(asio::steady_timer::time_point::max());
+      co_await pause.async_wait(kAwait);
+    }
+    if (stopping) co_return false;
+    auto [error, socket] = co_await acceptor.async_accept(asio::make_strand(context), kAwait);
+    if (stopping) co_return false;
+    if (error) {
+      // Most likely out of descriptors: the backlog keeps the clients until some are free.
+      log_warning(fmt::format("can't accept connections: {}", error.message()));
+      co_return false;
+    }
+    open(std::move(socket));
+    co_return true;
   }
 
   void open(tcp::socket socket) {
