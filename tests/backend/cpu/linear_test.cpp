@@ -78,7 +78,7 @@ Outputs run(const Kernels& kernels, Product product, const RandomMatrix& matrix,
             const Part& part) {
   const int width = part.end == LinearEnd::gate ? kPanelRows / 2 : kPanelRows;
   Outputs out;
-  out.stride = static_cast<std::size_t>(width * matrix.packed().panels() + 5);
+  out.stride = static_cast<std::size_t>(width) * static_cast<std::size_t>(matrix.packed().panels()) + 5;
   out.values.resize(static_cast<std::size_t>(in.rows()) * out.stride);
   for (std::size_t i = 0; i < out.values.size(); ++i) out.values[i] = before(i);
   const LinearTask task = {.matrix = &matrix.packed(),

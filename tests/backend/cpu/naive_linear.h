@@ -85,6 +85,9 @@ class BoundedSum {
   }
   void add(double term) { add(term, 0, 0.0); }
 
+  // One more rounding of something of this size.
+  void allow(double size) { error_ += kUnit * size + kLeast; }
+
   double value() const { return value_; }
   double error() const { return 1.001 * error_; }  // what the roundings change of each other's sizes
 
@@ -123,13 +126,17 @@ inline BoundedSum naive_bf16(const RandomMatrix& matrix, int n, const InputRows&
   return sum;
 }
 
+// What is not exact in a weight: a scale of 24 bits times its code, the sum with a minimum.
 inline BoundedSum naive_f32(const RandomMatrix& matrix, int n, const InputRows& in, int row) {
   BoundedSum sum;
-  const int roundings = matrix.packed().format.minima ? 2 : 1;
+  const PackedFormat& format = matrix.packed().format;
+  const int roundings = 1 + (format.coded() && format.minima ? 1 : 0);
+  const bool rounds_scaled = format.coded() && format.scales == ScaleKind::f32;
   for (int column = 0; column < matrix.padded(); ++column) {
     const double x = in.value(row, column);
     const double term = matrix.value(n, column) * x;
     sum.add(term, roundings, std::abs(term), std::max(1.0, std::abs(x)));
+    if (rounds_scaled) sum.allow(std::abs(matrix.scale(n, column) * matrix.code(n, column) * x));
   }
   return sum;
 }
