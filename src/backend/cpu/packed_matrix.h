@@ -62,7 +62,8 @@ struct PackedFormat {
 // Bytes that two_level has before each 256 columns.
 [[gnu::always_inline]] constexpr std::size_t super_header_bytes(const PackedFormat& format) {
   if (!format.coded() || format.scales != ScaleKind::two_level) return 0;
-  return (format.minima ? 2u : 1u) * 2 * kPanelRows;
+  const std::size_t vectors = format.minima ? 2 : 1;
+  return vectors * 2 * kPanelRows;
 }
 
 // `columns` padded to what the format has whole.

@@ -12,12 +12,15 @@
 namespace cortex {
 namespace {
 
-constexpr int kBlockWords = kBlockColumns / 4;
+constexpr std::size_t kRows = kPanelRows;
+constexpr std::size_t kColumns = kBlockColumns;
+constexpr std::size_t kBlockWords = kColumns / 4;
+constexpr std::size_t kSuperBlocks = kSuperColumns / kBlockColumns;
 constexpr std::uint32_t kLowNibbles = 0x0F0F0F0F;
 
 // Codes of a block: [rows][columns] bytes, four to a word.
 using RowCodes = std::uint32_t[kBlockWords];
-using BlockCodes = RowCodes[kPanelRows];
+using BlockCodes = RowCodes[kRows];
 
 template <typename Number>
 Number load(const std::byte* from) {
@@ -31,20 +34,37 @@ void store(std::byte* to, Number value) {
   std::memcpy(to, &value, sizeof(value));
 }
 
+// kBytes bytes, little end first.
+template <int kBytes>
+std::uint64_t load_bytes(const std::byte* from) {
+  if constexpr (kBytes == 8) {
+    return load<std::uint64_t>(from);
+  } else if constexpr (kBytes >= 4) {
+    return load<std::uint32_t>(from) | load_bytes<kBytes - 4>(from + 4) << 32;
+  } else if constexpr (kBytes >= 2) {
+    return load<std::uint16_t>(from) | load_bytes<kBytes - 2>(from + 2) << 16;
+  } else if constexpr (kBytes == 1) {
+    return static_cast<std::uint64_t>(*from);
+  } else {
+    return 0;
+  }
+}
+
 // The codes of 16 rows as packed_matrix.h has them; returns where they end.
 template <int kBits>
 std::byte* write_block(const BlockCodes& codes, std::byte* out) {
-  constexpr int kQuads = kBits == 8 ? 8 : 4;
-  constexpr int kPlanes = kBits == 8 ? 0 : kBits - 4;
-  std::uint32_t words[kQuads + kPlanes][kPanelRows];
-  for (int row = 0; row < kPanelRows; ++row) {
-    for (int quad = 0; quad < kQuads; ++quad) {
+  constexpr std::size_t kQuads = kBits == 8 ? 8 : 4;
+  constexpr std::size_t kPlanes = kBits == 8 ? 0 : kBits - 4;
+  std::uint32_t words[kQuads + kPlanes][kRows];
+  for (std::size_t row = 0; row < kRows; ++row) {
+    for (std::size_t quad = 0; quad < kQuads; ++quad) {
       words[quad][row] = kBits == 8 ? codes[row][quad]
                                     : (codes[row][quad] & kLowNibbles) | (codes[row][quad % 4 + 4] & kLowNibbles) << 4;
     }
-    for (int plane = 0; plane < kPlanes; ++plane) {
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
       std::uint32_t bits = 0;
-      for (int quad = 0; quad < kBlockWords; ++quad) bits |= (codes[row][quad] >> (4 + plane) & 0x01010101u) << quad;
+      for (std::size_t quad = 0; quad < kBlockWords; ++quad)
+        bits |= (codes[row][quad] >> (4 + plane) & 0x01010101u) << quad;
       words[kQuads + plane][row] = bits;
     }
   }
@@ -54,7 +74,7 @@ std::byte* write_block(const BlockCodes& codes, std::byte* out) {
 
 // A number of each row, `offset` bytes from where its bytes begin; returns where they end.
 template <typename Number>
-std::byte* write_column(const std::array<const std::byte*, kPanelRows>& rows, std::size_t offset, std::byte* out) {
+std::byte* write_column(const std::array<const std::byte*, kRows>& rows, std::size_t offset, std::byte* out) {
   for (const std::byte* row : rows) {
     store(out, load<Number>(row + offset));
     out += sizeof(Number);
@@ -77,7 +97,7 @@ std::uint64_t spread(std::uint64_t bits) {
 
 // 16 bytes of GGUF: low nibbles are columns 0 to 15, high ones 16 to 31.
 void read_nibbles(const std::byte* from, RowCodes& codes) {
-  for (int i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const auto pairs = load<std::uint32_t>(from + 4 * i);
     codes[i] = pairs & kLowNibbles;
     codes[i + 4] = pairs >> 4 & kLowNibbles;
@@ -86,7 +106,7 @@ void read_nibbles(const std::byte* from, RowCodes& codes) {
 
 // Bit k of 32 is the fifth bit of column k.
 void add_fifth_bits(const std::byte* from, RowCodes& codes) {
-  for (int i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const std::uint64_t bits = spread<1>(static_cast<std::uint64_t>(from[i])) << 4;
     codes[2 * i] |= static_cast<std::uint32_t>(bits);
     codes[2 * i + 1] |= static_cast<std::uint32_t>(bits >> 32);
@@ -95,19 +115,22 @@ void add_fifth_bits(const std::byte* from, RowCodes& codes) {
 
 // GGUF's blocks of 32; quantised_blocks.cpp describes their bytes.
 struct Q4Scaled {
-  static constexpr int kBits = 4, kBytes = 18;
+  static constexpr int kBits = 4;
+  static constexpr std::size_t kBytes = 18;
   static constexpr bool kMinima = false;
   static void read(const std::byte* block, RowCodes& codes) { read_nibbles(block + 2, codes); }
 };
 
 struct Q4Shifted {
-  static constexpr int kBits = 4, kBytes = 20;
+  static constexpr int kBits = 4;
+  static constexpr std::size_t kBytes = 20;
   static constexpr bool kMinima = true;
   static void read(const std::byte* block, RowCodes& codes) { read_nibbles(block + 4, codes); }
 };
 
 struct Q5Scaled {
-  static constexpr int kBits = 5, kBytes = 22;
+  static constexpr int kBits = 5;
+  static constexpr std::size_t kBytes = 22;
   static constexpr bool kMinima = false;
   static void read(const std::byte* block, RowCodes& codes) {
     read_nibbles(block + 6, codes);
@@ -116,7 +139,8 @@ struct Q5Scaled {
 };
 
 struct Q5Shifted {
-  static constexpr int kBits = 5, kBytes = 24;
+  static constexpr int kBits = 5;
+  static constexpr std::size_t kBytes = 24;
   static constexpr bool kMinima = true;
   static void read(const std::byte* block, RowCodes& codes) {
     read_nibbles(block + 8, codes);
@@ -125,27 +149,29 @@ struct Q5Shifted {
 };
 
 struct Q8Scaled {
-  static constexpr int kBits = 8, kBytes = 34;
+  static constexpr int kBits = 8;
+  static constexpr std::size_t kBytes = 34;
   static constexpr bool kMinima = false;
   static void read(const std::byte* block, RowCodes& codes) {
-    for (int i = 0; i < kBlockWords; ++i) codes[i] = load<std::uint32_t>(block + 2 + 4 * i) ^ 0x80808080u;  // + 128
+    for (std::size_t i = 0; i < kBlockWords; ++i)
+      codes[i] = load<std::uint32_t>(block + 2 + 4 * i) ^ 0x80808080u;  // + 128
   }
 };
 
 template <typename Block>
-void pack_blocks(const PanelRows& rows, int blocks, std::byte* out) {
-  for (int block = 0; block < blocks; ++block) {
-    const auto at = static_cast<std::size_t>(block) * Block::kBytes;
+void pack_blocks(const PanelRows& rows, std::size_t blocks, std::byte* out) {
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const std::size_t at = block * Block::kBytes;
     out = write_column<std::uint16_t>(rows.tensor, at, out);
     if (Block::kMinima) out = write_column<std::uint16_t>(rows.tensor, at + 2, out);
     BlockCodes codes;
-    for (int row = 0; row < kPanelRows; ++row) Block::read(rows.tensor[static_cast<std::size_t>(row)] + at, codes[row]);
+    for (std::size_t row = 0; row < kRows; ++row) Block::read(rows.tensor[row] + at, codes[row]);
     out = write_block<Block::kBits>(codes, out);
   }
 }
 
 // The 6-bit scale and minimum of a group of Q4_K and Q5_K, as quantised_blocks.cpp describes them.
-void write_group_header(const std::byte* block, int group, std::byte* scale, std::byte* minimum) {
+void write_group_header(const std::byte* block, std::size_t group, std::byte* scale, std::byte* minimum) {
   const std::byte* const packed = block + 4;
   if (group < 4) {
     *scale = packed[group] & std::byte{63};
@@ -158,49 +184,49 @@ void write_group_header(const std::byte* block, int group, std::byte* scale, std
 
 // Q4_K and Q5_K.
 template <int kBits>
-void pack_k_blocks(const PanelRows& rows, int super_blocks, std::byte* out) {
+void pack_k_blocks(const PanelRows& rows, std::size_t super_blocks, std::byte* out) {
   constexpr std::size_t kBytes = kBits == 4 ? 144 : 176;
-  constexpr int kNibbles = kBits == 4 ? 16 : 48;
-  for (int super = 0; super < super_blocks; ++super) {
-    const std::size_t at = static_cast<std::size_t>(super) * kBytes;
+  constexpr std::size_t kNibbles = kBits == 4 ? 16 : 48;
+  for (std::size_t super = 0; super < super_blocks; ++super) {
+    const std::size_t at = super * kBytes;
     out = write_column<std::uint16_t>(rows.tensor, at, out);
     out = write_column<std::uint16_t>(rows.tensor, at + 2, out);
-    for (int group = 0; group < kSuperColumns / kBlockColumns; ++group) {
+    for (std::size_t group = 0; group < kSuperBlocks; ++group) {
       BlockCodes codes;
-      for (int row = 0; row < kPanelRows; ++row) {
-        const std::byte* const block = rows.tensor[static_cast<std::size_t>(row)] + at;
-        write_group_header(block, group, out + row, out + kPanelRows + row);
-        for (int i = 0; i < kBlockWords; ++i) {
+      for (std::size_t row = 0; row < kRows; ++row) {
+        const std::byte* const block = rows.tensor[row] + at;
+        write_group_header(block, group, out + row, out + kRows + row);
+        for (std::size_t i = 0; i < kBlockWords; ++i) {
           codes[row][i] =
               load<std::uint32_t>(block + kNibbles + group / 2 * 32 + 4 * i) >> (group % 2 * 4) & kLowNibbles;
           if (kBits == 5) codes[row][i] |= (load<std::uint32_t>(block + 16 + 4 * i) >> group & 0x01010101u) << 4;
         }
       }
-      out = write_block<kBits>(codes, out + 2 * kPanelRows);
+      out = write_block<kBits>(codes, out + 2 * kRows);
     }
   }
 }
 
-void pack_q6_k(const PanelRows& rows, int super_blocks, std::byte* out) {
+void pack_q6_k(const PanelRows& rows, std::size_t super_blocks, std::byte* out) {
   constexpr std::size_t kBytes = 210;
-  for (int super = 0; super < super_blocks; ++super) {
-    const std::size_t at = static_cast<std::size_t>(super) * kBytes;
+  for (std::size_t super = 0; super < super_blocks; ++super) {
+    const std::size_t at = super * kBytes;
     out = write_column<std::uint16_t>(rows.tensor, at + 208, out);
-    for (int run = 0; run < kSuperColumns / kBlockColumns; ++run) {
-      const int nibbles = run / 4 * 64 + run % 2 * 32;
-      const int pairs = 128 + run / 4 * 32;
+    for (std::size_t run = 0; run < kSuperBlocks; ++run) {
+      const std::size_t nibbles = run / 4 * 64 + run % 2 * 32;
+      const std::size_t pairs = 128 + run / 4 * 32;
       BlockCodes codes;
-      for (int row = 0; row < kPanelRows; ++row) {
-        const std::byte* const block = rows.tensor[static_cast<std::size_t>(row)] + at;
+      for (std::size_t row = 0; row < kRows; ++row) {
+        const std::byte* const block = rows.tensor[row] + at;
         out[row] = block[192 + 2 * run];
-        out[kPanelRows + row] = block[192 + 2 * run + 1];
-        for (int i = 0; i < kBlockWords; ++i) {
+        out[kRows + row] = block[192 + 2 * run + 1];
+        for (std::size_t i = 0; i < kBlockWords; ++i) {
           const auto low = load<std::uint32_t>(block + nibbles + 4 * i) >> (run % 4 / 2 * 4) & kLowNibbles;
           const auto high = load<std::uint32_t>(block + pairs + 4 * i) >> (run % 4 * 2) & 0x03030303u;
           codes[row][i] = low | high << 4;
         }
       }
-      out = write_block<6>(codes, out + 2 * kPanelRows);
+      out = write_block<6>(codes, out + 2 * kRows);
     }
   }
 }
@@ -208,32 +234,30 @@ void pack_q6_k(const PanelRows& rows, int super_blocks, std::byte* out) {
 // Without a branch, so that a loop of it is a loop of vectors.
 float widen_float16(std::uint16_t half) {
   const std::uint32_t rest = std::uint32_t{half & 0x7FFFu} << 13;
-  const float normal = std::bit_cast<float>(rest + 0x38000000u);
   const float subnormal = std::bit_cast<float>(rest + 0x38800000u) - 0x1p-14f;
-  const std::uint32_t finite = std::bit_cast<std::uint32_t>(rest < 0x00800000u ? subnormal : normal);
+  const std::uint32_t finite = rest < 0x00800000u ? std::bit_cast<std::uint32_t>(subnormal) : rest + 0x38000000u;
   const std::uint32_t magnitude = rest >= 0x0F800000u ? rest | 0x7F800000u : finite;
   return std::bit_cast<float>(magnitude | std::uint32_t{half & 0x8000u} << 16);
 }
 
 // Columns [first, first + count) of a row of floats.
-void read_floats(DType dtype, const std::byte* row, int first, int count, float* out) {
-  const auto from = static_cast<std::size_t>(first);
+void read_floats(DType dtype, const std::byte* row, std::size_t first, std::size_t count, float* out) {
   switch (dtype) {
     case DType::f32:
-      std::memcpy(out, row + 4 * from, static_cast<std::size_t>(count) * sizeof(float));
+      std::memcpy(out, row + 4 * first, count * sizeof(float));
       return;
     case DType::f16:
-      for (int i = 0; i < count; ++i) out[i] = widen_float16(load<std::uint16_t>(row + 2 * from + 2 * i));
+      for (std::size_t i = 0; i < count; ++i) out[i] = widen_float16(load<std::uint16_t>(row + 2 * (first + i)));
       return;
     default:
-      for (int i = 0; i < count; ++i) out[i] = float_of_bfloat16(load<std::uint16_t>(row + 2 * from + 2 * i));
+      for (std::size_t i = 0; i < count; ++i) out[i] = float_of_bfloat16(load<std::uint16_t>(row + 2 * (first + i)));
   }
 }
 
 // A group's scales or biases, in the type of the format.
 std::byte* write_affine_column(const TensorView& tensor, ScaleKind kind,
-                               const std::array<const std::byte*, kPanelRows>& rows, int group, std::byte* out) {
-  if (kind != ScaleKind::f32) return write_column<std::uint16_t>(rows, 2 * static_cast<std::size_t>(group), out);
+                               const std::array<const std::byte*, kRows>& rows, std::size_t group, std::byte* out) {
+  if (kind != ScaleKind::f32) return write_column<std::uint16_t>(rows, 2 * group, out);
   for (const std::byte* row : rows) {
     float value = 0.0f;
     read_floats(tensor.dtype, row, group, 1, &value);
@@ -245,21 +269,20 @@ std::byte* write_affine_column(const TensorView& tensor, ScaleKind kind,
 
 // kBits of the file; narrower ones than 4 are widened.
 template <int kBits>
-void pack_affine(const AffineGroups& affine, const PackedFormat& format, const PanelRows& rows, int blocks,
+void pack_affine(const AffineGroups& affine, const PackedFormat& format, const PanelRows& rows, std::size_t blocks,
                  std::byte* out) {
-  const int group_blocks = format.group_columns / kBlockColumns;
-  for (int block = 0; block < blocks; ++block) {
+  constexpr std::size_t kBytes = kBits;  // of eight codes
+  const std::size_t group_blocks = static_cast<std::size_t>(format.group_columns) / kColumns;
+  for (std::size_t block = 0; block < blocks; ++block) {
     if (block % group_blocks == 0) {
       out = write_affine_column(affine.scales, format.scales, rows.scales, block / group_blocks, out);
       out = write_affine_column(affine.biases, format.scales, rows.biases, block / group_blocks, out);
     }
     BlockCodes codes;
-    for (int row = 0; row < kPanelRows; ++row) {
-      const std::byte* const from = rows.tensor[static_cast<std::size_t>(row)] + std::ptrdiff_t{4} * kBits * block;
-      for (int i = 0; i < 4; ++i) {
-        std::uint64_t bits = 0;
-        std::memcpy(&bits, from + kBits * i, kBits);
-        bits = spread<kBits>(bits);
+    for (std::size_t row = 0; row < kRows; ++row) {
+      const std::byte* const from = rows.tensor[row] + 4 * kBytes * block;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const std::uint64_t bits = spread<kBits>(load_bytes<kBits>(from + kBytes * i));
         codes[row][2 * i] = static_cast<std::uint32_t>(bits);
         codes[row][2 * i + 1] = static_cast<std::uint32_t>(bits >> 32);
       }
@@ -268,7 +291,7 @@ void pack_affine(const AffineGroups& affine, const PackedFormat& format, const P
   }
 }
 
-void pack_affine(const AffineGroups& affine, const PackedFormat& format, const PanelRows& rows, int blocks,
+void pack_affine(const AffineGroups& affine, const PackedFormat& format, const PanelRows& rows, std::size_t blocks,
                  std::byte* out) {
   switch (affine.bits) {
     case 2:
@@ -314,15 +337,21 @@ int nearest(float value, float lowest, float highest) {
   return static_cast<int>(limited + kIntegersOnly - kIntegersOnly);
 }
 
-using RowFloats = float[kBlockColumns];
+using RowFloats = float[kColumns];
+
+// The largest magnitude: as integers, whose order is the same and whose loop is one of vectors.
+float largest_of(const RowFloats& values) {
+  constexpr std::int32_t kInfinity = 0x7F800000;
+  std::int32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, std::bit_cast<std::int32_t>(value) & 0x7FFFFFFF);
+  return std::bit_cast<float>(std::min(largest, kInfinity));
+}
 
 // A row's share of a block of floats as codes around 128: the scale, float16.
 std::uint16_t quantise_8(const RowFloats& values, std::uint8_t* codes) {
-  float largest = 0.0f;
-  for (const float value : values) largest = std::max(largest, std::abs(value));
-  const std::uint16_t scale = float16_of(largest / 127.0f);
+  const std::uint16_t scale = float16_of(largest_of(values) / 127.0f);
   const float inverse = (scale & 0x7FFFu) == 0 ? 0.0f : 1.0f / float_of_float16(scale);
-  for (int i = 0; i < kBlockColumns; ++i) {
+  for (std::size_t i = 0; i < kColumns; ++i) {
     codes[i] = static_cast<std::uint8_t>(nearest(values[i] * inverse, -127.0f, 127.0f) + 128);
   }
   return scale;
@@ -333,29 +362,29 @@ struct ScaleAndMinimum {
 };
 
 // The same from the lowest of its first `count` values up, 4 bits each.
-ScaleAndMinimum quantise_4(const RowFloats& values, int count, std::uint8_t* codes) {
+ScaleAndMinimum quantise_4(const RowFloats& values, std::size_t count, std::uint8_t* codes) {
   const auto [lowest, highest] = std::minmax_element(values, values + count);
   const std::uint16_t minimum = float16_of(*lowest);
   const float base = float_of_float16(minimum);
   const std::uint16_t scale = float16_of(std::max(0.0f, *highest - base) / 15.0f);
   const float inverse = scale == 0 ? 0.0f : 1.0f / float_of_float16(scale);
-  for (int i = 0; i < kBlockColumns; ++i) {
+  for (std::size_t i = 0; i < kColumns; ++i) {
     codes[i] = static_cast<std::uint8_t>(nearest((values[i] - base) * inverse, 0.0f, 15.0f));
   }
   return {scale, minimum};
 }
 
-std::byte* write_quantised(const RowFloats (&values)[kPanelRows], const PackedFormat& format, int count,
+std::byte* write_quantised(const RowFloats (&values)[kRows], const PackedFormat& format, std::size_t count,
                            std::byte* out) {
   BlockCodes codes;
-  for (int row = 0; row < kPanelRows; ++row) {
-    std::uint8_t row_codes[kBlockColumns];
+  for (std::size_t row = 0; row < kRows; ++row) {
+    std::uint8_t row_codes[kColumns];
     if (format.bits == 8) {
       store(out + 2 * row, quantise_8(values[row], row_codes));
     } else {
       const auto [scale, minimum] = quantise_4(values[row], count, row_codes);
       store(out + 2 * row, scale);
-      store(out + 2 * (kPanelRows + row), minimum);
+      store(out + 2 * (kRows + row), minimum);
     }
     std::memcpy(codes[row], row_codes, sizeof(row_codes));
   }
@@ -363,36 +392,54 @@ std::byte* write_quantised(const RowFloats (&values)[kPanelRows], const PackedFo
   return format.bits == 8 ? write_block<8>(codes, out) : write_block<4>(codes, out);
 }
 
-std::byte* write_floats(const RowFloats (&values)[kPanelRows], const PackedFormat& format, std::byte* out) {
-  std::uint32_t words[kBlockColumns][kPanelRows];
-  const int columns = format.bits == 32 ? kBlockColumns : kBlockColumns / 2;
-  for (int k = 0; k < columns; ++k) {
-    for (int row = 0; row < kPanelRows; ++row) {
-      words[k][row] = format.bits == 32 ? std::bit_cast<std::uint32_t>(values[row][k])
-                                        : bfloat16_of(values[row][2 * k]) | bfloat16_of(values[row][2 * k + 1]) << 16;
+// [16 rows][kWords] to [kWords][16 rows].
+template <std::size_t kWords>
+std::byte* write_transposed(const std::uint32_t (&rows)[kRows][kWords], std::byte* out) {
+  std::uint32_t words[kWords][kRows];
+  for (std::size_t row = 0; row < kRows; ++row) {
+    for (std::size_t i = 0; i < kWords; ++i) words[i][row] = rows[row][i];
+  }
+  std::memcpy(out, words, sizeof(words));
+  return out + sizeof(words);
+}
+
+std::byte* write_floats(const RowFloats (&values)[kRows], std::byte* out) {
+  std::uint32_t words[kRows][kColumns];
+  std::memcpy(words, values, sizeof(words));
+  return write_transposed(words, out);
+}
+
+std::byte* write_bfloat16(const RowFloats (&values)[kRows], std::byte* out) {
+  std::uint32_t pairs[kRows][kColumns / 2];
+  for (std::size_t row = 0; row < kRows; ++row) {
+    for (std::size_t i = 0; i < kColumns / 2; ++i) {
+      pairs[row][i] = bfloat16_of(values[row][2 * i]) | bfloat16_of(values[row][2 * i + 1]) << 16;
     }
   }
-  std::memcpy(out, words, block_bytes(format));
-  return out + block_bytes(format);
+  return write_transposed(pairs, out);
 }
 
 void pack_floats(const Weight& weight, const PackedFormat& format, const PanelRows& rows, std::byte* out) {
-  const auto columns = static_cast<int>(weight.columns());
-  for (int first = 0; first < columns; first += kBlockColumns) {
-    RowFloats values[kPanelRows] = {};
-    const int count = std::min(columns - first, kBlockColumns);
-    for (int row = 0; row < kPanelRows; ++row) {
-      read_floats(weight.tensor.dtype, rows.tensor[static_cast<std::size_t>(row)], first, count, values[row]);
+  const auto columns = static_cast<std::size_t>(weight.columns());
+  for (std::size_t first = 0; first < columns; first += kColumns) {
+    RowFloats values[kRows] = {};
+    const std::size_t count = std::min(columns - first, kColumns);
+    for (std::size_t row = 0; row < kRows; ++row) {
+      read_floats(weight.tensor.dtype, rows.tensor[row], first, count, values[row]);
     }
-    out = format.coded() ? write_quantised(values, format, count, out) : write_floats(values, format, out);
+    if (format.coded()) {
+      out = write_quantised(values, format, count, out);
+    } else {
+      out = format.bits == 32 ? write_floats(values, out) : write_bfloat16(values, out);
+    }
   }
 }
 
 }  // namespace
 
 void pack_panel(const Weight& weight, const PackedFormat& format, const PanelRows& rows, std::byte* out) {
-  const auto columns = static_cast<int>(weight.columns());
-  const int blocks = padded_columns(format, columns) / kBlockColumns;
+  const auto padded = static_cast<std::size_t>(padded_columns(format, static_cast<int>(weight.columns())));
+  const std::size_t blocks = padded / kColumns;
   if (weight.groups) return pack_affine(*weight.groups, format, rows, blocks, out);
   switch (weight.tensor.dtype) {
     case DType::q4_0:
@@ -406,11 +453,11 @@ void pack_panel(const Weight& weight, const PackedFormat& format, const PanelRow
     case DType::q8_0:
       return pack_blocks<Q8Scaled>(rows, blocks, out);
     case DType::q4_k:
-      return pack_k_blocks<4>(rows, columns / kSuperColumns, out);
+      return pack_k_blocks<4>(rows, blocks / kSuperBlocks, out);
     case DType::q5_k:
-      return pack_k_blocks<5>(rows, columns / kSuperColumns, out);
+      return pack_k_blocks<5>(rows, blocks / kSuperBlocks, out);
     case DType::q6_k:
-      return pack_q6_k(rows, columns / kSuperColumns, out);
+      return pack_q6_k(rows, blocks / kSuperBlocks, out);
     default:
       return pack_floats(weight, format, rows, out);
   }

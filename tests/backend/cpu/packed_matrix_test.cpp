@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <random>
 #include <vector>
@@ -82,7 +83,7 @@ TEST(PackedMatrix, UnpacksExtremes) {
 TEST(PackedMatrix, OutOfRangeIsOurBug) {
   std::mt19937 random(3);
   const RandomMatrix matrix({.bits = 8, .zero_shift = 7}, 17, 40, random);
-  std::vector<float> out(kBlockColumns * kPanelRows);
+  std::array<float, std::size_t{kBlockColumns} * kPanelRows> out{};
   EXPECT_THROW(unpack_row(matrix.packed(), 17, out.data()), CheckFailure);
   EXPECT_THROW(unpack_row(matrix.packed(), -1, out.data()), CheckFailure);
   EXPECT_THROW(unpack_block(matrix.packed(), 2, 0, out.data()), CheckFailure);

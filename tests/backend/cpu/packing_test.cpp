@@ -121,7 +121,8 @@ TEST(Packing, KeepsEveryAffineFormat) {
     for (const int group : {32, 64, 128}) {
       for (const DType scales : kFloatTypes) {
         SCOPED_TRACE(std::to_string(bits) + " bits, groups of " + std::to_string(group) + ", " + name_of(scales));
-        for (const int rows : kRows) expect_exact(source.affine(bits, group, scales, scales, rows, 3 * group));
+        for (const int rows : kRows)
+          expect_exact(source.affine(bits, group, scales, scales, rows, std::int64_t{3} * group));
         for (const CodeBytes codes : kCodeBytes) {
           for (const FloatScales kind : kFloatScales) {
             expect_exact(source.affine(bits, group, scales, scales, 17, 128, codes, kind));
