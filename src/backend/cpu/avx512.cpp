@@ -9,6 +9,7 @@
 
 // After what is the same for every processor.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
+#include "backend/cpu/avx512_attention.h"
 #include "backend/cpu/avx512_linear.h"
 #include "backend/cpu/plain_kernels.h"
 
@@ -19,6 +20,7 @@ constexpr Kernels avx512_kernels() {
   Kernels kernels = loops_named("avx512");
   kernels.linear_int8 = linear_int8_avx512;
   kernels.linear_bf16 = linear_bf16_avx512;
+  kernels.attend = attend_avx512;
   return kernels;
 }
 

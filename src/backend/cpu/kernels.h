@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/cpu/attention_task.h"
 #include "backend/cpu/linear.h"
 #include "model/spec.h"
 
@@ -27,6 +28,9 @@ struct Kernels {
   void (*linear_int8)(const LinearTask& task);
   void (*linear_bf16)(const LinearTask& task);
   void (*linear_f32)(const LinearTask& task);
+
+  // attention_task.h. Unlike the rest it differs between instruction sets, in the last bits.
+  void (*attend)(const AttentionTask& task);
 
   // LinearInput's codes, scales and sums of one row, [columns], a multiple of 32. What is not finite gives scales that
   // are not.

@@ -1,6 +1,7 @@
 // The set of plain loops, for the instruction set of the file that includes this after all of them.
 #pragma once
 
+#include "backend/cpu/attention_loops.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/linear_loops.h"
 #include "backend/cpu/loops.h"
@@ -14,6 +15,7 @@ constexpr Kernels loops_named(const char* name) {
           .linear_int8 = linear_int8_loops,
           .linear_bf16 = linear_bf16_loops,
           .linear_f32 = linear_f32_loops,
+          .attend = attend_loops,
           .quantise = quantise,
           .round_to_bf16 = round_to_bf16,
           .rms_norm = rms_norm,
