@@ -6,7 +6,8 @@
 // 128, ascending, by an online softmax (Milakov, Gimelshein 2018); whatever else is in the task changes no bit of it,
 // nor does what lies at positions that it doesn't see, NaN included. Queries and weights are rounded to bfloat16, and
 // the weights are divided by the sum of what they were rounded to, so they add up to one. NaN in a query, a key or a
-// value that is seen is NaN in the result; infinity never ends as a number, but as a weight of nothing.
+// value that is seen is NaN in the result; infinity is infinity or NaN, but for a score of -infinity, which weighs
+// nothing.
 #pragma once
 
 #include <cstddef>

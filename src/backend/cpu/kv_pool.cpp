@@ -1,22 +1,57 @@
 #include "backend/cpu/kv_pool.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
+#include <string>
 
+#include "backend/cpu/attention_task.h"
+#include "backend/cpu/kernels.h"
 #include "backend/plan_check.h"
 #include "base/error.h"
 
 namespace cortex {
 
-KvPool::KvPool(int layers, int kv_heads, int head_dim)
-    : kv_heads_(kv_heads), head_floats_(static_cast<std::size_t>(kBlockTokens) * static_cast<std::size_t>(head_dim)) {
-  block_bytes_ =
-      2 * static_cast<std::size_t>(layers) * static_cast<std::size_t>(kv_heads) * head_floats_ * sizeof(float);
+namespace {
+
+// Where elements lie in the pieces of attention_task.h.
+std::size_t key_at(int token, int element) {
+  return static_cast<std::size_t>((element / 2 * kBlockTokens + token) * 2 + element % 2);
+}
+
+std::size_t value_at(int head_dim, int token, int element) {
+  return static_cast<std::size_t>((token / 2 * padded_head_dim(head_dim) + element) * 2 + token % 2);
+}
+
+float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+
+}  // namespace
+
+KvPool::KvPool(int layers, int kv_heads, int head_dim, KvPrecision precision)
+    : precision_(precision), kv_heads_(kv_heads), head_dim_(head_dim) {
+  constexpr std::size_t kTokens = kBlockTokens;
+  if (precision == KvPrecision::f32) {
+    key_bytes_ = kTokens * static_cast<std::size_t>(head_dim) * sizeof(float);
+    value_bytes_ = key_bytes_;
+  } else {
+    CORTEX_CHECK(head_dim % 2 == 0 && head_dim <= kMostHeadDim);
+    key_bytes_ = kTokens * static_cast<std::size_t>(head_dim) * sizeof(std::uint16_t);
+    value_bytes_ = kTokens * static_cast<std::size_t>(padded_head_dim(head_dim)) * sizeof(std::uint16_t);
+  }
+  layer_bytes_ = static_cast<std::size_t>(kv_heads) * (key_bytes_ + value_bytes_);
+  block_bytes_ = static_cast<std::size_t>(layers) * layer_bytes_;
   const std::size_t page = MappedMemory::page_bytes();
   stride_bytes_ = (block_bytes_ + page - 1) / page * page;
 }
 
 KvGeometry KvPool::geometry() const {
-  return {.block_bytes = block_bytes_, .layout = "f32[layer][k,v][kv_head][token][dim]", .numeric_class = "cpu-f32"};
+  if (precision_ == KvPrecision::f32) {
+    return {.block_bytes = block_bytes_, .layout = "f32[layer][k,v][kv_head][token][dim]", .numeric_class = "cpu-f32"};
+  }
+  return {.block_bytes = block_bytes_,
+          .layout = "bf16[layer]{k[kv_head][dim/2][token][2],v[kv_head][token/2][dim to 16s][2]}",
+          .numeric_class = "cpu-bf16-" + std::string(kernels().name)};
 }
 
 void KvPool::reserve(int blocks) {
@@ -25,6 +60,37 @@ void KvPool::reserve(int blocks) {
   memory_ = MappedMemory();
   memory_ = MappedMemory(static_cast<std::size_t>(blocks) * stride_bytes_);
   blocks_ = blocks;
+}
+
+void KvPool::put(BlockId block, int layer, int kv_head, int token, const float* key, const float* value) {
+  if (precision_ == KvPrecision::f32) {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * head_dim_;
+    std::copy_n(key, head_dim_, keys(block, layer, kv_head) + at);
+    std::copy_n(value, head_dim_, values(block, layer, kv_head) + at);
+    return;
+  }
+  std::array<std::uint16_t, kMostHeadDim> rounded;
+  kernels().round_to_bf16(key, static_cast<std::size_t>(head_dim_), rounded.data());
+  std::uint16_t* to = bf16_keys(block, layer, kv_head) + key_at(token, 0);
+  for (int pair = 0; pair < head_dim_ / 2; ++pair) {
+    std::memcpy(to + key_at(0, 2 * pair), &rounded[static_cast<std::size_t>(2 * pair)], 2 * sizeof(std::uint16_t));
+  }
+  kernels().round_to_bf16(value, static_cast<std::size_t>(head_dim_), rounded.data());
+  to = bf16_values(block, layer, kv_head) + value_at(head_dim_, token, 0);
+  for (int d = 0; d < head_dim_; ++d) to[2 * d] = rounded[static_cast<std::size_t>(d)];
+}
+
+void KvPool::get(BlockId block, int layer, int kv_head, int token, float* key, float* value) const {
+  if (precision_ == KvPrecision::f32) {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(token) * head_dim_;
+    std::copy_n(keys(block, layer, kv_head) + at, head_dim_, key);
+    std::copy_n(values(block, layer, kv_head) + at, head_dim_, value);
+    return;
+  }
+  for (int d = 0; d < head_dim_; ++d) {
+    key[d] = from_bf16(bf16_keys(block, layer, kv_head)[key_at(token, d)]);
+    value[d] = from_bf16(bf16_values(block, layer, kv_head)[value_at(head_dim_, token, d)]);
+  }
 }
 
 void KvPool::read(std::span<const BlockId> blocks, std::span<std::byte> out) const {

@@ -1,28 +1,56 @@
-// The blocks that hold K and V of one decoder, in float32. A block is [layer][key, value][kv_head][token][head_dim], so
-// that the keys of one head lie together for the tokens of a block. Owned by the decoder; the engine thread only,
-// except that the team reads and writes disjoint rows.
+// The blocks that hold K and V of one decoder. A block is [layer][key, value][kv_head] pieces, so that the keys of one
+// head lie together for the tokens of a block: float32 pieces are [token][head_dim], bfloat16 ones are as
+// attention_task.h has them. What a fresh block holds is zeros. Owned by the decoder; the engine thread only, except
+// that the team reads and writes disjoint rows.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "backend/backend.h"
 #include "backend/cpu/mapped_memory.h"
+#include "base/error.h"
 
 namespace cortex {
 
+enum class KvPrecision { f32, bf16 };
+
 class KvPool {
  public:
-  KvPool(int layers, int kv_heads, int head_dim);
+  // bf16 takes an even head_dim of at most kMostHeadDim.
+  KvPool(int layers, int kv_heads, int head_dim, KvPrecision precision = KvPrecision::f32);
 
+  // Sums over bfloat16 differ between instruction sets, so its numeric class names the one in use.
   KvGeometry geometry() const;
   int blocks() const { return blocks_; }
   std::size_t memory_bytes() const { return memory_.size_bytes(); }
   void reserve(int blocks);
 
-  // Keys or values of one head of a block, [kBlockTokens, head_dim].
-  float* keys(BlockId block, int layer, int kv_head) const { return at(block, 2 * layer, kv_head); }
-  float* values(BlockId block, int layer, int kv_head) const { return at(block, 2 * layer + 1, kv_head); }
+  // Keeps the key and the value of one token, [head_dim] each; bfloat16 rounds to the nearest, ties to even.
+  void put(BlockId block, int layer, int kv_head, int token, const float* key, const float* value);
+  // What was kept, [head_dim] each.
+  void get(BlockId block, int layer, int kv_head, int token, float* key, float* value) const;
+
+  // Keys or values of one head of a block of a float32 pool, [kBlockTokens, head_dim].
+  float* keys(BlockId block, int layer, int kv_head) const {
+    CORTEX_CHECK(precision_ == KvPrecision::f32);
+    return reinterpret_cast<float*>(key_data(block, layer, kv_head));
+  }
+  float* values(BlockId block, int layer, int kv_head) const {
+    CORTEX_CHECK(precision_ == KvPrecision::f32);
+    return reinterpret_cast<float*>(value_data(block, layer, kv_head));
+  }
+
+  // The same of a bfloat16 pool, as AttentionTask takes them; 64-byte aligned.
+  std::uint16_t* bf16_keys(BlockId block, int layer, int kv_head) const {
+    CORTEX_CHECK(precision_ == KvPrecision::bf16);
+    return reinterpret_cast<std::uint16_t*>(key_data(block, layer, kv_head));
+  }
+  std::uint16_t* bf16_values(BlockId block, int layer, int kv_head) const {
+    CORTEX_CHECK(precision_ == KvPrecision::bf16);
+    return reinterpret_cast<std::uint16_t*>(value_data(block, layer, kv_head));
+  }
 
   void read(std::span<const BlockId> blocks, std::span<std::byte> out) const;
   void write(std::span<const BlockId> blocks, std::span<const std::byte> bytes);
@@ -32,15 +60,19 @@ class KvPool {
   std::byte* block_data(BlockId block) const {
     return memory_.data() + static_cast<std::size_t>(block) * stride_bytes_;
   }
-  float* at(BlockId block, int plane, int kv_head) const {
-    return reinterpret_cast<float*>(block_data(block)) +
-           (static_cast<std::size_t>(plane) * static_cast<std::size_t>(kv_heads_) + static_cast<std::size_t>(kv_head)) *
-               head_floats_;
+  std::byte* key_data(BlockId block, int layer, int kv_head) const {
+    return block_data(block) + static_cast<std::size_t>(layer) * layer_bytes_ +
+           static_cast<std::size_t>(kv_head) * key_bytes_;
+  }
+  std::byte* value_data(BlockId block, int layer, int kv_head) const {
+    return block_data(block) + static_cast<std::size_t>(layer) * layer_bytes_ +
+           static_cast<std::size_t>(kv_heads_) * key_bytes_ + static_cast<std::size_t>(kv_head) * value_bytes_;
   }
 
-  int kv_heads_;
-  std::size_t head_floats_;  // kBlockTokens * head_dim
-  std::size_t block_bytes_;
+  KvPrecision precision_;
+  int kv_heads_, head_dim_;
+  std::size_t key_bytes_, value_bytes_;  // of one head of a block
+  std::size_t layer_bytes_, block_bytes_;
   std::size_t stride_bytes_;  // block_bytes_ rounded up to pages, so that a block can be given back
   int blocks_ = 0;
   MappedMemory memory_;

@@ -3,9 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "backend/cpu/attention_task.h"
+#include "backend/cpu/kernels.h"
 #include "base/error.h"
 
 namespace cortex {
@@ -48,6 +54,116 @@ TEST(KvPool, BlocksComeBackAsTheyWere) {
   pool.read(there, back);
   EXPECT_TRUE(std::equal(content.begin() + static_cast<std::ptrdiff_t>(bytes), content.end(),
                          back.begin() + static_cast<std::ptrdiff_t>(bytes)));
+}
+
+// [count]
+std::vector<float> numbers(int count, float first) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = first + static_cast<float>(i) / 3.0f;
+  return values;
+}
+
+float rounded(float value) {
+  std::uint16_t bits = 0;
+  kernels().round_to_bf16(&value, 1, &bits);
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+TEST(KvPool, GivesWhatWasPut) {
+  for (const KvPrecision precision : {KvPrecision::f32, KvPrecision::bf16}) {
+    for (const int dim : {2, 6, 16, 48, 80, 256}) {
+      KvPool pool(2, 3, dim, precision);
+      pool.reserve(2);
+      const auto first = [](int block, int layer, int head, int token) {
+        return static_cast<float>(((block * 2 + layer) * 3 + head) * 16 + token) - 90.0f;
+      };
+      const auto each = [&](auto&& visit) {
+        for (int block = 0; block < 2; ++block) {
+          for (int layer = 0; layer < 2; ++layer) {
+            for (int at = 0; at < 3 * kBlockTokens; ++at) visit(block, layer, at / kBlockTokens, at % kBlockTokens);
+          }
+        }
+      };
+      each([&](int block, int layer, int head, int token) {
+        const float start = first(block, layer, head, token);
+        pool.put(block, layer, head, token, numbers(dim, start).data(), numbers(dim, -start).data());
+      });
+      each([&](int block, int layer, int head, int token) {
+        std::vector<float> keys = numbers(dim, first(block, layer, head, token));
+        std::vector<float> values = numbers(dim, -first(block, layer, head, token));
+        if (precision == KvPrecision::bf16) {
+          std::transform(keys.begin(), keys.end(), keys.begin(), rounded);
+          std::transform(values.begin(), values.end(), values.begin(), rounded);
+        }
+        std::vector<float> key(keys.size()), value(keys.size());
+        pool.get(block, layer, head, token, key.data(), value.data());
+        EXPECT_EQ(key, keys) << "head_dim " << dim;
+        EXPECT_EQ(value, values) << "head_dim " << dim;
+      });
+    }
+  }
+}
+
+// Where attention_task.h has them.
+TEST(KvPool, LaysOutBfloat16ForTheKernels) {
+  KvPool pool(2, 2, 6, KvPrecision::bf16);
+  pool.reserve(2);
+  EXPECT_EQ(pool.geometry().block_bytes, 2u * 2 * 16 * (6 + 16) * sizeof(std::uint16_t));
+  EXPECT_EQ(pool.geometry().numeric_class, "cpu-bf16-" + std::string(kernels().name));
+  EXPECT_NE(pool.geometry().layout, KvPool(2, 2, 6).geometry().layout);
+  const std::vector<float> key = {1, 2, 3, 4, 5, 6}, value = {-1, -2, -3, -4, -5, -6};
+  pool.put(1, 1, 1, 9, key.data(), value.data());
+  const auto bits = [](float number) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(number) >> 16); };
+  std::vector<std::uint16_t> keys(3 * 16 * 2), values(8 * 16 * 2);
+  for (std::size_t d = 0; d < 6; ++d) {
+    keys[(d / 2 * 16 + 9) * 2 + d % 2] = bits(key[d]);
+    values[(9 / 2 * 16 + d) * 2 + 9 % 2] = bits(value[d]);
+  }
+  EXPECT_TRUE(std::equal(keys.begin(), keys.end(), pool.bf16_keys(1, 1, 1)));
+  EXPECT_TRUE(std::equal(values.begin(), values.end(), pool.bf16_values(1, 1, 1)));
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(pool.bf16_values(1, 1, 1)) % 64, 0u);
+}
+
+TEST(KvPool, RefusesTheOtherPrecision) {
+  EXPECT_THROW(KvPool(1, 1, 5, KvPrecision::bf16), CheckFailure);
+  EXPECT_THROW(KvPool(1, 1, 258, KvPrecision::bf16), CheckFailure);
+  KvPool bf16(1, 1, 4, KvPrecision::bf16), f32(1, 1, 4);
+  bf16.reserve(1);
+  f32.reserve(1);
+  EXPECT_THROW(bf16.keys(0, 0, 0), CheckFailure);
+  EXPECT_THROW(bf16.values(0, 0, 0), CheckFailure);
+  EXPECT_THROW(f32.bf16_keys(0, 0, 0), CheckFailure);
+  EXPECT_THROW(f32.bf16_values(0, 0, 0), CheckFailure);
+}
+
+// Attention over a pool whose blocks held something else before, cut short by where the context ends.
+TEST(KvPool, StaleTokensAreNotSeen) {
+  constexpr int kDim = 32, kContext = 37;
+  KvPool fresh(1, 1, kDim, KvPrecision::bf16), stale(1, 1, kDim, KvPrecision::bf16);
+  fresh.reserve(3);
+  stale.reserve(3);
+  const std::vector<float> nan(kDim, std::numeric_limits<float>::quiet_NaN());
+  for (int position = 0; position < 48; ++position) {
+    stale.put(position / 16, 0, 0, position % 16, nan.data(), nan.data());
+  }
+  for (int position = 0; position < kContext; ++position) {
+    const std::vector<float> key = numbers(kDim, -static_cast<float>(position % 7)), value = numbers(kDim, 1.0f);
+    for (KvPool* pool : {&fresh, &stale}) pool->put(position / 16, 0, 0, position % 16, key.data(), value.data());
+  }
+  const std::vector<float> query = numbers(kDim, -5.0f);
+  const MappedMemory scratch(attention_scratch_floats(kDim) * sizeof(float));
+  const auto attend = [&](const Kernels& kernels, const KvPool& pool) {
+    const std::uint16_t* keys[] = {pool.bf16_keys(0, 0, 0), pool.bf16_keys(1, 0, 0), pool.bf16_keys(2, 0, 0)};
+    const std::uint16_t* values[] = {pool.bf16_values(0, 0, 0), pool.bf16_values(1, 0, 0), pool.bf16_values(2, 0, 0)};
+    std::vector<float> out(kDim);
+    const AttentionRow row = {query.data(), out.data(), 0, kContext - 1};
+    kernels.attend({keys, values, kDim, 0.125f, &row, 1, scratch.floats()});
+    return out;
+  };
+  for (const Kernels* kernels : usable_kernels()) {
+    EXPECT_EQ(attend(*kernels, stale), attend(*kernels, fresh)) << kernels->name;
+    EXPECT_NEAR(attend(*kernels, fresh)[3], 2.0f, 1e-6f) << kernels->name;
+  }
 }
 
 TEST(KvPool, RefusesBlocksThatAreNotReserved) {
