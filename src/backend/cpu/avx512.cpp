@@ -18,8 +18,8 @@ namespace {
 
 constexpr Kernels avx512_kernels() {
   Kernels kernels = loops_named("avx512");
-  kernels.linear_int8 = linear_int8_avx512;
-  kernels.linear_bf16 = linear_bf16_avx512;
+  kernels.linear_int8 = linear_int8_tiles<Avx512>;
+  kernels.linear_bf16 = linear_tiles<Avx512Bf16Tile>;
   kernels.attend = attend_avx512;
   return kernels;
 }

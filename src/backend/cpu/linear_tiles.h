@@ -1,0 +1,259 @@
+// Rows times a packed matrix in tiles of a few rows by a few panels, whose sums stay in registers while the columns
+// pass: what is the same for every instruction set. A `Set` is a struct of the file that includes this: its vectors of
+// the 16 rows of a panel, Floats and Integers, what is done with them, and how large its tiles are. linear_loops.h is
+// the plain twin.
+#pragma once
+
+#include "backend/cpu/linear.h"
+#include "backend/cpu/loops.h"
+
+namespace cortex {
+namespace {
+
+constexpr int kPrefetchBytes = 1536;  // ahead in each panel, when rows are so few that memory is the limit
+
+// Where a panel is being read, and what scales the block at hand.
+template <typename Set>
+struct PanelCursor {
+  const std::byte* at;
+  typename Set::Floats super_scale, super_minimum;
+  typename Set::Floats scale, high_scale, minimum;
+};
+
+template <typename Set, bool kTwoLevel, bool kHalves>
+CORTEX_INLINE void read_header(PanelCursor<Set>& cursor, const PackedFormat& format, int block) {
+  if constexpr (kTwoLevel) {
+    if (block % (kSuperColumns / kBlockColumns) == 0) {
+      cursor.super_scale = Set::scales(ScaleKind::f16, cursor.at);
+      cursor.at += 2 * kPanelRows;
+      if (format.minima) {
+        cursor.super_minimum = Set::scales(ScaleKind::f16, cursor.at);
+        cursor.at += 2 * kPanelRows;
+      }
+    }
+    if constexpr (kHalves) {
+      cursor.scale = Set::product(cursor.super_scale, Set::signed_bytes(cursor.at));
+      cursor.high_scale = Set::product(cursor.super_scale, Set::signed_bytes(cursor.at + kPanelRows));
+    } else {
+      cursor.scale = Set::product(cursor.super_scale, Set::unsigned_bytes(cursor.at));
+      cursor.minimum = Set::negative(Set::product(cursor.super_minimum, Set::unsigned_bytes(cursor.at + kPanelRows)));
+    }
+    cursor.at += 2 * kPanelRows;
+  } else {
+    const int bytes = format.scales == ScaleKind::f32 ? 4 * kPanelRows : 2 * kPanelRows;
+    cursor.scale = Set::scales(format.scales, cursor.at);
+    cursor.at += bytes;
+    if (format.minima) {
+      cursor.minimum = Set::scales(format.scales, cursor.at);
+      cursor.at += bytes;
+    }
+  }
+}
+
+// Bit `bit` of the codes of a quad of a block, in place.
+template <typename Set, int kBit>
+CORTEX_INLINE typename Set::Integers code_plane(const std::byte* at, int quad) {
+  const auto bits = Set::bytes(at + 256 + 64 * (kBit - 4));
+  const auto shifted = quad <= kBit ? Set::shifted_left(bits, kBit - quad) : Set::shifted_right(bits, quad - kBit);
+  return Set::masked(shifted, 1 << kBit);
+}
+
+// The codes of a quad of a block, a byte each: [16 rows][4 columns].
+template <typename Set, int kBits>
+CORTEX_INLINE typename Set::Integers code_quad(const std::byte* at, int quad) {
+  if constexpr (kBits == 8) {
+    return Set::bytes(at + 64 * quad);
+  } else {
+    auto codes = Set::bytes(at + 64 * (quad % 4));
+    if (quad >= 4) codes = Set::shifted_right(codes, 4);
+    codes = Set::masked(codes, 15);
+    if constexpr (kBits >= 5) codes = Set::joined(codes, code_plane<Set, 4>(at, quad));
+    if constexpr (kBits >= 6) codes = Set::joined(codes, code_plane<Set, 5>(at, quad));
+    return codes;
+  }
+}
+
+template <typename Vector>
+CORTEX_INLINE Lanes lanes_of(const Vector& vector) {
+  static_assert(sizeof vector == sizeof(Lanes));
+  Lanes lanes;
+  std::memcpy(&lanes, &vector, sizeof lanes);
+  return lanes;
+}
+
+// What a tile ends with: bias, and what LinearEnd says.
+template <typename Floats, int kRows, int kPanels>
+CORTEX_INLINE void end_tile(const LinearTask& task, int row, int panel, const Floats (&sums)[kRows][kPanels]) {
+  for (int r = 0; r < kRows; ++r) {
+    float* out = task.out + static_cast<std::size_t>(row + r) * task.out_stride;
+    Lanes values[kPanels];
+    for (int p = 0; p < kPanels; ++p) {
+      values[p] = lanes_of(sums[r][p]);
+      if (task.bias != nullptr) values[p] += load(task.bias + kPanelRows * (panel + p));
+    }
+    if (task.end == LinearEnd::gate) {
+      for (int p = 0; p + 1 < kPanels; p += 2) {
+        store(out + kPanelRows * ((panel + p) / 2), activated(task.activation, values[p]) * values[p + 1]);
+      }
+      continue;
+    }
+    for (int p = 0; p < kPanels; ++p) {
+      float* to = out + kPanelRows * (panel + p);
+      store(to, task.end == LinearEnd::add ? values[p] + load(to) : values[p]);
+    }
+  }
+}
+
+// Set::add_quads adds the products of quads [kFirst, kLast) of a block to sums that Set::start has begun.
+template <typename Set, int kBits, bool kTwoLevel, bool kHalves>
+struct Int8Tile {
+  using Tiles = Set;
+  using Floats = typename Set::Floats;
+  using Integers = typename Set::Integers;
+
+  // What is summed up of one block, or of its low or high 16 columns.
+  template <int kPart, int kRows, int kPanels>
+  static CORTEX_INLINE void add_part(const LinearTask& task, int row, int block,
+                                     const PanelCursor<Set> (&cursors)[kPanels],
+                                     const std::byte* const (&codes)[kPanels], const std::int8_t* const (&in)[kRows],
+                                     Floats (&out)[kRows][kPanels]) {
+    const PackedFormat& format = task.matrix->format;
+    const std::size_t groups = static_cast<std::size_t>(task.in.columns) / kBlockColumns;
+    const std::size_t group = static_cast<std::size_t>(row) * groups + static_cast<std::size_t>(block);
+    Integers sums[kRows][kPanels];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const std::int32_t* halves = task.in.negative_sums + 2 * (group + static_cast<std::size_t>(r) * groups);
+      const Integers start = Set::template start<kBits>(halves, kHalves ? kPart : -1, format.zero_shift);
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = start;
+    }
+    Set::template add_quads<kBits, kHalves ? 4 * kPart : 0, kHalves ? 4 * kPart + 4 : 8>(codes, in, sums);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Floats scale = Set::broadcast(task.in.scales[group + static_cast<std::size_t>(r) * groups]);
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        const Floats product = Set::product(kPart == 1 ? cursors[p].high_scale : cursors[p].scale, scale);
+        out[r][p] = Set::multiply_add(Set::floats(sums[r][p]), product, out[r][p]);
+      }
+      if (format.minima) {
+        const Floats sum = Set::broadcast(task.in.scaled_sums[group + static_cast<std::size_t>(r) * groups]);
+#pragma GCC unroll 4
+        for (int p = 0; p < kPanels; ++p) out[r][p] = Set::multiply_add(cursors[p].minimum, sum, out[r][p]);
+      }
+    }
+  }
+
+  template <int kRows, int kPanels>
+  static CORTEX_INLINE void run(const LinearTask& task, int row, int panel) {
+    const PackedMatrix& matrix = *task.matrix;
+    const PackedFormat format = matrix.format;
+    const int blocks = matrix.blocks();
+    const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
+    const bool prefetches = task.rows <= Set::kMostRows;
+
+    PanelCursor<Set> cursors[kPanels];
+    for (int p = 0; p < kPanels; ++p) cursors[p].at = matrix.panel(panel + p);
+    const std::int8_t* in[kRows];
+    Floats out[kRows][kPanels];
+    for (int r = 0; r < kRows; ++r) {
+      in[r] = task.in.codes + static_cast<std::size_t>(row + r) * static_cast<std::size_t>(task.in.columns);
+      for (int p = 0; p < kPanels; ++p) out[r][p] = Set::zeros();
+    }
+    for (int block = 0; block < blocks; ++block) {
+      const std::byte* codes[kPanels];
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        if (block % group_blocks == 0) read_header<Set, kTwoLevel, kHalves>(cursors[p], format, block);
+        codes[p] = cursors[p].at;
+        cursors[p].at += kBits * 64;
+        if (prefetches) {
+#pragma GCC unroll 8
+          for (int line = 0; line < kBits; ++line) __builtin_prefetch(cursors[p].at + kPrefetchBytes + 64 * line);
+        }
+      }
+      add_part<0>(task, row, block, cursors, codes, in, out);
+      if constexpr (kHalves) add_part<1>(task, row, block, cursors, codes, in, out);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) in[r] += kBlockColumns;
+    }
+    end_tile(task, row, panel, out);
+  }
+};
+
+// The rows of a task over kPanels panels from `panel` on.
+template <typename Tile, int kPanels>
+CORTEX_INLINE void tile_rows(const LinearTask& task, int panel) {
+  constexpr int kMost = Tile::Tiles::kMostRows;
+  static_assert(kMost <= 6);
+  int row = task.first_row;
+  int left = task.rows;
+  // Nearly equal tiles: 16 rows are 6, 5 and 5.
+  while (left > 0) {
+    const int tiles = (left + kMost - 1) / kMost;
+    const int rows = (left + tiles - 1) / tiles;
+    switch (rows) {
+      case 1:
+        Tile::template run<1, kPanels>(task, row, panel);
+        break;
+      case 2:
+        Tile::template run<2, kPanels>(task, row, panel);
+        break;
+      case 3:
+        Tile::template run<3, kPanels>(task, row, panel);
+        break;
+      case 4:
+        Tile::template run<4, kPanels>(task, row, panel);
+        break;
+      case 5:
+        if constexpr (kMost >= 5) Tile::template run<5, kPanels>(task, row, panel);
+        break;
+      default:
+        if constexpr (kMost >= 6) Tile::template run<6, kPanels>(task, row, panel);
+        break;
+    }
+    row += rows;
+    left -= rows;
+  }
+}
+
+template <typename Tile>
+void linear_tiles(const LinearTask& task) {
+  const int end = task.first_panel + task.panels;
+  int panel = task.first_panel;
+  if constexpr (Tile::Tiles::kWide) {
+    if (task.rows <= 2) {
+      for (; panel + 4 <= end; panel += 4) {
+        if (task.rows == 1) {
+          Tile::template run<1, 4>(task, task.first_row, panel);
+        } else {
+          Tile::template run<2, 4>(task, task.first_row, panel);
+        }
+      }
+    }
+  }
+  for (; panel + 2 <= end; panel += 2) tile_rows<Tile, 2>(task, panel);
+  if (panel < end) tile_rows<Tile, 1>(task, panel);
+}
+
+template <typename Set>
+void linear_int8_tiles(const LinearTask& task) {
+  const bool two_level = task.matrix->format.scales == ScaleKind::two_level;
+  switch (task.matrix->format.bits) {
+    case 4:
+      return two_level ? linear_tiles<Int8Tile<Set, 4, true, false>>(task)
+                       : linear_tiles<Int8Tile<Set, 4, false, false>>(task);
+    case 5:
+      return two_level ? linear_tiles<Int8Tile<Set, 5, true, false>>(task)
+                       : linear_tiles<Int8Tile<Set, 5, false, false>>(task);
+    case 6:
+      return two_level ? linear_tiles<Int8Tile<Set, 6, true, true>>(task)
+                       : linear_tiles<Int8Tile<Set, 6, false, false>>(task);
+    default:
+      return linear_tiles<Int8Tile<Set, 8, false, false>>(task);
+  }
+}
+
+}  // namespace
+}  // namespace cortex
