@@ -29,11 +29,11 @@ class Cortex:
                         "--batch", str(case.batch), "--prompt", str(case.prompt), "--threads", str(threads),
                         "--backend", "cpu", "--json"]
         self.name = "Cortex"
-        self.precision = None  # of the KV cache, with the arithmetic's, once it has run
+        self.precision = None  # in words; a decoder says it once it has run
 
     def time(self, repeat):
         answer = json.loads(output_of([*self.command, "--repeat", str(repeat)]))
-        self.precision = answer.get("numeric_class")
+        self.precision = f"numeric class {answer['numeric_class']}" if "numeric_class" in answer else None
         return answer["runs"]
 
 
@@ -42,7 +42,7 @@ class LlamaCpp:
 
     def __init__(self, peers, model, case, threads, flash_attention):
         self.name = "llama.cpp"
-        self.precision = "f16"
+        self.precision = "K and V in f16"
         self.flash_attention = flash_attention
         self.case = case
         self.batched = case.batch > 1 or case.prompt > 0
@@ -96,7 +96,7 @@ class OnnxSession:
 class OnnxRuntime:
     def __init__(self, session, case):
         self.name = "ONNX Runtime"
-        self.precision = None
+        self.precision = "float32"
         self.session = session
         self.command = session.command
         self.case = case

@@ -43,7 +43,7 @@ def markdown(results):
 def raw_runs(outcome):
     lines = [f"### {outcome['case']['name']}", ""]
     for side in (outcome["cortex"], outcome["peer"]):
-        precision = f"; KV cache and arithmetic: {side['precision']}" if side["precision"] else ""
+        precision = f"; {side['precision']}" if side["precision"] else ""
         lines.append(f"- {side['name']}: `{side['command']}`{precision}")
     first = outcome["quads"][0]
     own, peers = len(first["cortex_ms"][0]), len(first["peer_ms"][0])

@@ -3,6 +3,8 @@ how long something takes."""
 
 import json
 import os
+import pty
+import signal
 import stat
 import subprocess
 import sys
@@ -110,6 +112,37 @@ def test_no_such_model(tmp_path):
     expect_refusal(78, "no such file or folder", "prefill", "--model", tmp_path / "absent")
 
 
+def test_an_interrupt_ends_it():
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen([str(BINARY), "bench", "decode", "--model", str(TINY_LLAMA), "--backend", "cpu",
+                                "--repeat", "100000"], stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    while b"run 2 of " not in seen:
+        seen += os.read(ours, 1 << 16)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        try:
+            os.read(ours, 1 << 16)
+        except OSError:  # its end is closed
+            process.wait(20)
+    os.close(ours)
+    assert process.returncode == 130 and process.stdout.read() == b""
+
+
+def test_a_terminal_sees_how_far_it_is():
+    ours, terminal = pty.openpty()
+    result = subprocess.run([str(BINARY), "bench", "decode", "--model", str(TINY_LLAMA), "--backend", "cpu", "--repeat",
+                             "3", "--json"], stdout=subprocess.PIPE, stderr=terminal, timeout=120)
+    os.close(terminal)
+    seen = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert result.returncode == 0 and len(json.loads(result.stdout)["runs"]) == 3
+    for expected in ("loading llama: ", "warming up", "run 1 of 3", "run 3 of 3, the last took "):
+        assert expected in seen
+    assert seen.endswith("\r\x1b[K"), "the line is gone in the end"
+
+
 # A contender of bench/compare: notes that it was called and says that each run took so many milliseconds.
 CONTENDER = """#!{python}
 import json, os, pathlib, sys
@@ -212,7 +245,7 @@ def test_what_is_written(stage):
     names = [outcome["case"]["name"] for outcome in stage.results()["outcomes"]]
     assert names == ["gemma3-pp512", "gemma3-tg64", "gemma3-tg128"]
     text = (stage.output / "benchmarks.md").read_text()
-    for expected in ("![Times as fast as the peer](benchmarks.svg)", "made-up", "f16", "bench/compare", "commit"):
+    for expected in ("![Times as fast as the peer](benchmarks.svg)", "numeric class made-up", "K and V in f16", "bench/compare", "commit"):
         assert expected in text
     plot = xml.etree.ElementTree.parse(stage.output / "benchmarks.svg").getroot()
     words = {element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")}
