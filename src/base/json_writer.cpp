@@ -103,7 +103,7 @@ void append_number(std::string* out, Number value) {
 
 template <typename Float>
 void append_finite(std::string* out, Float value) {
-  if (!std::isfinite(value)) throw Error(ErrorCode::numerical_error, "a result is not a finite number");
+  if (!std::isfinite(value)) throw Error(ErrorCode::numerical_error, "a result is a non-finite number");
   append_number(out, value);
 }
 

@@ -53,7 +53,7 @@ std::vector<EncodeEvent> EncodeQueue::commit(const EncodeResult& result) {
     job.turn = turns_++;
     if (!std::ranges::all_of(mine, [](float value) { return std::isfinite(value); })) {
       job.reply = {};
-      job.reply.error = Error(ErrorCode::numerical_error, "the model gave NaN or infinity for one of the texts");
+      job.reply.error = Error(ErrorCode::numerical_error, "the model gave a non-finite number for one of the texts");
     } else if (job.done < job.request.texts.size()) {
       continue;
     }

@@ -35,7 +35,8 @@ struct GenerateRequest {
   RequestId id = 0;
   std::string model;
   std::vector<TokenId> prompt;
-  int max_tokens = 0;  // 0 scores the prompt and samples nothing
+  int max_tokens = 0;                  // 0 scores the prompt and samples nothing
+  bool max_tokens_may_shrink = false;  // to what the KV space can hold behind the prompt, at least 1
   std::vector<TokenId> stop_ids;
   SamplingParams sampling;
   std::vector<std::pair<TokenId, float>> logit_bias;

@@ -41,6 +41,10 @@ Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits),
 void Scheduler::add(GenerateRequest request) {
   CORTEX_CHECK(!request.prompt.empty());
   CORTEX_CHECK(request.max_tokens >= 0);
+  if (request.max_tokens_may_shrink) {
+    const auto room = capacity_tokens() - static_cast<std::int64_t>(request.prompt.size());
+    request.max_tokens = static_cast<int>(std::clamp<std::int64_t>(room, 1, std::max(1, request.max_tokens)));
+  }
   require_room(request.prompt.size(), request.max_tokens);
   const int priority = request.priority;
   add(std::move(request), priority);
@@ -62,10 +66,13 @@ void Scheduler::add(Request request, int priority) {
 void Scheduler::require_room(std::size_t prompt_tokens, int max_tokens) const {
   const std::int64_t needed = tokens_needed(prompt_tokens, max_tokens);
   if (blocks_for(needed) <= pool_->total_blocks()) return;
-  throw Error(
-      ErrorCode::request_cannot_fit,
-      fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}", needed,
-                  prompt_tokens, max_tokens, static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens));
+  throw Error(ErrorCode::request_cannot_fit,
+              fmt::format("the request needs KV space for {} tokens (prompt {}, max_tokens {}); all there is holds {}",
+                          needed, prompt_tokens, max_tokens, capacity_tokens()));
+}
+
+std::int64_t Scheduler::capacity_tokens() const {
+  return static_cast<std::int64_t>(pool_->total_blocks()) * kBlockTokens;
 }
 
 bool Scheduler::cancel(RequestId id) {
@@ -206,9 +213,9 @@ SequenceEvent Scheduler::advance(std::size_t index, std::span<const RowResult> r
     const WantedRow& wanted = plan_.wanted[i];
     if (!rows[i].finite) {
       event = {};
-      event.error =
-          Error(ErrorCode::numerical_error, fmt::format("the model gave NaN or infinity for the token at position {}",
-                                                        slice.start + wanted.row - slice.first_row + 1));
+      event.error = Error(ErrorCode::numerical_error,
+                          fmt::format("the model gave a non-finite number for the token at position {}",
+                                      slice.start + wanted.row - slice.first_row + 1));
       return result;
     }
     if (sequence->text) {

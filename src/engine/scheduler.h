@@ -86,6 +86,7 @@ class Scheduler {
     bool over = false;
   };
 
+  std::int64_t capacity_tokens() const;
   void check_shape(const StepResult& result) const;
   template <typename Request>
   void add(Request request, int priority);

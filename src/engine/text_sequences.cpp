@@ -35,7 +35,7 @@ std::optional<EncodeEvent> TextSequences::take(SequenceEvent event) {
   if (event.event.error) {
     over.reply.error = std::move(event.event.error);
   } else if (!std::ranges::all_of(event.row, [](float value) { return std::isfinite(value); })) {
-    over.reply.error = Error(ErrorCode::numerical_error, "the model gave NaN or infinity for one of the texts");
+    over.reply.error = Error(ErrorCode::numerical_error, "the model gave a non-finite number for one of the texts");
   } else {
     keep(&job, event.text.value(), event.row);
     feed(&job);

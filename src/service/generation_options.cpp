@@ -69,6 +69,7 @@ GenerateRequest make_generate_request(const ServedModel& model, const Generation
   GenerateRequest request;
   request.model = model.name;
   request.max_tokens = room_for_output(model, prompt.size(), options, param);
+  request.max_tokens_may_shrink = !options.max_tokens;
   request.prompt = std::move(prompt);
   request.stop_ids = model.stop_ids;
   request.sampling = resolve(options.sampling, model.generation);

@@ -55,8 +55,8 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<GenerateRequest> T>
 void describe(A& a, T& v) {
-  a.fields(v.id, v.model, v.prompt, v.max_tokens, v.stop_ids, v.sampling, v.logit_bias, v.logprobs, v.top_logprobs,
-           v.prompt_logprobs, v.priority, v.salt, v.timeout, v.trace);
+  a.fields(v.id, v.model, v.prompt, v.max_tokens, v.max_tokens_may_shrink, v.stop_ids, v.sampling, v.logit_bias,
+           v.logprobs, v.top_logprobs, v.prompt_logprobs, v.priority, v.salt, v.timeout, v.trace);
 }
 template <typename A, Is<EncodeRequest> T>
 void describe(A& a, T& v) {

@@ -165,6 +165,23 @@ TEST(Scheduler, RefusesWhatAnEmptyPoolCanNotHold) {
   }
 }
 
+TEST(Scheduler, WhatMayShrinkTakesTheRoomThereIs) {
+  BlockPool pool(2);
+  for (const auto& [prompt, asked, given] : {std::tuple(20, 500, 12), std::tuple(20, 5, 5), std::tuple(31, 9, 1)}) {
+    Scheduler scheduler({64, 8}, &pool);
+    auto shrinking = request(1, prompt, asked);
+    shrinking.max_tokens_may_shrink = true;
+    scheduler.add(shrinking);
+    int tokens = 0;
+    for (; !scheduler.idle(); ++tokens) scheduler.commit(answer(scheduler.plan()));
+    EXPECT_EQ(tokens, given);
+  }
+  Scheduler scheduler({64, 8}, &pool);
+  auto whole = request(1, 32, 9);
+  whole.max_tokens_may_shrink = true;
+  EXPECT_THROW(scheduler.add(whole), Error);
+}
+
 TEST(Scheduler, RunsNoMoreThanItMay) {
   BlockPool pool(64);
   Scheduler scheduler({18, 2}, &pool);

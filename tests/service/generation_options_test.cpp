@@ -74,10 +74,12 @@ TEST(GenerationOptions, TheContextIsTheLimit) {
   const int context = model().context_tokens;
   GenerationOptions options;
   EXPECT_EQ(make_generate_request(model(), options, prompt_of(context - 1), "prompt").max_tokens, 1);
+  EXPECT_TRUE(make_generate_request(model(), options, prompt_of(2), "prompt").max_tokens_may_shrink);
   const Error full = error_of([&] { make_generate_request(model(), options, prompt_of(context), "prompt[2]"); });
   EXPECT_EQ(full.code(), ErrorCode::context_length_exceeded);
   EXPECT_EQ(full.param(), "prompt[2]");
   options.max_tokens = 0;  // nothing is sampled
+  EXPECT_FALSE(make_generate_request(model(), options, prompt_of(2), "prompt").max_tokens_may_shrink);
   EXPECT_EQ(make_generate_request(model(), options, prompt_of(context), "prompt").max_tokens, 0);
   options.max_tokens = 600;
   const Error error = error_of([&] { make_generate_request(model(), options, prompt_of(2), "prompt"); });

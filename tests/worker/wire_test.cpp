@@ -19,6 +19,7 @@ GenerateRequest generate_request() {
   request.model = "tiny";
   request.prompt = {1, -2, 300000, std::numeric_limits<TokenId>::min()};
   request.max_tokens = 17;
+  request.max_tokens_may_shrink = true;
   request.stop_ids = {2, 7};
   request.sampling = {0.7f, 0.9f, 0.05f, 40, -0.5f, 1.5f, 1.1f, std::numeric_limits<std::uint64_t>::max()};
   request.logit_bias = {{5, -100.0f}, {6, std::numeric_limits<float>::infinity()}};
@@ -129,6 +130,7 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(request.model, "tiny");
   EXPECT_EQ(request.prompt, sent.prompt);
   EXPECT_EQ(request.max_tokens, 17);
+  EXPECT_TRUE(request.max_tokens_may_shrink);
   EXPECT_EQ(request.stop_ids, sent.stop_ids);
   EXPECT_EQ(request.sampling.temperature, 0.7f);
   EXPECT_EQ(request.sampling.top_k, 40);

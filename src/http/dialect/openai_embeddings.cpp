@@ -48,7 +48,7 @@ EmbedRequest read_embeddings(const JsonValue& body, const HttpRequest& http) {
 std::string base64(std::span<const float> vector) {
   static_assert(std::endian::native == std::endian::little);
   for (const float value : vector) {
-    if (!std::isfinite(value)) throw Error(ErrorCode::numerical_error, "the model gave NaN or infinity");
+    if (!std::isfinite(value)) throw Error(ErrorCode::numerical_error, "the model gave a non-finite number");
   }
   const auto bytes = static_cast<int>(vector.size_bytes());
   std::vector<unsigned char> text(static_cast<std::size_t>(bytes) / 3 * 4 + 5);
