@@ -14,6 +14,7 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
 BINARY = pathlib.Path(os.environ.get("CORTEX_BINARY", ROOT / "build" / "release" / "cortex"))
+BACKENDS = ["cpu"] + ["mlx" for _ in BINARY.parent.glob("libcortex_mlx.so")]  # what this build has
 MODELS = pathlib.Path(
     os.environ.get("CORTEX_MODELS_DIR")
     or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "cortex" / "models"

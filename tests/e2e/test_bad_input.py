@@ -2,17 +2,19 @@
 
 import json
 import pathlib
+import re
 import socket
 import tempfile
 import time
 
 import pytest
 
-from conftest import TINY_BERT, Server
+from conftest import TINY_BERT, TINY_LLAMA, Server
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MODELS = TINY_LLAMA.parent
 USER = {"role": "user", "content": "hi"}
 
 
@@ -183,7 +185,7 @@ TABLE = [
     ("too many alternatives", chat(logprobs=True, top_logprobs=21), 422, "invalid_value", "20"),
     ("alternatives without logprobs", chat(top_logprobs=2), 422, "invalid_value", "logprobs"),
     ("a salt with a slash", chat(cache_salt="a/b"), 422, "invalid_value", "cache_salt"),
-    ("a priority out of range", chat(priority=11), 422, "invalid_value", "priority"),
+    ("a priority out of range", chat(priority=11), 422, "invalid_value", "maximum is 10"),
     ("a negative timeout", chat(timeout_s=-1), 422, "invalid_value", "timeout_s"),
     ("tools", chat(tools=[]), 422, "unsupported_parameter", "tools"),
     ("a response format", chat(response_format={"type": "text"}), 422, "unsupported_parameter", "response_format"),
@@ -215,7 +217,7 @@ TABLE = [
       for field, value in (("max_tokens", 1.5), ("max_tokens", "2"), ("max_tokens", True), ("max_tokens", 2**63),
                            ("temperature", [1]), ("temperature", True), ("seed", 2**63), ("seed", "1"), ("stop", 7),
                            ("stop", ["a", 7]), ("stream", "yes"), ("stream", 1), ("logprobs", 1), ("logit_bias", []),
-                           ("cache_salt", 7), ("priority", "1"), ("top_k", 1.5), ("store", "no"))],
+                           ("cache_salt", 7), ("priority", "1"), ("priority", 1.5), ("timeout_s", "1"), ("top_k", 1.5), ("store", "no"))],
     ("a stop of 257 bytes", chat(stop="x" * 257), 422, "invalid_value", "256"),
     ("an empty stop among others", chat(stop=["a", ""]), 422, "invalid_value", "stop"),
     ("a bias on -1", chat(logit_bias={"-1": 1}), 422, "invalid_token_id", "-1"),
@@ -342,6 +344,8 @@ OPENAI_TABLE = [
           ("logit_bias", {"-1": 1}, "invalid_token_id"), ("logit_bias", {"484": 1}, "invalid_token_id"),
           ("logit_bias", {"x": 1}, "invalid_token_id"), ("logit_bias", {"1": 101}, "invalid_value"),
           ("stream", "yes", "invalid_type"), ("stream_options", {"include_usage": True}, "invalid_value"),
+          ("priority", 11, "invalid_value"), ("priority", -11, "invalid_value"), ("priority", 0.5, "invalid_type"),
+          ("timeout_s", -1, "invalid_value"), ("timeout_s", 3601, "invalid_value"), ("timeout_s", "1", "invalid_type"),
           ("cache_salt", "a/b", "invalid_value"), ("model", "../x", "invalid_value"), ("model", 7, "invalid_type"))],
     *[(f"{name} with model {model}", make(model=model), status, code, words)
       for name, make, wrong in (("chat", v1_chat, "tiny-embed"), ("completion", complete, "tiny-embed"),
@@ -409,6 +413,49 @@ def test_bad_input_in_the_dialect_of_openai(tiny, data, status, code, words):
     assert tiny.get("/healthz").status_code == 200
     good = tiny.post(V1_CHAT, {"messages": [USER], "max_tokens": 2, "temperature": 0})
     assert good.status_code == 200, good.text
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A server whose KV cache holds less than its models' contexts."""
+    models = {"chat": TINY_LLAMA, "embed": MODELS / "qwen3-embedding", "rerank": MODELS / "qwen3-reranker"}
+    server = Server(models, "--backend", "cpu", "--kv-bytes", "150kb").wait_until_ready()
+    yield server
+    assert server.stop() == 0, server.read_log()
+
+
+MANY_WORDS = "a " * 300
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [
+    ("/chat", {"messages": [USER], "max_tokens": 400}),
+    ("/chat", {"messages": [{"role": "user", "content": MANY_WORDS}], "max_tokens": 1}),
+    (V1_CHAT, {"messages": [USER], "max_tokens": 400}), (V1_COMPLETIONS, {"prompt": "hi", "max_tokens": 400}),
+    ("/embed", {"inputs": MANY_WORDS}),
+    ("/embed", {"inputs": ["a", MANY_WORDS]}), (V1_EMBEDDINGS, {"input": MANY_WORDS}),
+    ("/rerank", {"query": "a", "texts": ["b", MANY_WORDS]}), ("/v1/rerank", {"query": MANY_WORDS, "documents": ["b"]}),
+])
+def test_what_can_not_fit_even_into_an_empty_server(narrow, path, body, stream):
+    reply = narrow.post(path, body | ({"stream": True} if stream and ("max_tokens" in body) else {}))
+    assert reply.status_code == 400, reply.text
+    error = reply.json() if path in ("/chat", "/embed", "/rerank") else reply.json()["error"]
+    assert error["code"] == "request_cannot_fit", reply.text
+    message = error.get("message", error.get("error"))
+    needed, ceiling = (int(number) for number in re.search(r"for (\d+) tokens .* holds (\d+)$", message).groups())
+    assert needed > ceiling > 0
+    assert "retry-after" not in reply.headers
+    assert narrow.chat("hi", max_tokens=2).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/chat", V1_CHAT])
+def test_a_reply_takes_what_room_there_is(narrow, path):
+    """Without max_tokens a reply is as long as it can be, here not as long as the model's context."""
+    reply = narrow.post(path, {"messages": [USER], "logit_bias": {"2": -100}})
+    assert reply.status_code == 200, reply.text
+    usage = reply.json()["usage"]
+    assert 100 < usage["prompt_tokens"] + usage["completion_tokens"] < 300
+    assert narrow.post(path, {"messages": [{"role": "user", "content": MANY_WORDS}]}).status_code == 400
 
 
 def test_a_trailer_is_dropped(tiny):
