@@ -20,7 +20,6 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 using testing::ElementsAre;
-using testing::HasSubstr;
 
 GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
   GenerateRequest request;
@@ -163,7 +162,7 @@ TEST_F(WorkerClientTest, NothingIsSentToAProcessThatIsGone) {
       "-c",
       "[ \"$(wc -l < " + deaths + ")\" -ge 2 ] && exec " TEST_WORKER " echo; echo >> " + deaths + "; sleep 2 & exit 1"};
   options_.supervisor.restart_delay = 300ms;
-  std::ofstream{deaths};
+  const std::ofstream made_empty(deaths);
   wait_for([](const EngineStatus& s) { return s.restarts == 2; });
   CollectedEvents events;
   client().generate(ask(1, {5}, 1), events.sink());
@@ -314,7 +313,7 @@ TEST_F(WorkerClientTest, ARequestThatComesTooLateHearsOfIt) {
   CollectedReply late_reply;
   std::atomic<bool> over = false;
   WorkerClient* const engine = &client();
-  engine->generate(ask(1, {5}, 1000), [&](GenerateEvent event) {
+  engine->generate(ask(1, {5}, 1000), [&](const GenerateEvent& event) {
     if (!event.last()) return;
     // While the client is going.
     std::thread([&] {
@@ -360,7 +359,7 @@ TEST_F(WorkerClientTest, TheWorkersEngineIsTheSameEngine) {
   options_.engine.rows_per_step = 256;
   std::deque<CollectedEvents> events(12);
   for (int i = 0; i < 12; ++i) {
-    client().generate(ask(static_cast<RequestId>(i + 1), {1, i}, 20), events[static_cast<std::size_t>(i)].sink());
+    client().generate(ask(static_cast<RequestId>(i) + 1, {1, i}, 20), events[static_cast<std::size_t>(i)].sink());
   }
   for (int i = 0; i < 12; ++i) {
     auto& mine = events[static_cast<std::size_t>(i)];
