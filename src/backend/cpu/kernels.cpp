@@ -12,7 +12,8 @@ namespace cortex {
 std::vector<const Kernels*> usable_kernels() {
   std::vector<const Kernels*> usable = {&kPortableKernels};
 #ifdef CORTEX_X86_KERNELS
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back(&kAvx2Kernels);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    usable.push_back(&kAvx2Kernels);
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
     usable.push_back(&kAvx512Kernels);

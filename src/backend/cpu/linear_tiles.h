@@ -182,6 +182,143 @@ struct Int8Tile {
   }
 };
 
+// Tiles that take panels one after another: Sums::add_panel makes the sums of some rows and one panel.
+template <typename Set, typename Sums>
+struct PanelwiseTile {
+  using Tiles = Set;
+
+  template <int kRows, int kPanels>
+  static CORTEX_INLINE void run(const LinearTask& task, int row, int panel) {
+    typename Set::Floats out[kRows][kPanels];
+    for (int p = 0; p < kPanels; ++p) {
+      typename Set::Floats sums[kRows];
+      Sums::add_panel(task, row, panel + p, sums);
+      for (int r = 0; r < kRows; ++r) out[r][p] = sums[r];
+    }
+    end_tile(task, row, panel, out);
+  }
+};
+
+// Each column is widened to float32; products are rounded before they are added, as in the twin. kBits 16 and 32:
+// bfloat16 and float32.
+template <typename Set, int kBits>
+struct FloatSums {
+  using Floats = typename Set::Floats;
+
+  template <int kRows>
+  static CORTEX_INLINE void add_column(const Floats& weights, const float* const (&in)[kRows], int column,
+                                       Floats (&sums)[kRows]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      sums[r] = Set::sum(sums[r], Set::product(weights, Set::broadcast(in[r][column])));
+    }
+  }
+
+  static CORTEX_INLINE void read_scales(PanelCursor<Set>& cursor, const PackedFormat& format, int block) {
+    if (format.scales != ScaleKind::two_level) {
+      read_header<Set, false, false>(cursor, format, block);
+    } else if (kBits == 6) {
+      return read_header<Set, true, true>(cursor, format, block);
+    } else {
+      read_header<Set, true, false>(cursor, format, block);
+    }
+    cursor.high_scale = cursor.scale;
+  }
+
+  template <int kRows>
+  static CORTEX_INLINE void add_codes(const PanelCursor<Set>& cursor, const PackedFormat& format,
+                                      const float* const (&in)[kRows], Floats (&sums)[kRows]) {
+    const auto zero = Set::broadcast(format.zero_shift > 0 ? static_cast<float>(1 << format.zero_shift) : 0.0f);
+#pragma GCC unroll 8
+    for (int quad = 0; quad < kBlockColumns / 4; ++quad) {
+      const auto codes = code_quad<Set, kBits>(cursor.at, quad);
+      const Floats& scale = quad >= 4 ? cursor.high_scale : cursor.scale;
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        Floats weights = Set::product(Set::difference(Set::byte_floats(codes, i), zero), scale);
+        if (format.minima) weights = Set::sum(weights, cursor.minimum);
+        add_column(weights, in, 4 * quad + i, sums);
+      }
+    }
+  }
+
+  template <int kRows>
+  static CORTEX_INLINE void add_block(const PanelCursor<Set>& cursor, const PackedFormat& format,
+                                      const float* const (&in)[kRows], Floats (&sums)[kRows]) {
+    if constexpr (kBits <= 8) {
+      add_codes(cursor, format, in, sums);
+    } else if constexpr (kBits == 16) {
+#pragma GCC unroll 2
+      for (int column = 0; column < kBlockColumns; column += 2) {
+        const auto pair = Set::bytes(cursor.at + 32 * column);
+        add_column(Set::first_of_pairs(pair), in, column, sums);
+        add_column(Set::second_of_pairs(pair), in, column + 1, sums);
+      }
+    } else {
+#pragma GCC unroll 2
+      for (int column = 0; column < kBlockColumns; ++column) {
+        add_column(Set::scales(ScaleKind::f32, cursor.at + 64 * column), in, column, sums);
+      }
+    }
+  }
+
+  template <int kRows>
+  static void add_panel(const LinearTask& task, int row, int panel, Floats (&out)[kRows]) {
+    const PackedMatrix& matrix = *task.matrix;
+    const PackedFormat format = matrix.format;
+    const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
+    const int blocks = matrix.blocks();
+    PanelCursor<Set> cursor;
+    cursor.at = matrix.panel(panel);
+    const float* in[kRows];
+    Floats sums[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      in[r] = task.in.values + static_cast<std::size_t>(row + r) * static_cast<std::size_t>(task.in.columns);
+      sums[r] = Set::zeros();
+    }
+    for (int block = 0; block < blocks; ++block) {
+      if (kBits <= 8 && block % group_blocks == 0) read_scales(cursor, format, block);
+      add_block(cursor, format, in, sums);
+      cursor.at += block_bytes(format);
+      for (int r = 0; r < kRows; ++r) in[r] += kBlockColumns;
+    }
+    for (int r = 0; r < kRows; ++r) out[r] = sums[r];
+  }
+};
+
+// bfloat16 pairs by pairs, the second of a pair first. A product of two is exact in float32, so that rounding it, as
+// the twin does, changes nothing.
+template <typename Set>
+struct Bf16Sums {
+  using Floats = typename Set::Floats;
+
+  template <int kRows>
+  static void add_panel(const LinearTask& task, int row, int panel, Floats (&out)[kRows]) {
+    const int pairs = task.matrix->blocks() * kBlockColumns / 2;
+    const std::byte* at = task.matrix->panel(panel);
+    const std::uint16_t* in[kRows];
+    Floats sums[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      in[r] = task.in.halves + static_cast<std::size_t>(row + r) * static_cast<std::size_t>(task.in.columns);
+      sums[r] = Set::zeros();
+    }
+    for (int pair = 0; pair < pairs; ++pair) {
+      const auto columns = Set::bytes(at + 64 * pair);
+      const Floats first = Set::first_of_pairs(columns);
+      const Floats second = Set::second_of_pairs(columns);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        std::int32_t two;
+        std::memcpy(&two, in[r] + 2 * pair, sizeof two);
+        const auto values = Set::broadcast_bits(two);
+        sums[r] = Set::multiply_add(second, Set::second_of_pairs(values), sums[r]);
+        sums[r] = Set::multiply_add(first, Set::first_of_pairs(values), sums[r]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) out[r] = sums[r];
+  }
+};
+
 // The rows of a task over kPanels panels from `panel` on.
 template <typename Tile, int kPanels>
 CORTEX_INLINE void tile_rows(const LinearTask& task, int panel) {
@@ -252,6 +389,29 @@ void linear_int8_tiles(const LinearTask& task) {
                        : linear_tiles<Int8Tile<Set, 6, false, false>>(task);
     default:
       return linear_tiles<Int8Tile<Set, 8, false, false>>(task);
+  }
+}
+
+template <typename Set>
+void linear_bf16_tiles(const LinearTask& task) {
+  linear_tiles<PanelwiseTile<Set, Bf16Sums<Set>>>(task);
+}
+
+template <typename Set>
+void linear_f32_tiles(const LinearTask& task) {
+  switch (task.matrix->format.bits) {
+    case 4:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 4>>>(task);
+    case 5:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 5>>>(task);
+    case 6:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 6>>>(task);
+    case 8:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 8>>>(task);
+    case 16:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 16>>>(task);
+    default:
+      return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 32>>>(task);
   }
 }
 
