@@ -203,6 +203,8 @@ RequestId EncodeBatch::send(Admission::Ticket ticket, ThreadPool& threads, std::
     } catch (const Error& error) {
       batch.error = error;
     }
+    // Who has the answer may ask again.
+    ticket = Admission::Ticket();
     sink(std::move(batch));
   };
   // The engine's thread has better things to do than to write numbers as text, or to copy what a sink holds.

@@ -65,6 +65,20 @@ double length(const std::vector<float>& vector) {
   return std::sqrt(square);
 }
 
+TEST_F(EncodeServicesTest, WhoHasTheAnswerMayAskAgain) {
+  std::promise<std::vector<Admission::Ticket>> promise;
+  embedder_.embed(texts({"a"}), [&](const EmbedReply&) {
+    std::vector<Admission::Ticket> all;
+    try {
+      for (int i = 0; i < 4; ++i) all.push_back(admission_.enter("embed"));
+    } catch (const Error& error) {
+      ADD_FAILURE() << error.what();
+    }
+    promise.set_value(std::move(all));
+  });
+  EXPECT_THAT(promise.get_future().get(), SizeIs(4));
+}
+
 TEST_F(EncodeServicesTest, VectorsComeInTheOrderOfTheTextsAndHaveLengthOne) {
   const EmbedReply reply = embed(texts({std::string("Paris"), std::string("The scheduler")}));
   ASSERT_FALSE(reply.error);
