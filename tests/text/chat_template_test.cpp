@@ -231,6 +231,90 @@ INSTANTIATE_TEST_SUITE_P(
         "ns.a|tojson }}",
         "{% set ns = namespace(a=1) %}{% set ns.a = ns %}{{ ns|tojson }}{{ ns }}"));
 
+// Every list holds the one before it twice: of 30, the last is of 2^30 items.
+std::string doubled(const std::string& pair, const std::string& use) {
+  std::string source = "{% set z = [0, 0] %}";
+  for (int i = 0; i < 30; ++i) source += "{% set y = z %}{% set z = " + pair + " %}";
+  return source + use;
+}
+
+class SharingBomb : public testing::TestWithParam<std::string> {};
+
+TEST_P(SharingBomb, IsRefused) {
+  EXPECT_THAT(failure_of(GetParam()),
+              testing::AnyOf(HasSubstr("takes more than 200000 steps"), HasSubstr("a list can't be repeated by *"),
+                             HasSubstr("can't hold a namespace")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ChatTemplate, SharingBomb,
+    testing::Values(
+        doubled("[z, z]", "{{ z }}"), doubled("[z, z]", "{{ z ~ '' }}"), doubled("[z, z]", "{{ z|string }}"),
+        doubled("[z, z]", "{{ z|upper }}"), doubled("[z, z]", "{{ z|join }}"), doubled("[z, z]", "{{ z|tojson }}"),
+        doubled("[z, z]", "{{ '%s'|format(z) }}"), doubled("[z, z]", "{{ '{}'.format(z) }}"),
+        doubled("[z, z]", "{% if z == [y, y] %}{% endif %}"), doubled("[z, z]", "{{ 'x' in z }}{{ z|pprint }}"),
+        doubled("[z, z]", "{{ {z: 1}|length }}"), doubled("[[z], {'a': [z]}]", "{{ z }}"),
+        doubled("{'a': z, 'b': z}", "{{ z }}"), doubled("{'a': z, 'b': z}", "{{ z ~ '' }}"),
+        doubled("(z, z)", "{{ z ~ '' }}"), doubled("z, z", "{{ z ~ '' }}"), doubled("z + z", "{{ z ~ '' }}"),
+        doubled("z + (z)", "{{ z ~ '' }}"), doubled("(z + z)", "{{ z|length }}{{ z ~ '' }}"),
+        doubled("dict(a=z, b=z)", "{{ z ~ '' }}"), doubled("[0]|batch(3, z)|list", "{{ z ~ '' }}"),
+        doubled("[0, 0]|map(attribute='a', default=z)|list", "{{ z ~ '' }}"),
+        doubled("[0]|slice(3, z)|list", "{{ z ~ '' }}"), doubled("z|zip(z)|list", "{{ z ~ '' }}"),
+        doubled("z|chain(z)|list", "{{ z ~ '' }}"), doubled("1 is odd and [z, z]", "{{ z ~ '' }}"),
+        doubled("z if false else [z, z]", "{{ z ~ '' }}"), doubled("[z,z][:]", "{{ z ~ '' }}"),
+        "{% set s = 'a' * 1000000 %}{{ ([s]|list + range(10000)|map(attribute='a', default=s)|list) ~ '' }}",
+        "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x ~ '' }}{% endif %}{% endmacro %}{{ m(0, 40) "
+        "}}",
+        "{% macro m(x, n) %}{% if n %}{% with y = [x, x, x, x] %}{{ m(y, n - 1) }}{% endwith %}{% else %}{{ x }}{% endif %}"
+        "{% endmacro %}{{ m(0, 12) }}",
+        "{% set ns = namespace(a=[0]) %}{% for i in range(40) %}{% set ns.a = ns.a + ns.a %}{% endfor %}{{ ns.a ~ '' "
+        "}}",
+        "{% set ns = namespace(a=[0]) %}{% set z = [ns, ns] %}",
+        "{% set z = namespace(a=[0]) %}{% set z = dict(a=z) %}",
+        // Lists that are long at once.
+        "{{ (1,)|list * 99999999 }}", "{% set n = 99999999 %}{{ ([1] * n)|string }}", "{{ (99999999 * [1]) ~ '' }}",
+        "{% set a = [1] %}{{ ((a) * 99999999)|join|length }}", "{% set a = [1] %}{{ (2 * 9999 * a|list)|upper }}",
+        "{% set a = {'b': [1]} %}{{ (a.b * 99999999)|upper }}", "{{ ((range(9)|list)[:] * 99999999) ~ '' }}",
+        // Arguments that are written often.
+        "{% set s = 'a' * 100000 %}{{ ('{0}' * 100000).format(s)|length }}",
+        "{% set z = range(20000)|list %}{{ ('{0}' * 100000).format([z])|length }}",
+        // Comparing again and again.
+        "{% set z = [range(50000)|list] %}{% set y = [range(50000)|list] %}{% for i in range(50000) %}{% if z == y %}"
+        "{% endif %}{% endfor %}"));
+
+TEST(ChatTemplate, ContainersAreWhatTheyWere) {
+  const std::string messages = R"([{"role":"user","content":"hi","n":2},{"role":"b","content":"x","n":3}])";
+  const std::pair<const char*, const char*> cases[] = {
+      {"{% set a = [messages[0].role, 'b'] %}{{ a }}{{ [a, [a]][1][0][0] }}", "['user', 'b']user"},
+      {"{% set d = {'k': messages[0].n, 'l': {'m': [1]}} %}{{ d.k * 3 }}{{ d['l'].m[0] }}{{ {'a': d}.a.k }}", "612"},
+      {"{{ '=' * messages[0].n }}{{ messages[0].n * '-' }}{{ 2 * 3 * -messages[0].n }}{{ messages|length * 2 }}",
+       "==---124"},
+      {"{% for k, v in {'a': messages[0].n}.items() %}{{ k }}{{ v }}{% endfor %}{% for (a, b) in [(1, messages[0].n)] "
+       "%}{{ a + b }}{% endfor %}",
+       "a23"},
+      {"{% set a, b = messages[0].n, 7 %}{% set (c, d) = (a, b) %}{{ a + b * c }}{{ d }}{% with (e, f) = (a, 9), g = "
+       "[a]"
+       " %}{{ e }}{{ f }}{{ g }}{% endwith %}",
+       "16729[2]"},
+      {"{{ ([messages[0].n] + [3] + messages[1:])|length }}{{ (messages[0].n, 3)[1] }}{{ () }}{{ (4) }}", "33()4"},
+      {"{{ 'x' if messages[0].role in ['user', messages[1].role] else 'y' }}{{ 2 in [messages[0].n] }}"
+       "{{ 2 not in [messages[0].n] }}{{ messages[0].n is in [1, messages[0].n] }}",
+       "xTrueFalseTrue"},
+      {"{% macro m(a, b=[1, 2]) %}{{ a }}{{ b }}{{ caller(a, 1) if caller }}{% endmacro %}{{ m(1, b=(2, "
+       "messages[0].n)) "
+       "}}{% call(x, y) m(messages[0].n) %}{{ x + y }}{% endcall %}",
+       "1(2, 2)2[1, 2]3"},
+      {"{{ messages|map(attribute='n')|list }}{{ messages|map(attribute='n') | sum * 2 }}{{ "
+       "messages|batch(1)|list|length }}",
+       "[2, 3]102"},
+      {"{%- set s -%} a {%- endset -%}{{- s ~ 'b' 'c' + 'd' -}} {{ {'a': {'b': s}}}}", "abcd{'a': {'b': 'a'}}"},
+      {"{{ '{}-{}'.format(messages[0].n, [1]) }}{{ '%s' % messages[0].n if false }}{{ messages[0].n == 2 == "
+       "messages[0].n }}{{ dict(a=messages[0].n) }}",
+       "2-[1]True{'a': 2}"},
+  };
+  for (const auto& [source, text] : cases) EXPECT_EQ(render(source, messages), text) << source;
+}
+
 TEST(ChatTemplate, ValuesThatAreDeepEndInTime) {
   // A macro that calls itself wraps its argument 500 times a call: as deep as the steps allow.
   std::string wrap;
@@ -274,7 +358,7 @@ TEST(ChatTemplate, NamespacesHoldWhatIsNoNamespace) {
       "2x3yFalse{% set ns.a = 1 %}%}");
   for (const char* value : {"ns", "[ns]", "{'k': [ns]}", "namespace()", "1, ns", "[ns]|list"}) {
     EXPECT_THAT(failure_of(std::string("{% set ns = namespace(a=1) %}{% set ns.a = ") + value + " %}"),
-                HasSubstr("a namespace can't hold a namespace"))
+                HasSubstr("can't hold a namespace"))
         << value;
   }
 }

@@ -2,6 +2,7 @@
 
 mod added_tokens;
 mod chat;
+mod container_guard;
 mod deep_stack;
 mod failure;
 mod ffi;

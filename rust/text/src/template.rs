@@ -10,11 +10,12 @@ use std::sync::Arc;
 use minijinja::machinery::{tokenize, Token};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{escape_formatter, Environment, Error, ErrorKind, State};
 use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 use crate::chat::Chat;
+use crate::container_guard;
 use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::namespace_guard;
@@ -49,20 +50,31 @@ impl Template {
         environment.set_syntax(syntax.clone());
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(container_guard::method);
         environment.add_filter("tojson", |state: &State, value: Value, arguments: Kwargs| {
             tojson(state, value, arguments, &|_| false)
         });
         // Python can't iterate over None.
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
+        environment.add_filter(container_guard::BOUNDED, container_guard::bounded);
+        environment.add_filter(container_guard::UNREPEATED, container_guard::unrepeated);
+        environment.add_function("dict", container_guard::dict);
+        environment.add_function("namespace", container_guard::namespace);
+        // It writes all there is, indented, and is charged for nothing.
+        environment.remove_global("debug");
+        environment.set_formatter(|out, state, value| {
+            container_guard::pay(state, value)?;
+            escape_formatter(out, state, value)
+        });
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         let special_tokens: Map<String, Json> =
             serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?;
         let (mut literals, identifiers) = deep_stack::run(|| {
-            let source = namespace_guard::guard_assignments(&without_generation_tags(source), &syntax);
-            let source = source.map_err(explain)?;
+            let source = without_generation_tags(source);
+            let source = container_guard::guard_containers(&source, &syntax).map_err(explain)?;
+            let source = namespace_guard::guard_assignments(&source, &syntax).map_err(explain)?;
             let words = words(&source, &syntax).map_err(explain)?;
             environment.add_template_owned(NAME, source).map_err(explain)?;
             Ok(words)
