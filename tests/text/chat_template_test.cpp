@@ -265,7 +265,8 @@ INSTANTIATE_TEST_SUITE_P(
         "{% set s = 'a' * 1000000 %}{{ ([s]|list + range(10000)|map(attribute='a', default=s)|list) ~ '' }}",
         "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x ~ '' }}{% endif %}{% endmacro %}{{ m(0, 40) "
         "}}",
-        "{% macro m(x, n) %}{% if n %}{% with y = [x, x, x, x] %}{{ m(y, n - 1) }}{% endwith %}{% else %}{{ x }}{% endif %}"
+        "{% macro m(x, n) %}{% if n %}{% with y = [x, x, x, x] %}{{ m(y, n - 1) }}{% endwith %}{% else %}{{ x }}{% "
+        "endif %}"
         "{% endmacro %}{{ m(0, 12) }}",
         "{% set ns = namespace(a=[0]) %}{% for i in range(40) %}{% set ns.a = ns.a + ns.a %}{% endfor %}{{ ns.a ~ '' "
         "}}",
@@ -278,9 +279,21 @@ INSTANTIATE_TEST_SUITE_P(
         // Arguments that are written often.
         "{% set s = 'a' * 100000 %}{{ ('{0}' * 100000).format(s)|length }}",
         "{% set z = range(20000)|list %}{{ ('{0}' * 100000).format([z])|length }}",
+        "{% set ns = namespace(a=[]) %}{% for i in range(40000) %}{% set ns.a = ns.a[:] %}{% endfor %}{{ ns.a }}",
         // Comparing again and again.
+        "{% set z = [range(50000)|list] %}{% set y = [range(50000)|list] %}{% for i in range(50000) %}{% if z is eq(y) "
+        "%}"
+        "{% endif %}{% endfor %}",
         "{% set z = [range(50000)|list] %}{% set y = [range(50000)|list] %}{% for i in range(50000) %}{% if z == y %}"
         "{% endif %}{% endfor %}"));
+
+TEST(ChatTemplate, WidthsAndSlicesOfSlicesHaveALimit) {
+  EXPECT_THAT(failure_of("{{ '{:1000000000}'.format(1) }}"), HasSubstr("a width of more than 4 digits"));
+  std::string slices;
+  for (int i = 0; i < 8; ++i) slices += "[:]";
+  EXPECT_EQ(render("{{ messages" + slices + "|length }}{{ 'abc'[1:].upper() }}{{ [1, 2, 3][1:] }}"), "1BC[2, 3]");
+  EXPECT_THROW(ChatTemplate("{{ messages" + slices + "[:] }}", {}), Error);
+}
 
 TEST(ChatTemplate, ContainersAreWhatTheyWere) {
   const std::string messages = R"([{"role":"user","content":"hi","n":2},{"role":"b","content":"x","n":3}])";

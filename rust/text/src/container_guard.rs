@@ -8,7 +8,12 @@ use minijinja::value::{Kwargs, ObjectRepr, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State};
 
 pub const BOUNDED: &str = "bounded";
+pub const SLICED: &str = "sliced";
 pub const UNREPEATED: &str = "unrepeated";
+/// Of a field's width in str.format().
+const MOST_DIGITS: usize = 4;
+/// Slices of slices in one place.
+const MOST_SLICES: usize = 8;
 const APPEND_BOUNDED: &str = "|bounded";
 const APPEND_UNREPEATED: &str = "|unrepeated";
 
@@ -52,6 +57,19 @@ fn pay_for_one(state: &State, item: &Value) -> Result<(), Error> {
     state.consume_fuel(1 + item.as_str().map_or(0, |text| text.len() as u64 / 64))
 }
 
+/// The filter behind slices: they are lazy, and those of slices of slices would be walked level by level.
+pub fn sliced(state: &State, value: Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    let mut items = Vec::new();
+    for item in value.try_iter()? {
+        state.consume_fuel(1)?;
+        items.push(item);
+    }
+    Ok(Value::from(items))
+}
+
 /// The filter around factors: repeating a list costs the engine nothing until it is printed.
 pub fn unrepeated(value: Value) -> Result<Value, Error> {
     match value.kind() {
@@ -65,6 +83,10 @@ pub fn unrepeated(value: Value) -> Result<Value, Error> {
 /// Python's methods; those that may write an argument many times have it paid for as often.
 pub fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     if let ("format", Some(text)) = (name, value.as_str()) {
+        let is_wide = |field: &str| field.split(|c: char| !c.is_ascii_digit()).any(|width| width.len() > MOST_DIGITS);
+        if text.split('{').skip(1).any(|field| is_wide(field.split('}').next().unwrap_or(field))) {
+            return Err(Error::new(ErrorKind::InvalidOperation, "format: a width of more than 4 digits"));
+        }
         let fields = text.matches('{').count() as u64;
         for argument in arguments {
             let before = steps_left(state);
@@ -94,7 +116,7 @@ pub fn namespace(state: &State, defaults: Option<ValueOrKwargs>) -> Result<Value
 pub fn guard_containers(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
     let tokens: Vec<(Token, Span)> = tokenize(source, false, syntax.clone()).collect::<Result<_, _>>()?;
     let mut guard = Guard { partners: partners(&tokens), tokens, insertions: Vec::new() };
-    guard.walk();
+    guard.walk()?;
     guard.insertions.sort_by_key(|&(offset, order, _)| (offset, order));
     let mut guarded = String::with_capacity(source.len() * 2);
     let mut begin = 0;
@@ -139,11 +161,12 @@ struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    fn walk(&mut self) {
+    fn walk(&mut self) -> Result<(), Error> {
         let mut i = 0;
         while i < self.tokens.len() {
             match &self.tokens[i].0 {
                 Token::BlockStart => i = self.skip_targets(i),
+                Token::BracketOpen if self.is_slice(i) => self.guard_slice(i)?,
                 Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => self.guard_literal(i),
                 Token::Pipe => self.guard_maker(i),
                 Token::Mul if self.ends_operand(i, 1) => self.guard_factors(i),
@@ -155,6 +178,33 @@ impl Guard<'_> {
             }
             i += 1;
         }
+        Ok(())
+    }
+
+    fn is_slice(&self, open: usize) -> bool {
+        let Some(close) = self.partners[open] else { return false };
+        let mut i = open + 1;
+        while i < close && !matches!(self.token(i), Some(Token::Colon)) {
+            i = self.partners[i].unwrap_or(i) + 1;
+        }
+        i < close
+    }
+
+    fn guard_slice(&mut self, open: usize) -> Result<(), Error> {
+        let mut close = self.partners[open].unwrap_or(open);
+        let mut count = 1;
+        while matches!(self.token(close + 1), Some(Token::BracketOpen)) && self.is_slice(close + 1) {
+            close = self.partners[close + 1].unwrap_or(close + 1);
+            count += 1;
+            if count > MOST_SLICES {
+                return Err(Error::new(ErrorKind::SyntaxError, "more than 8 slices of slices"));
+            }
+        }
+        let goes_on = matches!(self.token(close + 1), Some(Token::Dot | Token::BracketOpen | Token::ParenOpen));
+        if count == 1 && !goes_on {
+            self.insertions.push((self.end(close), APPEND, "|sliced"));
+        }
+        Ok(())
     }
 
     fn token(&self, i: usize) -> Option<&Token<'_>> {

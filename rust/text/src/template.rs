@@ -58,6 +58,15 @@ impl Template {
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_filter(container_guard::BOUNDED, container_guard::bounded);
+        environment.add_filter(container_guard::SLICED, container_guard::sliced);
+        for name in ["eq", "equalto", "=="] {
+            environment
+                .add_test(name, |state: &State, a: Value, b: Value| container_guard::pay(state, &b).map(|()| a == b));
+        }
+        for name in ["ne", "!="] {
+            environment
+                .add_test(name, |state: &State, a: Value, b: Value| container_guard::pay(state, &b).map(|()| a != b));
+        }
         environment.add_filter(container_guard::UNREPEATED, container_guard::unrepeated);
         environment.add_function("dict", container_guard::dict);
         environment.add_function("namespace", container_guard::namespace);
