@@ -64,6 +64,15 @@ INSTANTIATE_TEST_SUITE_P(ChatTemplate, FamilyTemplate,
                          testing::Values("gemma-3", "llama-3.1", "llama-3.2", "mistral-v0.3", "phi-3", "qwen2.5",
                                          "qwen3", "smollm2"));
 
+TEST_P(FamilyTemplate, RendersALongChat) {
+  std::string messages = R"([{"role":"user","content":"hi"})";
+  for (int i = 1; i < 2048; ++i) {
+    messages += std::string(R"(,{"role":")") + (i % 2 == 0 ? "user" : "assistant") + R"(","content":"Words in turn."})";
+  }
+  const std::string text = family_template(GetParam()).render(messages + "]");
+  EXPECT_GT(text.size(), 2048U * 14);
+}
+
 struct FamilyVocabulary {
   const char* name;  // of the template
   std::filesystem::path (*path)();
