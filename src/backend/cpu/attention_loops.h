@@ -29,10 +29,11 @@ CORTEX_INLINE PairLanes load_bf16_pairs(const std::uint16_t* from) {
 CORTEX_INLINE Lanes rounded_to_bf16(Lanes values) {
   LaneBits bits;
   std::memcpy(&bits, &values, sizeof bits);
+  const LaneBits nan = (bits & 0x7fffffff) > 0x7f800000;
   bits = (bits + 0x7fff + (bits >> 16 & 1)) & static_cast<std::int32_t>(0xffff0000u);
   Lanes rounded;
   std::memcpy(&rounded, &bits, sizeof bits);
-  return values == values ? rounded : values;
+  return nan ? values : rounded;
 }
 
 // One row while the tiles pass.
@@ -47,8 +48,8 @@ struct PlainAttention {
 CORTEX_INLINE void score_block(const AttentionTask& task, const std::uint16_t* keys, const float* query,
                                float* scores) {
   Lanes sum = {};
-  for (int d = 0; d < task.head_dim; d += 2, keys += 2 * kLanes) {
-    const PairLanes elements = load_bf16_pairs(keys);
+  for (std::ptrdiff_t d = 0; d < task.head_dim; d += 2) {
+    const PairLanes elements = load_bf16_pairs(keys + kLanes * d);
     sum += elements.high * query[d + 1];
     sum += elements.low * query[d];
   }
@@ -56,27 +57,27 @@ CORTEX_INLINE void score_block(const AttentionTask& task, const std::uint16_t* k
 }
 
 // Turns the scores of a block into weights, 0 outside [begin, end).
-CORTEX_INLINE void weigh_block(PlainAttention& row, int block, int begin, int end) {
+CORTEX_INLINE void weigh_block(PlainAttention& row, std::ptrdiff_t block, int begin, int end) {
   float* at = row.tile_weights + kLanes * block;
   float weights[kLanes];
   store(weights, rounded_to_bf16(exp_of(load(at) - row.largest)));
   for (int lane = 0; lane < kLanes; ++lane) {
-    const int position = kLanes * block + lane;
+    const std::ptrdiff_t position = kLanes * block + lane;
     at[lane] = position >= begin && position < end ? weights[lane] : 0.0f;
   }
-  for (int lane = 0; lane < kLanes / 2; ++lane) {
+  for (std::ptrdiff_t lane = 0; lane < kLanes / 2; ++lane) {
     row.weights[lane] += at[2 * lane + 1];
     row.weights[lane] += at[2 * lane];
   }
 }
 
 // Values of a pair of positions times their weights. What isn't seen isn't multiplied even by 0.
-CORTEX_INLINE void add_pair(PlainAttention& row, const std::uint16_t* values, int vectors, int pair, int begin,
-                            int end) {
-  const float* weights = row.tile_weights + static_cast<std::ptrdiff_t>(2) * pair;
+CORTEX_INLINE void add_pair(PlainAttention& row, const std::uint16_t* values, int vectors, std::ptrdiff_t pair,
+                            int begin, int end) {
+  const float* weights = row.tile_weights + 2 * pair;
   const bool low = 2 * pair >= begin, high = 2 * pair + 1 < end;
   for (int v = 0; v < vectors; ++v) {
-    const PairLanes elements = load_bf16_pairs(values + static_cast<std::ptrdiff_t>(2 * kLanes) * v);
+    const PairLanes elements = load_bf16_pairs(values + std::ptrdiff_t{2} * kLanes * v);
     if (high) row.sums[v] += elements.high * weights[1];
     if (low) row.sums[v] += elements.low * weights[0];
   }
@@ -88,7 +89,7 @@ CORTEX_INLINE void attend_tile_loops(const AttentionTask& task, PlainAttention& 
   const std::uint16_t* const* values = task.values + start / kLanes;
   const int vectors = padded_head_dim(task.head_dim) / kLanes;
   const int first_block = begin / kLanes, last_block = (end - 1) / kLanes;
-  for (int block = first_block; block <= last_block; ++block) {
+  for (std::ptrdiff_t block = first_block; block <= last_block; ++block) {
     score_block(task, keys[block], row.query, row.tile_weights + kLanes * block);
   }
   const float before = row.largest;
@@ -99,9 +100,9 @@ CORTEX_INLINE void attend_tile_loops(const AttentionTask& task, PlainAttention& 
   const float shrink = exp_of(broadcast(before - row.largest))[0];
   for (float& weight : row.weights) weight *= shrink;
   for (int v = 0; v < vectors; ++v) row.sums[v] *= shrink;
-  for (int block = first_block; block <= last_block; ++block) weigh_block(row, block, begin, end);
-  const std::ptrdiff_t pair_elements = static_cast<std::ptrdiff_t>(2 * kLanes) * vectors;
-  for (int pair = begin / 2; pair <= (end - 1) / 2; ++pair) {
+  for (std::ptrdiff_t block = first_block; block <= last_block; ++block) weigh_block(row, block, begin, end);
+  const std::ptrdiff_t pair_elements = std::ptrdiff_t{2} * kLanes * vectors;
+  for (std::ptrdiff_t pair = begin / 2; pair <= (end - 1) / 2; ++pair) {
     add_pair(row, values[pair / 8] + pair % 8 * pair_elements, vectors, pair, begin, end);
   }
 }

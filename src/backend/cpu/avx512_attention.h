@@ -11,8 +11,8 @@
 namespace cortex {
 namespace {
 
-constexpr int kBlockPositions = 16;
-constexpr int kTileBlocks = kTilePositions / kBlockPositions;
+constexpr std::ptrdiff_t kBlockPositions = 16;
+constexpr std::ptrdiff_t kTileBlocks = kTilePositions / kBlockPositions;
 constexpr int kGroupRows = 6;
 constexpr float kNoScore = -__builtin_inff();
 
@@ -71,8 +71,8 @@ CORTEX_INLINE __m512 fused_exp(__m512 x) {
 
 // Scores of kBlocks blocks from `block` on. The tile's values are fetched meanwhile.
 template <int kRows, int kBlocks>
-CORTEX_INLINE void score_blocks(const AttentionTask& task, const AttentionTile& tile, AttentionGroup& group, int block,
-                                bool prefetches) {
+CORTEX_INLINE void score_blocks(const AttentionTask& task, const AttentionTile& tile, AttentionGroup& group,
+                                std::ptrdiff_t block, bool prefetches) {
   const float* queries[kRows];
   for (int r = 0; r < kRows; ++r) queries[r] = group.rows[r].query;
   const char* keys[kBlocks];
@@ -116,13 +116,13 @@ CORTEX_INLINE std::uint64_t ones_below(int bit) {
 CORTEX_INLINE void weigh(AttentionGroup& group, int r) {
   const int begin = group.begin[r], end = group.end[r];
   const std::uint64_t seen[2] = {ones_below(end) & ~ones_below(begin), ones_below(end - 64) & ~ones_below(begin - 64)};
-  const int first = begin / kBlockPositions, last = (end - 1) / kBlockPositions;
-  const auto lanes = [&](int block) CORTEX_INLINE_LAMBDA {
+  const std::ptrdiff_t first = begin / kBlockPositions, last = (end - 1) / kBlockPositions;
+  const auto lanes = [&](std::ptrdiff_t block) CORTEX_INLINE_LAMBDA {
     return static_cast<__mmask16>(seen[block / 4] >> (block % 4 * kBlockPositions));
   };
   const float* scores = group.scores[r];
   __m512 largest = _mm512_set1_ps(kNoScore);
-  for (int block = first; block <= last; ++block) {  // a score that is NaN is passed over
+  for (std::ptrdiff_t block = first; block <= last; ++block) {  // a score that is NaN is passed over
     largest = _mm512_mask_max_ps(largest, lanes(block), _mm512_load_ps(scores + kBlockPositions * block), largest);
   }
   const AttentionState& row = group.rows[r];
@@ -136,7 +136,7 @@ CORTEX_INLINE void weigh(AttentionGroup& group, int r) {
   const auto one = reinterpret_cast<__m256bh>(_mm256_set1_epi16(0x3f80));
   const __m512 subtracted = _mm512_set1_ps(now);
   __m256 sum = _mm256_loadu_ps(row.weights) * shrink;
-  for (int block = first; block <= last; ++block) {
+  for (std::ptrdiff_t block = first; block <= last; ++block) {
     const __m512 score = _mm512_load_ps(scores + kBlockPositions * block);
     const __m512 weight = _mm512_maskz_mov_ps(lanes(block), fused_exp(score - subtracted));
     const __m256bh rounded = _mm512_cvtneps_pbh(weight);
@@ -168,7 +168,8 @@ CORTEX_INLINE SeenPairs seen_pairs(const AttentionGroup& group) {
 
 // Adds one pair of positions that not all rows see; what a row doesn't see isn't multiplied even by 0.
 template <int kRows, int kVectors>
-CORTEX_INLINE void add_edge(const AttentionGroup& group, int pair, const char* from, __m512 (&sums)[kRows][kVectors]) {
+CORTEX_INLINE void add_edge(const AttentionGroup& group, std::ptrdiff_t pair, const char* from,
+                            __m512 (&sums)[kRows][kVectors]) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const bool low = 2 * pair >= group.begin[r] && 2 * pair < group.end[r];
@@ -177,7 +178,7 @@ CORTEX_INLINE void add_edge(const AttentionGroup& group, int pair, const char* f
     const __m512i seen = _mm512_set1_epi32(static_cast<int>((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u)));
     const __m512bh weight = broadcast_pair(group.weights[r] + pair);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
+    for (std::ptrdiff_t v = 0; v < kVectors; ++v) {
       const __m512i values = _mm512_and_si512(_mm512_loadu_si512(from + 64 * v), seen);
       sums[r][v] = _mm512_dpbf16_ps(sums[r][v], reinterpret_cast<__m512bh>(values), weight);
     }
@@ -187,57 +188,58 @@ CORTEX_INLINE void add_edge(const AttentionGroup& group, int pair, const char* f
 // Adds the tile's values times the weights, kVectors vectors of them from `vector` on. The keys of the next tile are
 // fetched meanwhile.
 template <int kRows, int kVectors>
-CORTEX_INLINE void add_values(const AttentionTask& task, const AttentionTile& tile, AttentionGroup& group, int vector,
-                              const SeenPairs& pairs, bool prefetches) {
-  const std::ptrdiff_t pair_bytes = 4 * padded_head_dim(task.head_dim);
-  const auto offset = [&](int pair) CORTEX_INLINE_LAMBDA { return pair % 8 * pair_bytes + 64 * vector; };
+CORTEX_INLINE void add_values(const AttentionTask& task, const AttentionTile& tile, AttentionGroup& group,
+                              std::ptrdiff_t vector, const SeenPairs& pairs, bool prefetches) {
+  const std::ptrdiff_t pair_bytes = std::ptrdiff_t{4} * padded_head_dim(task.head_dim);
+  const auto offset = [&](std::ptrdiff_t pair) CORTEX_INLINE_LAMBDA { return pair % 8 * pair_bytes + 64 * vector; };
   __m512 sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const __m512 shrink = _mm512_set1_ps(group.shrink[r]);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_loadu_ps(group.rows[r].sums + 16 * (vector + v)) * shrink;
+    for (std::ptrdiff_t v = 0; v < kVectors; ++v)
+      sums[r][v] = _mm512_loadu_ps(group.rows[r].sums + 16 * (vector + v)) * shrink;
   }
-  for (int pair = pairs.begin; pair < pairs.all_begin; ++pair) {
+  for (std::ptrdiff_t pair = pairs.begin; pair < pairs.all_begin; ++pair) {
     add_edge<kRows, kVectors>(group, pair, tile.values[pair / 8] + offset(pair), sums);
   }
-  for (int pair = pairs.all_begin; pair < pairs.all_end; ++pair) {
+  for (std::ptrdiff_t pair = pairs.all_begin; pair < pairs.all_end; ++pair) {
     const char* from = tile.values[pair / 8] + offset(pair);
     __m512bh elements[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) elements[v] = load_pairs(from + 64 * v);
+    for (std::ptrdiff_t v = 0; v < kVectors; ++v) elements[v] = load_pairs(from + 64 * v);
     if (prefetches) {
       const char* ahead = tile.next_keys[pair / 8] + offset(pair);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) _mm_prefetch(ahead + 64 * v, _MM_HINT_T0);
+      for (std::ptrdiff_t v = 0; v < kVectors; ++v) _mm_prefetch(ahead + 64 * v, _MM_HINT_T0);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const __m512bh weight = broadcast_pair(group.weights[r] + pair);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], elements[v], weight);
+      for (std::ptrdiff_t v = 0; v < kVectors; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], elements[v], weight);
     }
   }
-  for (int pair = pairs.all_end; pair < pairs.end; ++pair) {
+  for (std::ptrdiff_t pair = pairs.all_end; pair < pairs.end; ++pair) {
     add_edge<kRows, kVectors>(group, pair, tile.values[pair / 8] + offset(pair), sums);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(group.rows[r].sums + 16 * (vector + v), sums[r][v]);
+    for (std::ptrdiff_t v = 0; v < kVectors; ++v) _mm512_storeu_ps(group.rows[r].sums + 16 * (vector + v), sums[r][v]);
   }
 }
 
 template <int kRows>
 void attend_group(const AttentionTask& task, const AttentionTile& tile, AttentionGroup& group, bool prefetches) {
   const SeenPairs pairs = seen_pairs<kRows>(group);
-  int block = pairs.begin / 8;
+  std::ptrdiff_t block = pairs.begin / 8;
   const int end_block = (pairs.end + 7) / 8;
   for (; block + 4 <= end_block; block += 4) score_blocks<kRows, 4>(task, tile, group, block, prefetches);
   for (; block < end_block; ++block) score_blocks<kRows, 1>(task, tile, group, block, prefetches);
   for (int r = 0; r < kRows; ++r) weigh(group, r);
   const int vectors = padded_head_dim(task.head_dim) / 16;
-  int vector = 0;
+  std::ptrdiff_t vector = 0;
   for (; vector + 4 <= vectors; vector += 4) add_values<kRows, 4>(task, tile, group, vector, pairs, prefetches);
   if (vector + 2 <= vectors) {
     add_values<kRows, 2>(task, tile, group, vector, pairs, prefetches);
@@ -294,13 +296,14 @@ CORTEX_INLINE TileRows rows_of_tile(const AttentionTask& task, int start) {
   return seen;
 }
 
-CORTEX_INLINE AttentionTile locate_tile(const AttentionTask& task, int start, unsigned seen_blocks, int last_block) {
+CORTEX_INLINE AttentionTile locate_tile(const AttentionTask& task, int start, unsigned seen_blocks,
+                                        std::ptrdiff_t last_block) {
   AttentionTile tile;
-  const int first = start / kBlockPositions;
-  const int other = first + __builtin_ctz(seen_blocks);
-  for (int b = 0; b < kTileBlocks; ++b) {
-    const int block = (seen_blocks >> b & 1u) != 0 ? first + b : other;
-    const int next = first + kTileBlocks + b <= last_block ? first + kTileBlocks + b : block;
+  const std::ptrdiff_t first = start / kBlockPositions;
+  const std::ptrdiff_t other = first + __builtin_ctz(seen_blocks);
+  for (std::ptrdiff_t b = 0; b < kTileBlocks; ++b) {
+    const std::ptrdiff_t block = (seen_blocks >> b & 1u) != 0 ? first + b : other;
+    const std::ptrdiff_t next = first + kTileBlocks + b <= last_block ? first + kTileBlocks + b : block;
     tile.keys[b] = reinterpret_cast<const char*>(task.keys[block]);
     tile.values[b] = reinterpret_cast<const char*>(task.values[block]);
     tile.next_keys[b] = reinterpret_cast<const char*>(task.keys[next]);

@@ -16,12 +16,12 @@ namespace cortex {
 namespace {
 
 // Where elements lie in the pieces of attention_task.h.
-std::size_t key_at(int token, int element) {
-  return static_cast<std::size_t>((element / 2 * kBlockTokens + token) * 2 + element % 2);
+std::ptrdiff_t key_at(std::ptrdiff_t token, std::ptrdiff_t element) {
+  return (element / 2 * kBlockTokens + token) * 2 + element % 2;
 }
 
-std::size_t value_at(int head_dim, int token, int element) {
-  return static_cast<std::size_t>((token / 2 * padded_head_dim(head_dim) + element) * 2 + token % 2);
+std::ptrdiff_t value_at(int head_dim, std::ptrdiff_t token, std::ptrdiff_t element) {
+  return (token / 2 * padded_head_dim(head_dim) + element) * 2 + token % 2;
 }
 
 float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
@@ -72,12 +72,12 @@ void KvPool::put(BlockId block, int layer, int kv_head, int token, const float* 
   std::array<std::uint16_t, kMostHeadDim> rounded;
   kernels().round_to_bf16(key, static_cast<std::size_t>(head_dim_), rounded.data());
   std::uint16_t* to = bf16_keys(block, layer, kv_head) + key_at(token, 0);
-  for (int pair = 0; pair < head_dim_ / 2; ++pair) {
-    std::memcpy(to + key_at(0, 2 * pair), &rounded[static_cast<std::size_t>(2 * pair)], 2 * sizeof(std::uint16_t));
+  for (std::ptrdiff_t pair = 0; pair < head_dim_ / 2; ++pair) {
+    std::memcpy(to + key_at(0, 2 * pair), rounded.data() + 2 * pair, 2 * sizeof(std::uint16_t));
   }
   kernels().round_to_bf16(value, static_cast<std::size_t>(head_dim_), rounded.data());
   to = bf16_values(block, layer, kv_head) + value_at(head_dim_, token, 0);
-  for (int d = 0; d < head_dim_; ++d) to[2 * d] = rounded[static_cast<std::size_t>(d)];
+  for (std::ptrdiff_t d = 0; d < head_dim_; ++d) to[2 * d] = rounded[static_cast<std::size_t>(d)];
 }
 
 void KvPool::get(BlockId block, int layer, int kv_head, int token, float* key, float* value) const {

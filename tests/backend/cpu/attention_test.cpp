@@ -113,10 +113,12 @@ class Problem {
     return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
   }
   static std::size_t key_at(int position, int d) {
-    return static_cast<std::size_t>((d / 2 * kBlock + position % kBlock) * 2 + d % 2);
+    const int pair = d / 2 * kBlock + position % kBlock;
+    return 2 * static_cast<std::size_t>(pair) + static_cast<std::size_t>(d % 2);
   }
   std::size_t value_at(int position, int d) const {
-    return static_cast<std::size_t>((position % kBlock / 2 * padded_head_dim(head_dim_) + d) * 2 + position % 2);
+    const int pair = position % kBlock / 2 * padded_head_dim(head_dim_) + d;
+    return 2 * static_cast<std::size_t>(pair) + static_cast<std::size_t>(position % 2);
   }
 
   int head_dim_, context_;
@@ -362,7 +364,7 @@ TEST(Attention, WhatIsNotFiniteIsNoticed) {
         const Floats by_key = in_key.run(*kernels);
         const Floats by_value = in_value.run(*kernels);
         for (int row = 0; row < 7; ++row) {
-          const std::ptrdiff_t at = 32 * row;
+          const std::ptrdiff_t at = std::ptrdiff_t{32} * row;
           const bool sees = in_key.range(row).last >= position;
           if (row == 3) {
             EXPECT_TRUE(all_nan(&by_query[96], 32)) << kernels->name << " " << bad;

@@ -20,7 +20,7 @@ namespace {
 TEST(KvPool, PlanesAreDisjoint) {
   KvPool pool(3, 2, 8);
   pool.reserve(4);
-  EXPECT_EQ(pool.geometry().block_bytes, 3u * 2 * 2 * 16 * 8 * sizeof(float));
+  EXPECT_EQ(pool.geometry().block_bytes, std::size_t{3} * 2 * 2 * 16 * 8 * sizeof(float));
   std::set<float*> starts;
   for (BlockId block = 0; block < 4; ++block) {
     for (int layer = 0; layer < 3; ++layer) {
@@ -32,7 +32,7 @@ TEST(KvPool, PlanesAreDisjoint) {
   }
   EXPECT_EQ(starts.size(), 48u);
   for (auto at = starts.begin(); std::next(at) != starts.end(); ++at) EXPECT_GE(*std::next(at) - *at, 16 * 8);
-  EXPECT_LE(*starts.rbegin() + 16 * 8,
+  EXPECT_LE(*starts.rbegin() + std::ptrdiff_t{16} * 8,
             reinterpret_cast<float*>(reinterpret_cast<std::byte*>(*starts.begin()) + pool.memory_bytes()));
 }
 
@@ -108,13 +108,13 @@ TEST(KvPool, GivesWhatWasPut) {
 TEST(KvPool, LaysOutBfloat16ForTheKernels) {
   KvPool pool(2, 2, 6, KvPrecision::bf16);
   pool.reserve(2);
-  EXPECT_EQ(pool.geometry().block_bytes, 2u * 2 * 16 * (6 + 16) * sizeof(std::uint16_t));
+  EXPECT_EQ(pool.geometry().block_bytes, std::size_t{2} * 2 * 16 * (6 + 16) * sizeof(std::uint16_t));
   EXPECT_EQ(pool.geometry().numeric_class, "cpu-bf16-" + std::string(kernels().name));
   EXPECT_NE(pool.geometry().layout, KvPool(2, 2, 6).geometry().layout);
   const std::vector<float> key = {1, 2, 3, 4, 5, 6}, value = {-1, -2, -3, -4, -5, -6};
   pool.put(1, 1, 1, 9, key.data(), value.data());
   const auto bits = [](float number) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(number) >> 16); };
-  std::vector<std::uint16_t> keys(3 * 16 * 2), values(8 * 16 * 2);
+  std::vector<std::uint16_t> keys(std::size_t{3} * 16 * 2), values(std::size_t{8} * 16 * 2);
   for (std::size_t d = 0; d < 6; ++d) {
     keys[(d / 2 * 16 + 9) * 2 + d % 2] = bits(key[d]);
     values[(9 / 2 * 16 + d) * 2 + 9 % 2] = bits(value[d]);
