@@ -21,6 +21,10 @@ class FrontFixture : public testing::Test {
  protected:
   static constexpr TokenId kEndOfTurn = 2;
 
+  ~FrontFixture() override {
+    if (front_) front_->stop();
+  }
+
   std::unique_ptr<Front> make(Engine& engine, std::vector<std::string> keys = {}, int most_under_way = 1) {
     FrontOptions options;
     options.listener.api_keys = std::move(keys);
@@ -77,8 +81,8 @@ class FrontFixture : public testing::Test {
 
   // What the engine says: tokens, the last of which ends a turn.
   std::vector<TokenId> reply_ = {100, 101, 102, kEndOfTurn};
+  std::unique_ptr<Front> front_;  // outlives the engine, which still answers it
   EchoEngine engine_{{.models = {"chat", "embed"}, .reply = [this](const GenerateRequest&) { return reply_; }}};
-  std::unique_ptr<Front> front_;
 };
 
 }  // namespace cortex
