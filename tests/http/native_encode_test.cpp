@@ -183,12 +183,12 @@ TEST_F(EncodeRoutesTest, TruncationGivesWhatItIsAskedFor) {
   const std::string long_text = quoted(words(2000));
   for (const char* side : {"left", "right", "Left", "Right"}) {
     const std::string cut = R"(,"truncate":true,"truncation_direction":)" + quoted(side) + "}";
-    const RawReply embedded = post("/embed", R"({"inputs":)" + long_text + cut);
+    const RawReply embedded = post("/embed", fmt::format(R"({{"inputs":{}{})", long_text, cut));
     EXPECT_EQ(embedded.status, 200) << embedded.body;
     EXPECT_EQ(embedded.headers.at("x-truncated-inputs"), "1");
     for (const char* model : {"embed", "head", "answer"}) {
       const RawReply ranked =
-          post("/rerank", R"({"model":)" + quoted(model) + R"(,"query":"q","texts":["a",)" + long_text + "]" + cut);
+          post("/rerank", fmt::format(R"({{"model":{},"query":"q","texts":["a",{}]{})", quoted(model), long_text, cut));
       EXPECT_EQ(ranked.status, 200) << ranked.body;
       EXPECT_EQ(ranked.headers.at("x-truncated-inputs"), "1") << model;
     }

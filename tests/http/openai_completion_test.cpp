@@ -5,7 +5,6 @@
 namespace cortex {
 namespace {
 
-using testing::Each;
 using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;

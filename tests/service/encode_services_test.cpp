@@ -261,8 +261,8 @@ TEST_F(EncodeServicesTest, NoMoreAreUnderWayThanMayBe) {
   Admission admission(slow, 2);
   EmbedService embedder(tiny_models(), admission, text_threads_, clock_);
   std::array<std::promise<void>, 2> done;
-  for (auto& promise : done) embedder.embed(texts({std::string("a")}), [&](EmbedReply) { promise.set_value(); });
-  const Error error = error_of([&] { embedder.embed(texts({std::string("a")}), [](EmbedReply) {}); });
+  for (auto& promise : done) embedder.embed(texts({std::string("a")}), [&](const EmbedReply&) { promise.set_value(); });
+  const Error error = error_of([&] { embedder.embed(texts({std::string("a")}), [](const EmbedReply&) {}); });
   EXPECT_EQ(error.code(), ErrorCode::queue_full);
   EXPECT_THAT(error.message(), HasSubstr("2"));
   for (auto& promise : done) promise.get_future().wait();

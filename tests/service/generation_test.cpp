@@ -222,9 +222,9 @@ TEST_F(GenerationTest, AnEngineThatBreaksItsWordFailsTheCall) {
 TEST_F(GenerationTest, ASinkThatThrowsHearsOfTheEndAllTheSame) {
   EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, 101, kEndOfTurn}; }});
   auto told = std::make_shared<Told>();
-  auto sink = [told, inner = Told::sink(told)](GenerationEvent event) {
+  auto sink = [told](GenerationEvent event) {
     const bool last = event.end || event.error;
-    inner(std::move(event));
+    Told::sink(told)(std::move(event));
     if (!last) throw std::runtime_error("no room");
   };
   std::make_shared<Generation>(place_, call(engine, {}), sink)->start();
