@@ -117,7 +117,7 @@ TEST(KvPool, LaysOutBfloat16ForTheKernels) {
   std::vector<std::uint16_t> keys(std::size_t{3} * 16 * 2), values(std::size_t{8} * 16 * 2);
   for (std::size_t d = 0; d < 6; ++d) {
     keys[(d / 2 * 16 + 9) * 2 + d % 2] = bits(key[d]);
-    values[(9 / 2 * 16 + d) * 2 + 9 % 2] = bits(value[d]);
+    values[(std::size_t{9} / 2 * 16 + d) * 2 + 9 % 2] = bits(value[d]);
   }
   EXPECT_TRUE(std::equal(keys.begin(), keys.end(), pool.bf16_keys(1, 1, 1)));
   EXPECT_TRUE(std::equal(values.begin(), values.end(), pool.bf16_values(1, 1, 1)));
