@@ -73,35 +73,30 @@ CORTEX_INLINE typename Set::Integers code_quad(const std::byte* at, int quad) {
   }
 }
 
-template <typename Vector>
-CORTEX_INLINE Lanes lanes_of(const Vector& vector) {
-  static_assert(sizeof vector == sizeof(Lanes));
-  Lanes lanes;
-  std::memcpy(&lanes, &vector, sizeof lanes);
-  return lanes;
-}
-
-// What a tile ends with: bias, and what LinearEnd says.
-template <typename Floats, int kRows, int kPanels>
-CORTEX_INLINE void end_tile(const LinearTask& task, int row, int panel, const Floats (&sums)[kRows][kPanels]) {
-  for (int r = 0; r < kRows; ++r) {
+// What a tile ends with: bias, and what LinearEnd says. sums [rows][panels][16].
+[[gnu::noinline]] void end_tile(const LinearTask& task, int row, int rows, int panel, int panels, const float* sums) {
+  for (int r = 0; r < rows; ++r, sums += kPanelRows * panels) {
     float* out = task.out + static_cast<std::size_t>(row + r) * task.out_stride;
-    Lanes values[kPanels];
-    for (int p = 0; p < kPanels; ++p) {
-      values[p] = lanes_of(sums[r][p]);
-      if (task.bias != nullptr) values[p] += load(task.bias + kPanelRows * (panel + p));
-    }
-    if (task.end == LinearEnd::gate) {
-      for (int p = 0; p + 1 < kPanels; p += 2) {
-        store(out + kPanelRows * ((panel + p) / 2), activated(task.activation, values[p]) * values[p + 1]);
+    for (int p = 0; p < panels; ++p) {
+      Lanes values = load(sums + kPanelRows * p);
+      if (task.bias != nullptr) values += load(task.bias + kPanelRows * (panel + p));
+      if (task.end == LinearEnd::gate) {
+        float* to = out + kPanelRows * ((panel + p) / 2);
+        store(to, p % 2 == 0 ? activated(task.activation, values) : load(to) * values);
+      } else {
+        float* to = out + kPanelRows * (panel + p);
+        store(to, task.end == LinearEnd::add ? values + load(to) : values);
       }
-      continue;
-    }
-    for (int p = 0; p < kPanels; ++p) {
-      float* to = out + kPanelRows * (panel + p);
-      store(to, task.end == LinearEnd::add ? values[p] + load(to) : values[p]);
     }
   }
+}
+
+template <typename Floats, int kRows, int kPanels>
+CORTEX_INLINE void end_tile(const LinearTask& task, int row, int panel, const Floats (&sums)[kRows][kPanels]) {
+  static_assert(sizeof sums == sizeof(float) * kRows * kPanels * kPanelRows);
+  float values[kRows * kPanels * kPanelRows];
+  std::memcpy(values, sums, sizeof values);
+  end_tile(task, row, kRows, panel, kPanels, values);
 }
 
 // Set::add_quads adds the products of quads [kFirst, kLast) of a block to sums that Set::start has begun.
