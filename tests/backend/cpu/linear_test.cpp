@@ -53,7 +53,7 @@ struct Part {
   Activation activation = Activation::silu;
 };
 
-Part whole(const RandomMatrix& matrix, const InputRows& in) {
+Part whole(const RandomMatrix& matrix, const RandomRows& in) {
   return {.rows = in.rows(), .panels = matrix.packed().panels()};
 }
 
@@ -71,7 +71,7 @@ struct Outputs {
 std::uint32_t bits_of(float value) { return std::bit_cast<std::uint32_t>(value); }
 
 // Runs a part of a product. All but its own rows and columns must stay as they were.
-Outputs run(const Kernels& kernels, Product product, const RandomMatrix& matrix, const InputRows& in,
+Outputs run(const Kernels& kernels, Product product, const RandomMatrix& matrix, const RandomRows& in,
             const Part& part) {
   const int width = part.end == LinearEnd::gate ? kPanelRows / 2 : kPanelRows;
   Outputs out;
@@ -122,7 +122,7 @@ testing::AssertionResult same_bits(const Outputs& all, const Outputs& some, cons
 }
 
 // Every output of a whole product, stored, is within float32's rounding of the sum in double precision.
-testing::AssertionResult is_close(Product product, const RandomMatrix& matrix, const InputRows& in,
+testing::AssertionResult is_close(Product product, const RandomMatrix& matrix, const RandomRows& in,
                                   const Outputs& out) {
   for (int row = 0; row < in.rows(); ++row) {
     for (int n = 0; n < kPanelRows * matrix.packed().panels(); ++n) {
@@ -161,7 +161,7 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
     for (const Shape& shape : {Shape{16, 32, 1}, Shape{17, 40, 2}, Shape{33, 256, 3}, Shape{80, 300, 17},
                                Shape{64, 64, 5}, Shape{48, 520, 8}}) {
       const RandomMatrix matrix(which.format, shape.outputs, shape.columns, random_);
-      const InputRows in(shape.rows, shape.columns, matrix.padded(), random_);
+      const RandomRows in(shape.rows, shape.columns, matrix.padded(), random_);
       const Outputs out = run(kernels_, which.product, matrix, in, whole(matrix, in));
       EXPECT_TRUE(is_close(which.product, matrix, in, out)) << shape.outputs << " x " << shape.columns;
     }
@@ -172,7 +172,7 @@ TEST_P(LinearTest, RowIsTheSameBitsInAnyBatch) {
   for (const Case& which : all_cases()) {
     SCOPED_TRACE(describe(which));
     const RandomMatrix matrix(which.format, 80, 200, random_);
-    const InputRows in(128, 200, matrix.padded() + kBlockColumns, random_);
+    const RandomRows in(128, 200, matrix.padded() + kBlockColumns, random_);
     const Outputs all = run(kernels_, which.product, matrix, in, whole(matrix, in));
     for (const int rows : kBatches) {
       Part part = whole(matrix, in);
@@ -187,7 +187,7 @@ TEST_P(LinearTest, PanelsAreTheSameBitsInAnyRange) {
   for (const Case& which : all_cases()) {
     SCOPED_TRACE(describe(which));
     const RandomMatrix matrix(which.format, 16 * 7 - 3, 96, random_);
-    const InputRows in(7, 96, matrix.padded(), random_);
+    const RandomRows in(7, 96, matrix.padded(), random_);
     const Outputs all = run(kernels_, which.product, matrix, in, whole(matrix, in));
     for (const int rows : {1, 2, 7}) {
       for (int first = 0; first < 7; ++first) {
@@ -208,7 +208,7 @@ TEST_P(LinearTest, BiasAndSumsAreAddedAfterwards) {
     Floats bias(80);
     for (float& value : bias) value = std::normal_distribution<float>(0.0f, 1.0f)(random_);
     for (const int rows : {1, 2, 6, 13}) {
-      const InputRows in(rows, 96, matrix.padded(), random_);
+      const RandomRows in(rows, 96, matrix.padded(), random_);
       Part part = whole(matrix, in);
       const Outputs plain = run(kernels_, which.product, matrix, in, part);
       part.bias = bias.data();
@@ -248,7 +248,7 @@ TEST_P(LinearTest, GateTimesUp) {
     const Floats bias(96, 0.125f);
     for (const Activation activation : {Activation::silu, Activation::gelu, Activation::gelu_tanh, Activation::tanh}) {
       for (const int rows : {1, 2, 3, 9}) {
-        const InputRows in(rows, 96, matrix.padded(), random_);
+        const RandomRows in(rows, 96, matrix.padded(), random_);
         for (const int first_panel : {0, 2}) {
           Part part = {.rows = rows, .first_panel = first_panel, .panels = 6 - first_panel, .bias = bias.data()};
           const Outputs both = run(kernels_, which.product, matrix, in, part);
@@ -276,7 +276,7 @@ TEST_P(LinearTest, ExtremesDoNotSaturate) {
     for (const Codes codes : {Codes::lowest, Codes::highest}) {
       const RandomMatrix matrix(format, 64, 256, random_, codes);
       for (const int rows : {1, 2, 6}) {
-        InputRows in(rows, 256, 256, random_);
+        RandomRows in(rows, 256, 256, random_);
         for (int row = 0; row < rows; ++row) {
           for (int k = 0; k < 256; ++k) in.value(row, k) = row % 3 == 0 || (row % 3 == 1) == (k / 4 % 2 == 0) ? 3 : -3;
         }
@@ -296,7 +296,7 @@ TEST_P(LinearTest, ZeroAndSubnormalScales) {
     for (const Scales scales : {Scales::zero, Scales::subnormal}) {
       const RandomMatrix matrix(which.format, 64, 256, random_, Codes::random, scales);
       for (const int rows : {1, 5}) {
-        const InputRows in(rows, 256, 256, random_);
+        const RandomRows in(rows, 256, 256, random_);
         const Outputs out = run(kernels_, which.product, matrix, in, whole(matrix, in));
         EXPECT_TRUE(is_close(which.product, matrix, in, out));
       }
@@ -310,7 +310,7 @@ TEST_P(LinearTest, WhatIsNotFiniteStaysSo) {
     SCOPED_TRACE(describe(which));
     const RandomMatrix matrix(which.format, 64, 256, random_);
     for (const float bad : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()}) {
-      InputRows in(3, 256, 256, random_);
+      RandomRows in(3, 256, 256, random_);
       in.value(1, 77) = bad;
       in.fill();
       const Outputs out = run(kernels_, which.product, matrix, in, whole(matrix, in));
@@ -322,16 +322,16 @@ TEST_P(LinearTest, WhatIsNotFiniteStaysSo) {
   }
 }
 
-// Sums of integers are exact in any order, and what follows has one order everywhere; but the instruction that AVX-512
-// has for bfloat16 rounds in its own way.
+// Sums of integers are exact in any order, and what follows has one order everywhere; but the instructions that AVX-512
+// and AMX have for bfloat16 round in their own ways.
 TEST_P(LinearTest, IsTheSameBitsAsThePlainTwin) {
   for (const Case& which : all_cases()) {
-    if (which.product == Product::bf16 && GetParam() == "avx512") continue;
+    if (which.product == Product::bf16 && (GetParam() == "avx512" || GetParam() == "amx")) continue;
     SCOPED_TRACE(describe(which));
     const RandomMatrix matrix(which.format, 110, 520, random_);
     const Floats bias(112, -0.75f);
     for (const int rows : {1, 2, 3, 6, 17}) {
-      const InputRows in(rows, 520, matrix.padded(), random_);
+      const RandomRows in(rows, 520, matrix.padded(), random_);
       for (const LinearEnd end : {LinearEnd::store, LinearEnd::add, LinearEnd::gate}) {
         const Part part = {.rows = rows, .panels = end == LinearEnd::gate ? 6 : 7, .bias = bias.data(), .end = end};
         EXPECT_TRUE(same_bits(run(kPortableKernels, which.product, matrix, in, part),

@@ -16,9 +16,9 @@
 namespace cortex {
 
 // Random rows, [rows, columns] and zeros up to `padded`, with everything that LinearInput points to.
-class InputRows {
+class RandomRows {
  public:
-  InputRows(int rows, int columns, int padded, std::mt19937& random) : rows_(rows), padded_(padded) {
+  RandomRows(int rows, int columns, int padded, std::mt19937& random) : rows_(rows), padded_(padded) {
     std::normal_distribution<float> normal(0.0f, 1.0f);
     values_.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(padded));
     for (int row = 0; row < rows; ++row) {
@@ -99,7 +99,7 @@ class BoundedSum {
 };
 
 // Integer sums of a group, times both scales; then its minimum times the sum of the activations.
-inline BoundedSum naive_int8(const RandomMatrix& matrix, int n, const InputRows& in, int row) {
+inline BoundedSum naive_int8(const RandomMatrix& matrix, int n, const RandomRows& in, int row) {
   BoundedSum sum;
   const PackedFormat& format = matrix.packed().format;
   const int step = format.group_columns < kBlockColumns ? format.group_columns : kBlockColumns;
@@ -115,7 +115,7 @@ inline BoundedSum naive_int8(const RandomMatrix& matrix, int n, const InputRows&
 }
 
 // A processor may add the products of a pair first, and take what is subnormal for zero.
-inline BoundedSum naive_bf16(const RandomMatrix& matrix, int n, const InputRows& in, int row) {
+inline BoundedSum naive_bf16(const RandomMatrix& matrix, int n, const RandomRows& in, int row) {
   BoundedSum sum;
   for (int column = 0; column < matrix.padded(); column += 2) {
     const double first = matrix.value(n, column) * in.half(row, column);
@@ -127,7 +127,7 @@ inline BoundedSum naive_bf16(const RandomMatrix& matrix, int n, const InputRows&
 }
 
 // What is not exact in a weight: a scale of 24 bits times its code, the sum with a minimum.
-inline BoundedSum naive_f32(const RandomMatrix& matrix, int n, const InputRows& in, int row) {
+inline BoundedSum naive_f32(const RandomMatrix& matrix, int n, const RandomRows& in, int row) {
   BoundedSum sum;
   const PackedFormat& format = matrix.packed().format;
   const int roundings = 1 + (format.coded() && format.minima ? 1 : 0);
@@ -141,7 +141,7 @@ inline BoundedSum naive_f32(const RandomMatrix& matrix, int n, const InputRows& 
   return sum;
 }
 
-inline BoundedSum naive_product(Product product, const RandomMatrix& matrix, int n, const InputRows& in, int row) {
+inline BoundedSum naive_product(Product product, const RandomMatrix& matrix, int n, const RandomRows& in, int row) {
   if (product == Product::int8) return naive_int8(matrix, n, in, row);
   return product == Product::bf16 ? naive_bf16(matrix, n, in, row) : naive_f32(matrix, n, in, row);
 }
