@@ -33,13 +33,6 @@ bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
 }
 
-double log_sum_exp(std::span<const float> logits) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return largest + std::log(sum);
-}
-
 struct Candidate {
   TokenId token;
   double logit;
@@ -125,7 +118,13 @@ void keep_min_p(std::vector<Candidate>& candidates, double min_p, double largest
   std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.logit < least; });
 }
 
-TokenId choose(std::span<const float> logits, const RowSampling& sampling) {
+bool is_plain_greedy(const RowSampling& sampling) {
+  return sampling.params.temperature == 0.0f && sampling.logit_bias.empty() && sampling.counts.empty() &&
+         sampling.allowed.empty();
+}
+
+TokenId choose(std::span<const float> logits, const LogitSummary& summary, const RowSampling& sampling) {
+  if (is_plain_greedy(sampling)) return summary.likeliest;
   const SamplingParams& params = sampling.params;
   std::vector<Candidate> candidates = allowed_candidates(logits, sampling);
   const Candidate best = *std::min_element(candidates.begin(), candidates.end(), likelier);
@@ -148,24 +147,37 @@ bool wants_logits(const WantedRow& wanted) {
   return wanted.token || wanted.top_logprobs > 0 || !wanted.scores.empty() || wanted.logits;
 }
 
+LogitSummary summarise(std::span<const float> logits) {
+  LogitSummary summary;
+  summary.finite = all_finite(logits);
+  if (!summary.finite || logits.empty()) return summary;
+  const auto largest = std::max_element(logits.begin(), logits.end());
+  double sum = 0.0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - *largest);
+  summary.likeliest = static_cast<TokenId>(largest - logits.begin());
+  summary.log_sum_exp = *largest + std::log(sum);
+  return summary;
+}
+
 RowResult sample_row(std::span<const float> logits, std::span<const float> hidden, const WantedRow& wanted) {
+  return sample_row(logits, summarise(logits), hidden, wanted);
+}
+
+RowResult sample_row(std::span<const float> logits, const LogitSummary& summary, std::span<const float> hidden,
+                     const WantedRow& wanted) {
   RowResult result;
-  result.finite = all_finite(logits) && all_finite(hidden);
+  result.finite = summary.finite && all_finite(hidden);
   if (!result.finite) return result;
 
   if (wanted.hidden) result.hidden.assign(hidden.begin(), hidden.end());
-  if (!wants_logits(wanted)) return result;
   if (wanted.logits) result.logits.assign(logits.begin(), logits.end());
-  if (!wanted.token && wanted.top_logprobs == 0 && wanted.scores.empty()) return result;
-
-  const double normaliser = log_sum_exp(logits);
   const auto logprob = [&](TokenId token) {
-    return static_cast<float>(logits[static_cast<std::size_t>(token)] - normaliser);
+    return static_cast<float>(logits[static_cast<std::size_t>(token)] - summary.log_sum_exp);
   };
-  if (wanted.top_logprobs > 0) result.top_logprobs = likeliest(logits, wanted.top_logprobs, normaliser);
+  if (wanted.top_logprobs > 0) result.top_logprobs = likeliest(logits, wanted.top_logprobs, summary.log_sum_exp);
   for (const TokenId token : wanted.scores) result.scores.push_back(logprob(token));
   if (wanted.token) {
-    result.token = choose(logits, wanted.sampling);
+    result.token = choose(logits, summary, wanted.sampling);
     result.logprob = logprob(result.token);
   }
   return result;

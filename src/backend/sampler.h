@@ -24,10 +24,21 @@ namespace cortex {
 // Whether the row must go through the head at all.
 bool wants_logits(const WantedRow& wanted);
 
+// What every choice and log-probability of a row begins with.
+struct LogitSummary {
+  bool finite = true;     // all of them; otherwise nothing else here is valid
+  TokenId likeliest = 0;  // of the largest logit, the lowest id
+  double log_sum_exp = 0.0;
+};
+LogitSummary summarise(std::span<const float> logits);
+
 // `logits` [vocabulary], empty when only the hidden state is wanted; `hidden` [hidden], empty unless wanted. Values
 // that are not finite give a result with finite = false and nothing else. The mask, where there is one, allows at least
 // one token; ids are below the vocabulary (plan_check.h).
 RowResult sample_row(std::span<const float> logits, std::span<const float> hidden, const WantedRow& wanted);
+// The same where a device has summarised the logits.
+RowResult sample_row(std::span<const float> logits, const LogitSummary& summary, std::span<const float> hidden,
+                     const WantedRow& wanted);
 
 // Standard Gumbel noise of one token at one position: nothing else enters, so a result does not depend on how it was
 // reached. The generator is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"): the

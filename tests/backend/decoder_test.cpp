@@ -104,9 +104,9 @@ TEST_P(DecoderTest, ChunksAndSingleTokensShareAStep) {
     return std::vector<float>(logits.begin() + static_cast<std::ptrdiff_t>(row * vocabulary_),
                               logits.begin() + static_cast<std::ptrdiff_t>((row + 1) * vocabulary_));
   };
-  expect_near(rows[0].logits, row_of(logits_a, 59), kTolerance, "single token");
+  expect_near_on(GetParam(), rows[0].logits, row_of(logits_a, 59), kTolerance, "single token");
   for (std::size_t i = 1; i < rows.size(); ++i) {
-    expect_near(rows[i].logits, row_of(logits_b, 19 + i), kTolerance, "chunk row " + std::to_string(i));
+    expect_near_on(GetParam(), rows[i].logits, row_of(logits_b, 19 + i), kTolerance, "chunk row " + std::to_string(i));
   }
 }
 
@@ -178,7 +178,7 @@ TEST_P(DecoderTest, InvalidPlansAreRefusedBeforeAnythingIsComputed) {
   EXPECT_THROW(decoder->discard(std::vector<BlockId>{kReserved}), CheckFailure);
 
   TestSequence sequence = contiguous();
-  expect_near(logits_of(*decoder, sequence, ids), golden.floats("logits_0"), kTolerance, "afterwards");
+  expect_near_on(GetParam(), logits_of(*decoder, sequence, ids), golden.floats("logits_0"), kTolerance, "afterwards");
 }
 
 TEST_P(DecoderTest, AStepIsCollectedOnce) {
@@ -222,16 +222,17 @@ TEST_P(DecoderTest, RowsGiveWhatIsWantedOfThem) {
   EXPECT_EQ(rows[0].hidden.size(), hidden_);
   EXPECT_TRUE(rows[0].logits.empty());
   ASSERT_EQ(rows[1].scores.size(), 3u);
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(rows[1].scores[i], logprob(1, asked[i]), 1e-4);
+  const double near = GetParam() == "cpu" ? 0.02 : 1e-4;
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(rows[1].scores[i], logprob(1, asked[i]), near);
   ASSERT_EQ(rows[2].top_logprobs.size(), 5u);
   for (std::size_t i = 0; i < 5; ++i) {
-    EXPECT_NEAR(rows[2].top_logprobs[i].logprob, logprob(2, rows[2].top_logprobs[i].token), 1e-4);
+    EXPECT_NEAR(rows[2].top_logprobs[i].logprob, logprob(2, rows[2].top_logprobs[i].token), near);
     if (i > 0) {
       EXPECT_GE(rows[2].top_logprobs[i - 1].logprob, rows[2].top_logprobs[i].logprob);
     }
   }
   EXPECT_EQ(rows[3].token, golden.ids("greedy_0").front());
-  EXPECT_NEAR(rows[3].logprob, logprob(4, rows[3].token), 1e-4);
+  EXPECT_NEAR(rows[3].logprob, logprob(4, rows[3].token), near);
   EXPECT_EQ(rows[3].hidden.size(), hidden_);
 }
 
@@ -254,7 +255,7 @@ TEST_P(DecoderTest, HiddenIsAfterTheFinalNorm) {
       for (std::size_t k = 0; k < hidden_; ++k) sum += static_cast<double>(row.hidden[k]) * head[n * hidden_ + k];
       expected[n] = static_cast<float>(sum);
     }
-    expect_near(row.logits, expected, 1e-5, "hidden . head");
+    expect_near_on(GetParam(), row.logits, expected, 1e-5, "hidden . head");
   }
 }
 

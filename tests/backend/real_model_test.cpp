@@ -72,14 +72,17 @@ TEST_P(RealModelTest, PerplexityIsTheGoldenOne) {
   for (const float logprob : golden_logprobs) golden_sum += logprob;
   const auto count = static_cast<double>(golden_logprobs.size());
   const double perplexity = std::exp(-sum / count), expected = std::exp(-golden_sum / count);
-  EXPECT_NEAR(perplexity, expected, 0.005 * expected);
+  const bool rounded = std::get<0>(GetParam()) == "cpu";
+  EXPECT_NEAR(perplexity, expected, (rounded ? 0.01 : 0.002) * expected);
   RecordProperty("perplexity", std::to_string(perplexity) + ", golden " + std::to_string(expected));
 }
 
 TEST_P(RealModelTest, GreedyTokensAreTheGoldenOnes) {
+  const auto& [backend, real] = GetParam();
   for (const std::string prompt : {"0", "1", "2", "3"}) {
     std::vector<TokenId> expected = golden_.ids("greedy_" + prompt);
-    expected.resize(std::min(expected.size(), std::get<1>(GetParam()).greedy_tokens));
+    // With rounded products a close call may go the other way, sooner or later.
+    expected.resize(std::min(expected.size(), backend == "cpu" ? 8 : real.greedy_tokens));
     TestSequence sequence = sequence_on(1, 3, 8, kReserved);
     EXPECT_EQ(greedy(*decoder_, sequence, golden_.ids("ids_" + prompt), expected.size()), expected) << prompt;
   }

@@ -13,8 +13,11 @@ namespace {
 
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(const BackendOptions& options) : team_(std::make_shared<ThreadTeam>(options.threads)) {
-    log_info(fmt::format("backend cpu: {} threads, {} kernels", team_->size(), kernels().name));
+  explicit CpuBackend(const BackendOptions& options)
+      : arithmetic_(options.exact ? Arithmetic::exact : Arithmetic::fast),
+        team_(std::make_shared<ThreadTeam>(options.threads)) {
+    log_info(fmt::format("backend cpu: {} threads, {} kernels{}", team_->size(), kernels().name,
+                         options.exact ? ", exact" : ""));
   }
 
   std::string_view name() const override { return "cpu"; }
@@ -25,14 +28,15 @@ class CpuBackend : public Backend {
 
   std::unique_ptr<DecoderBackend> load(const DecoderSpec& spec, const DecoderWeights& weights,
                                        const LoadProgress& progress) override {
-    return std::make_unique<CpuDecoder>(spec, weights, progress, team_);
+    return std::make_unique<CpuDecoder>(spec, weights, progress, team_, arithmetic_);
   }
   std::unique_ptr<EncoderBackend> load(const EncoderSpec& spec, const EncoderWeights& weights,
                                        const LoadProgress& progress) override {
-    return std::make_unique<CpuEncoder>(spec, weights, progress, team_);
+    return std::make_unique<CpuEncoder>(spec, weights, progress, team_, arithmetic_);
   }
 
  private:
+  const Arithmetic arithmetic_;
   const std::shared_ptr<ThreadTeam> team_;  // one for all models: two would fight for the cores
 };
 

@@ -1,9 +1,13 @@
 #include "backend/cpu/encoder.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
+#include "backend/cpu/flush_denormals.h"
 #include "backend/cpu/kernels.h"
 #include "backend/plan_check.h"
 
@@ -18,100 +22,148 @@ std::size_t elements_of(const EncoderSpec& spec) {
   return tables + hidden * (attention + feed_forward) * spec.layers.size();
 }
 
-WeightMatrix read_table(const std::optional<Weight>& weight, WeightReader& reader) {
-  return weight ? reader.read(*weight) : WeightMatrix{};
+// Rows that pass all layers together: what they are computed in stays in cache.
+constexpr int kBatchTokens = 512;
+
+PackedTexts some_of(const PackedTexts& texts, std::size_t first, std::size_t last) {
+  const auto begin = texts.starts[first], end = texts.starts[last];
+  PackedTexts some;
+  some.hidden = texts.hidden;
+  some.tokens.assign(texts.tokens.begin() + begin, texts.tokens.begin() + end);
+  if (!texts.types.empty()) some.types.assign(texts.types.begin() + begin, texts.types.begin() + end);
+  for (std::size_t text = first; text <= last; ++text) some.starts.push_back(texts.starts[text] - begin);
+  return some;
+}
+
+// Only looked up, so floats stay as exact as they are.
+PackedMatrix read_table(const Weight& weight, WeightLoader& loader) {
+  return loader.matrix(std::array{&weight}, FloatPacking::f32);
+}
+
+PackedMatrix read_table(const std::optional<Weight>& weight, WeightLoader& loader) {
+  return weight ? read_table(*weight, loader) : PackedMatrix{};
 }
 
 }  // namespace
 
 CpuEncoder::CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress,
-                       std::shared_ptr<ThreadTeam> team)
-    : spec_(spec), team_(std::move(team)), rotary_(spec.rope), scratch_(static_cast<std::size_t>(team_->size())) {
+                       std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
+    : spec_(spec),
+      width_(static_cast<std::size_t>((spec.hidden + kPanelRows - 1) / kPanelRows * kPanelRows)),
+      team_(std::move(team)),
+      rotary_(spec.rope),
+      scratch_(static_cast<std::size_t>(team_->size())) {
   if (spec.window_rope) window_rotary_.emplace(*spec.window_rope);
-  WeightReader reader(elements_of(spec), progress);
-  token_embedding_ = reader.read(weights.token_embedding);
-  position_embedding_ = read_table(weights.position_embedding, reader);
-  type_embedding_ = read_table(weights.type_embedding, reader);
-  embedding_norm_ = read_norm(weights.embedding_norm, reader);
-  for (const EncoderLayerWeights& layer : weights.layers) layers_.push_back(read_layer(layer, reader));
-  final_norm_ = read_norm(weights.final_norm, reader);
-  if (spec.head) head_ = read_head(weights.head.value(), reader);
-  weight_bytes_ = reader.read_bytes();
-}
-
-CpuEncoder::Norm CpuEncoder::read_norm(const LayerNorm& norm, WeightReader& reader) {
-  Norm read{.weight = reader.read_vector(norm.weight), .bias = {}};
-  if (norm.bias) {
-    read.bias = reader.read_vector(*norm.bias);
-  } else {
-    read.bias = {.values = MappedMemory(read.weight.values.size_bytes()), .rows = 1, .columns = read.weight.columns};
+  if (arithmetic == Arithmetic::fast && spec.head_dim % 2 == 0 && spec.head_dim <= kMostHeadDim) {
+    kv_.emplace(1, spec.heads, spec.head_dim, KvPrecision::bf16);
+    for (int thread = 0; thread < team_->size(); ++thread) block_attention_.emplace_back(spec.head_dim);
   }
-  return read;
+  const FloatPacking floats = arithmetic == Arithmetic::exact ? FloatPacking::f32 : FloatPacking::bf16;
+  WeightLoader loader(arena_, floats, elements_of(spec), progress);
+  token_embedding_ = read_table(weights.token_embedding, loader);
+  position_embedding_ = read_table(weights.position_embedding, loader);
+  type_embedding_ = read_table(weights.type_embedding, loader);
+  embedding_norm_ = read_norm(weights.embedding_norm, loader);
+  for (const EncoderLayerWeights& layer : weights.layers) layers_.push_back(read_layer(layer, loader, arithmetic));
+  final_norm_ = read_norm(weights.final_norm, loader);
+  if (spec.head) head_ = read_head(weights.head.value(), loader);
 }
 
-std::optional<CpuEncoder::Norm> CpuEncoder::read_norm(const std::optional<LayerNorm>& norm, WeightReader& reader) {
-  return norm ? std::optional(read_norm(*norm, reader)) : std::nullopt;
+CpuEncoder::Norm CpuEncoder::read_norm(const LayerNorm& norm, WeightLoader& loader) {
+  const Vector weight = loader.vector(norm.weight);
+  return {weight, norm.bias ? loader.vector(*norm.bias) : loader.zeros(weight.size)};
 }
 
-CpuEncoder::Layer CpuEncoder::read_layer(const EncoderLayerWeights& weights, WeightReader& reader) const {
+std::optional<CpuEncoder::Norm> CpuEncoder::read_norm(const std::optional<LayerNorm>& norm, WeightLoader& loader) {
+  return norm ? std::optional(read_norm(*norm, loader)) : std::nullopt;
+}
+
+CpuEncoder::Layer CpuEncoder::read_layer(const EncoderLayerWeights& weights, WeightLoader& loader,
+                                         Arithmetic arithmetic) const {
   const std::optional<LinearView> gate = weights.gate ? std::optional<LinearView>(*weights.gate) : std::nullopt;
-  return {.attention_norm = read_norm(weights.attention_norm, reader),
-          .query_key_value = read_projection(reader, {weights.query, weights.key, weights.value}),
-          .output = read_projection(reader, {weights.output}),
-          .mlp_norm = read_norm(weights.mlp_norm, reader),
-          .mlp = CpuFeedForward(spec_.activation, gate, weights.up, weights.down, reader)};
+  return {.attention_norm = read_norm(weights.attention_norm, loader),
+          .query_key_value = Projection(loader, arithmetic, {weights.query, weights.key, weights.value}),
+          .output = Projection(loader, arithmetic, {weights.output}),
+          .mlp_norm = read_norm(weights.mlp_norm, loader),
+          .mlp = CpuFeedForward(loader, arithmetic, spec_.activation, gate, weights.up, weights.down)};
 }
 
-CpuEncoder::Head CpuEncoder::read_head(const EncoderHeadWeights& weights, WeightReader& reader) {
-  Head head{.dense = {}, .norm = read_norm(weights.norm, reader), .out = read_projection(reader, {weights.out})};
-  if (weights.dense) head.dense = read_projection(reader, {*weights.dense});
+// A classifier's head is small: exact.
+CpuEncoder::Head CpuEncoder::read_head(const EncoderHeadWeights& weights, WeightLoader& loader) {
+  Head head{.dense = {},
+            .norm = read_norm(weights.norm, loader),
+            .out = Projection(loader, Arithmetic::exact, {weights.out})};
+  if (weights.dense) head.dense = Projection(loader, Arithmetic::exact, {*weights.dense});
   return head;
 }
 
 void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
   check_texts(texts, spec_);
+  const FlushDenormals flush;
+  result->dimensions = spec_.head ? spec_.head->labels : spec_.hidden;
+  result->pooled.clear();
+  result->hidden.clear();
+  const std::size_t count = texts.starts.size() - 1;
+  for (std::size_t first = 0; first < count;) {
+    std::size_t last = first + 1;
+    while (last < count && texts.starts[last + 1] - texts.starts[first] <= kBatchTokens) ++last;
+    encode_batch(first == 0 && last == count ? texts : some_of(texts, first, last), result);
+    first = last;
+  }
+}
+
+void CpuEncoder::encode_batch(const PackedTexts& texts, EncodeResult* result) {
   const int rows = static_cast<int>(texts.tokens.size());
   lay_out(texts);
   embed(texts);
-  for (int index = 0; index < static_cast<int>(layers_.size()); ++index) {
-    const Layer& layer = layers_[static_cast<std::size_t>(index)];
-    if (spec_.pre_norm) {
-      if (layer.attention_norm) normalise(*layer.attention_norm, stream_, normed_);
-      attention(index, layer.attention_norm ? normed_ : stream_);
-      add_to_stream();
-      normalise(layer.mlp_norm, stream_, normed_);
-      layer.mlp.run(*team_, normed_, rows, buffers_, update_);
-      add_to_stream();
-    } else {
-      attention(index, stream_);
-      add_and_normalise(layer.attention_norm.value());
-      layer.mlp.run(*team_, stream_, rows, buffers_, update_);
-      add_and_normalise(layer.mlp_norm);
-    }
+  const Norm* waiting = nullptr;  // post_norm: what the stream passes before the next branch reads it
+  for (std::size_t index = 0; index < layers_.size(); ++index) {
+    const Layer& layer = layers_[index];
+    const Norm* attention_norm = layer.attention_norm ? &*layer.attention_norm : nullptr;
+    enter_branch(spec_.pre_norm ? attention_norm : waiting, layer.query_key_value);
+    attention(spec_.layers[index], layer);
+    enter_branch(spec_.pre_norm ? &layer.mlp_norm : attention_norm, layer.mlp.first());
+    layer.mlp.run(*team_, in_, rows, feed_forward_, LinearEnd::add, stream_.data(), width_);
+    waiting = &layer.mlp_norm;
   }
-  if (final_norm_) normalise(*final_norm_, stream_, stream_);
-  result->dimensions = spec_.head ? spec_.head->labels : spec_.hidden;
-  pool(texts, result->pooled);
-  if (head_) result->pooled = classify(std::move(result->pooled));
-  result->hidden = texts.hidden ? stream_ : std::vector<float>{};
+  const Norm* last = spec_.pre_norm ? (final_norm_ ? &*final_norm_ : nullptr) : waiting;
+  if (last != nullptr) team_->for_rows(rows, [&](int row) { normalise(*last, stream_row(row), stream_row(row)); });
+  std::vector<float> pooled;
+  pool(texts, pooled);
+  if (head_) pooled = classify(pooled);
+  result->pooled.insert(result->pooled.end(), pooled.begin(), pooled.end());
+  for (int row = 0; texts.hidden && row < rows; ++row) {
+    result->hidden.insert(result->hidden.end(), stream_row(row), stream_row(row) + spec_.hidden);
+  }
 }
 
 std::size_t CpuEncoder::memory_bytes() const {
-  std::size_t scratch = buffers_.memory_bytes() + rotary_.memory_bytes();
+  std::size_t scratch = in_.memory_bytes() + feed_forward_.memory_bytes() + rotary_.memory_bytes();
   if (window_rotary_) scratch += window_rotary_->memory_bytes();
-  for (const auto* buffer : {&stream_, &normed_, &update_}) scratch += buffer->capacity() * sizeof(float);
-  return weight_bytes_ + scratch;
+  if (kv_) scratch += kv_->memory_bytes();
+  return arena_.bytes_used() + scratch + (stream_.capacity() + projected_.capacity()) * sizeof(float);
 }
 
 void CpuEncoder::lay_out(const PackedTexts& texts) {
   rows_.clear();
+  tiles_.clear();
   std::vector<int> positions;
+  int blocks = 0;
   for (std::size_t text = 0; text + 1 < texts.starts.size(); ++text) {
     const int begin = texts.starts[text], end = texts.starts[text + 1];
+    for (int row = begin; row < end; row += kAttentionRows) {
+      tiles_.push_back({row, std::min(kAttentionRows, end - row), blocks});
+    }
+    blocks += (end - begin + kBlockTokens - 1) / kBlockTokens;
     for (int row = begin; row < end; ++row) {
       rows_.push_back({begin, end});
       positions.push_back(row - begin);
     }
+  }
+  if (kv_ && kv_->blocks() < blocks) {
+    kv_->reserve(blocks);
+    kv_blocks_.resize(static_cast<std::size_t>(blocks));
+    std::iota(kv_blocks_.begin(), kv_blocks_.end(), 0);
   }
   if (spec_.positions > 0) return;
   rotary_.lay_out(positions);
@@ -120,101 +172,165 @@ void CpuEncoder::lay_out(const PackedTexts& texts) {
 
 void CpuEncoder::embed(const PackedTexts& texts) {
   const auto hidden = static_cast<std::size_t>(spec_.hidden);
-  stream_.resize(rows_.size() * hidden);
-  for (std::size_t row = 0; row < rows_.size(); ++row) {
-    float* out = stream_.data() + row * hidden;
-    std::copy_n(token_embedding_.row(texts.tokens[row]), hidden, out);
-    if (spec_.token_types > 0) {
-      kernels().add(out, type_embedding_.row(texts.types.empty() ? 0 : texts.types[row]), hidden);
-    }
-    if (spec_.positions > 0) {
-      kernels().add(out, position_embedding_.row(static_cast<int>(row) - rows_[row].begin), hidden);
-    }
-  }
-  normalise(embedding_norm_, stream_, stream_);
+  stream_.assign(rows_.size() * width_, 0.0f);
+  team_->for_rows(static_cast<int>(rows_.size()), [&](int row) {
+    const auto index = static_cast<std::size_t>(row);
+    float* out = stream_row(row);
+    std::vector<float> term(hidden);
+    const auto add_row = [&](const PackedMatrix& table, int at) {
+      unpack_row(table, at, term.data());
+      kernels().add(out, term.data(), hidden);
+    };
+    unpack_row(token_embedding_, texts.tokens[index], out);
+    if (spec_.token_types > 0) add_row(type_embedding_, texts.types.empty() ? 0 : texts.types[index]);
+    if (spec_.positions > 0) add_row(position_embedding_, row - rows_[index].begin);
+    normalise(embedding_norm_, out, out);
+  });
 }
 
-void CpuEncoder::attention(int layer, const std::vector<float>& in) {
-  const Layer& weights = layers_[static_cast<std::size_t>(layer)];
-  const EncoderLayerSpec& kind = spec_.layers[static_cast<std::size_t>(layer)];
+void CpuEncoder::normalise(const Norm& norm, const float* in, float* out) const {
+  kernels().layer_norm(in, norm.weight.values, norm.bias.values, spec_.norm_epsilon, spec_.hidden, out);
+}
+
+void CpuEncoder::enter_branch(const Norm* norm, const Projection& next) {
   const int rows = static_cast<int>(rows_.size());
-  project(*team_, in, rows, weights.query_key_value, buffers_.projected);
-  if (spec_.positions == 0) turn_rows(kind.attention == AttentionKind::sliding_window);
-  attend_rows(kind);
-  project(*team_, buffers_.mixed, rows, weights.output, update_);
+  in_.reshape(rows, spec_.hidden, next.padded_columns(), next.products());
+  team_->for_rows(rows, [&](int row) {
+    float* stream = stream_row(row);
+    if (norm != nullptr && spec_.pre_norm) {
+      normalise(*norm, stream, in_.row(row));
+    } else {
+      if (norm != nullptr) normalise(*norm, stream, stream);
+      std::copy_n(stream, spec_.hidden, in_.row(row));
+    }
+    in_.pack(row);
+  });
 }
 
-void CpuEncoder::turn_rows(bool windowed) {
+void CpuEncoder::attention(const EncoderLayerSpec& kind, const Layer& weights) {
+  const int rows = static_cast<int>(rows_.size());
+  const Projection& first = weights.query_key_value;
+  projected_stride_ = static_cast<std::size_t>(first.outputs());
+  projected_.resize(rows_.size() * projected_stride_);
+  first.run(*team_, in_.view(), rows, LinearEnd::store, projected_.data(), projected_stride_);
+  const bool windowed = kind.attention == AttentionKind::sliding_window;
+  if (spec_.positions == 0) team_->for_rows(rows, [&](int row) { turn_row(weights, windowed, row); });
+  if (kv_) keep_keys_values(weights);
+  in_.reshape(rows, weights.output.columns(), weights.output.padded_columns(), weights.output.products());
+  attend(kind, weights);
+  team_->for_rows(rows, [&](int row) { in_.pack(row); });
+  weights.output.run(*team_, in_.view(), rows, LinearEnd::add, stream_.data(), width_);
+}
+
+void CpuEncoder::turn_row(const Layer& weights, bool windowed, int row) {
   const RotaryTable& rotary = windowed && window_rotary_ ? *window_rotary_ : rotary_;
-  const int width = 3 * spec_.heads * spec_.head_dim;
-  team_->parallel_for(static_cast<int>(rows_.size()), [&](int begin, int end) {
-    for (int row = begin; row < end; ++row) {
-      rotary.turn(buffers_.projected.data() + offset_of(row, width), 2 * spec_.heads, spec_.head_dim, row);
-    }
-  });
+  rotary.turn(projected_row(row), spec_.heads, spec_.head_dim, row);
+  rotary.turn(projected_row(row) + weights.query_key_value.offset(1), spec_.heads, spec_.head_dim, row);
 }
 
-void CpuEncoder::attend_rows(const EncoderLayerSpec& layer) {
-  const int rows = static_cast<int>(rows_.size());
-  buffers_.mixed.resize(offset_of(rows, spec_.heads * spec_.head_dim));
-  const int parts = std::min(rows, static_cast<int>(scratch_.size()));
-  team_->run(parts, [&](int part) {
-    for (int row = part; row < rows; row += parts) {
-      auto [begin, end] = rows_[static_cast<std::size_t>(row)];
-      if (layer.attention == AttentionKind::sliding_window) {
-        begin = row - std::min(row - begin, layer.reach_tokens);
-        end = row + 1 + std::min(end - row - 1, layer.reach_tokens);
+void CpuEncoder::keep_keys_values(const Layer& weights) {
+  const Projection& first = weights.query_key_value;
+  team_->parallel_for(static_cast<int>(tiles_.size()), [&](int begin, int end) {
+    for (int index = begin; index < end; ++index) {
+      const Tile& tile = tiles_[static_cast<std::size_t>(index)];
+      for (int row = tile.first_row; row < tile.first_row + tile.rows; ++row) {
+        const int position = row - rows_[static_cast<std::size_t>(row)].begin;
+        for (int head = 0; head < spec_.heads; ++head) {
+          const float* projected = projected_row(row) + head * spec_.head_dim;
+          kv_->put(tile.first_block + position / kBlockTokens, 0, head, position % kBlockTokens,
+                   projected + first.offset(1), projected + first.offset(2));
+        }
       }
-      attend_row(row, begin, end, scratch_[static_cast<std::size_t>(part)]);
     }
   });
 }
 
-// All heads of one row over the rows [begin, end) of its text.
-void CpuEncoder::attend_row(int row, int begin, int end, AttentionScratch& scratch) {
-  const int width = spec_.heads * spec_.head_dim;
-  const std::size_t stride = offset_of(3, width);
+CpuEncoder::Row CpuEncoder::seen_by(const EncoderLayerSpec& kind, int row) const {
+  const auto [begin, end] = rows_[static_cast<std::size_t>(row)];
+  if (kind.attention == AttentionKind::full) return {begin, end};
+  return {row - std::min(row - begin, kind.reach_tokens), row + 1 + std::min(end - row - 1, kind.reach_tokens)};
+}
+
+void CpuEncoder::attend(const EncoderLayerSpec& kind, const Layer& weights) {
+  const int tasks = kv_ ? static_cast<int>(tiles_.size()) * spec_.heads : static_cast<int>(rows_.size());
+  std::atomic<int> next = 0;
+  team_->run(std::min(tasks, team_->size()), [&](int thread) {
+    const auto index = static_cast<std::size_t>(thread);
+    for (int task = next.fetch_add(1); task < tasks; task = next.fetch_add(1)) {
+      if (kv_) {
+        attend_tile(kind, tiles_[static_cast<std::size_t>(task / spec_.heads)], task % spec_.heads,
+                    block_attention_[index]);
+      } else {
+        const auto [begin, end] = seen_by(kind, task);
+        attend_row(weights, task, begin, end, scratch_[index]);
+      }
+    }
+  });
+}
+
+void CpuEncoder::attend_tile(const EncoderLayerSpec& kind, const Tile& tile, int head, BlockAttention& attention) {
+  const int begin = rows_[static_cast<std::size_t>(tile.first_row)].begin;
+  const int at = head * spec_.head_dim;
+  std::vector<AttentionRow>& rows = attention.rows();
+  rows.clear();
+  for (int row = tile.first_row; row < tile.first_row + tile.rows; ++row) {
+    const Row seen = seen_by(kind, row);
+    rows.push_back({projected_row(row) + at, in_.row(row) + at, seen.begin - begin, seen.end - 1 - begin});
+  }
+  attention.run(*kv_, 0, head, kv_blocks_.data() + tile.first_block,
+                1.0f / std::sqrt(static_cast<float>(spec_.head_dim)));
+}
+
+void CpuEncoder::attend_row(const Layer& weights, int row, int begin, int end, AttentionScratch& scratch) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(spec_.head_dim));
-  const float* projected = buffers_.projected.data();
+  const Projection& first = weights.query_key_value;
   scratch.runs.resize(1);
   for (int head = 0; head < spec_.heads; ++head) {
-    const std::size_t offset = offset_of(head, spec_.head_dim);
-    const float* first = projected + static_cast<std::size_t>(begin) * stride + offset;
-    const float* query = projected + static_cast<std::size_t>(row) * stride + offset;
-    scratch.runs[0] = {first + width, first + offset_of(2, width), end - begin};
-    attend(query, scratch, stride, spec_.head_dim, scale, buffers_.mixed.data() + offset_of(row, width) + offset);
+    const int offset = head * spec_.head_dim;
+    const float* seen = projected_row(begin) + offset;
+    scratch.runs[0] = {seen + first.offset(1), seen + first.offset(2), end - begin};
+    cortex::attend(projected_row(row) + offset, scratch, projected_stride_, spec_.head_dim, scale,
+                   in_.row(row) + offset);
   }
 }
 
-void CpuEncoder::add_to_stream() { kernels().add(stream_.data(), update_.data(), stream_.size()); }
-
-void CpuEncoder::add_and_normalise(const Norm& norm) {
-  add_to_stream();
-  normalise(norm, stream_, stream_);
-}
-
-void CpuEncoder::normalise(const Norm& norm, const std::vector<float>& in, std::vector<float>& out) {
-  out.resize(in.size());
-  team_->parallel_for(static_cast<int>(in.size()) / spec_.hidden, [&](int begin, int end) {
-    for (int row = begin; row < end; ++row) {
-      const std::size_t at = offset_of(row, spec_.hidden);
-      kernels().layer_norm(in.data() + at, norm.weight.data(), norm.bias.data(), spec_.norm_epsilon, spec_.hidden,
-                           out.data() + at);
-    }
-  });
-}
-
-std::vector<float> CpuEncoder::classify(std::vector<float> pooled) {
-  const int texts = static_cast<int>(pooled.size()) / spec_.hidden;
-  std::vector<float> out;
-  if (head_->dense) {
-    project(*team_, pooled, texts, *head_->dense, out);
-    kernels().activate(spec_.head->activation, out.data(), out.size());
-    pooled.swap(out);
+std::vector<float> CpuEncoder::project_rows(const Projection& projection, const std::vector<float>& rows) {
+  const auto columns = static_cast<std::size_t>(projection.columns());
+  const int count = static_cast<int>(rows.size() / columns);
+  in_.reshape(count, projection.columns(), projection.padded_columns(), projection.products());
+  for (int row = 0; row < count; ++row) {
+    std::copy_n(rows.data() + static_cast<std::size_t>(row) * columns, columns, in_.row(row));
+    in_.pack(row);
   }
-  if (head_->norm) normalise(*head_->norm, pooled, pooled);
-  project(*team_, pooled, texts, head_->out, out);
+  const auto width = static_cast<std::size_t>(projection.outputs());
+  std::vector<float> out(static_cast<std::size_t>(count) * width);
+  projection.run(*team_, in_.view(), count, LinearEnd::store, out.data(), width);
   return out;
+}
+
+std::vector<float> CpuEncoder::classify(const std::vector<float>& pooled) {
+  const auto hidden = static_cast<std::size_t>(spec_.hidden);
+  const std::size_t texts = pooled.size() / hidden;
+  std::vector<float> rows = pooled;
+  if (head_->dense) {
+    const std::vector<float> dense = project_rows(*head_->dense, rows);
+    const std::size_t width = dense.size() / texts;
+    for (std::size_t text = 0; text < texts; ++text) {
+      std::copy_n(dense.data() + text * width, hidden, rows.data() + text * hidden);
+    }
+    kernels().activate(spec_.head->activation, rows.data(), rows.size());
+  }
+  for (std::size_t text = 0; head_->norm && text < texts; ++text) {
+    normalise(*head_->norm, rows.data() + text * hidden, rows.data() + text * hidden);
+  }
+  const std::vector<float> out = project_rows(head_->out, rows);
+  const auto labels = static_cast<std::size_t>(spec_.head->labels);
+  std::vector<float> logits;
+  for (std::size_t text = 0; text < texts; ++text) {
+    const auto from = out.begin() + static_cast<std::ptrdiff_t>(text * out.size() / texts);
+    logits.insert(logits.end(), from, from + static_cast<std::ptrdiff_t>(labels));
+  }
+  return logits;
 }
 
 void CpuEncoder::pool(const PackedTexts& texts, std::vector<float>& pooled) const {
@@ -224,17 +340,17 @@ void CpuEncoder::pool(const PackedTexts& texts, std::vector<float>& pooled) cons
   for (std::size_t text = 0; text < count; ++text) {
     const int begin = texts.starts[text];
     const int end = texts.starts[text + 1];
+    const auto state = [&](int row) { return stream_.data() + static_cast<std::size_t>(row) * width_; };
     float* out = pooled.data() + text * hidden;
     switch (spec_.head ? spec_.head->pooling : spec_.pooling) {
       case Pooling::cls:
-        std::copy_n(stream_.data() + offset_of(begin, spec_.hidden), hidden, out);
+        std::copy_n(state(begin), hidden, out);
         break;
       case Pooling::last_token:
-        std::copy_n(stream_.data() + offset_of(end - 1, spec_.hidden), hidden, out);
+        std::copy_n(state(end - 1), hidden, out);
         break;
       case Pooling::mean:
-        for (int row = begin; row < end; ++row)
-          kernels().add(out, stream_.data() + offset_of(row, spec_.hidden), hidden);
+        for (int row = begin; row < end; ++row) kernels().add(out, state(row), hidden);
         for (std::size_t i = 0; i < hidden; ++i) out[i] /= static_cast<float>(end - begin);
         break;
     }

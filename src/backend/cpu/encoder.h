@@ -1,6 +1,6 @@
-// An encoder on the processor: packed texts pass each layer together, each text attends to itself. float32
-// throughout; a text's result is the same bits whatever is packed beside it. Owned by the engine, called by its thread;
-// the team is shared between the models of the backend.
+// An encoder on the processor: packed texts pass each layer together, without padding, each text attends to itself. A
+// text's result is the same bits whatever is packed beside it. Owned by the engine, called by its thread; the team is
+// shared between the models of the backend.
 #pragma once
 
 #include <memory>
@@ -9,25 +9,25 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/block_attention.h"
 #include "backend/cpu/feed_forward.h"
 #include "backend/cpu/projection.h"
 #include "backend/cpu/rotary_table.h"
 #include "backend/cpu/thread_team.h"
-#include "backend/cpu/weight_matrix.h"
 
 namespace cortex {
 
 class CpuEncoder : public EncoderBackend {
  public:
   CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress,
-             std::shared_ptr<ThreadTeam> team);
+             std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic);
 
   void encode(const PackedTexts& texts, EncodeResult* result) override;
   std::size_t memory_bytes() const override;
 
  private:
   struct Norm {
-    WeightMatrix weight, bias;  // a bias of zeros where the file has none
+    Vector weight, bias;  // a bias of zeros where the file has none
   };
   struct Layer {
     std::optional<Norm> attention_norm;
@@ -43,44 +43,68 @@ class CpuEncoder : public EncoderBackend {
   struct Row {
     int begin = 0, end = 0;  // of its text
   };
+  // Rows of one text that pass the attention kernel together, and the first block of its keys and values.
+  struct Tile {
+    int first_row = 0, rows = 0;
+    int first_block = 0;
+  };
 
-  static Norm read_norm(const LayerNorm& norm, WeightReader& reader);
-  static std::optional<Norm> read_norm(const std::optional<LayerNorm>& norm, WeightReader& reader);
-  Layer read_layer(const EncoderLayerWeights& weights, WeightReader& reader) const;
-  static Head read_head(const EncoderHeadWeights& weights, WeightReader& reader);
+  static Norm read_norm(const LayerNorm& norm, WeightLoader& loader);
+  static std::optional<Norm> read_norm(const std::optional<LayerNorm>& norm, WeightLoader& loader);
+  Layer read_layer(const EncoderLayerWeights& weights, WeightLoader& loader, Arithmetic arithmetic) const;
+  static Head read_head(const EncoderHeadWeights& weights, WeightLoader& loader);
+  // Adds the texts' results to what `result` has.
+  void encode_batch(const PackedTexts& texts, EncodeResult* result);
   void lay_out(const PackedTexts& texts);
   void embed(const PackedTexts& texts);
-  void attention(int layer, const std::vector<float>& in);  // to update_
-  void turn_rows(bool windowed);
-  void attend_rows(const EncoderLayerSpec& layer);
-  void attend_row(int row, int begin, int end, AttentionScratch& scratch);
-  // stream = norm(stream + update)
-  void add_and_normalise(const Norm& norm);
-  void add_to_stream();  // update_
-  // out = norm(in), row by row; they may be the same.
-  void normalise(const Norm& norm, const std::vector<float>& in, std::vector<float>& out);
+  void attention(const EncoderLayerSpec& kind, const Layer& weights);  // of in_, added to the stream
+  void turn_row(const Layer& weights, bool windowed, int row);
+  void keep_keys_values(const Layer& weights);
+  // What a row sees: [begin, end) of its text.
+  Row seen_by(const EncoderLayerSpec& kind, int row) const;
+  void attend(const EncoderLayerSpec& kind, const Layer& weights);
+  void attend_tile(const EncoderLayerSpec& kind, const Tile& tile, int head, BlockAttention& attention);
+  // float32: all heads of one row over the rows [begin, end).
+  void attend_row(const Layer& weights, int row, int begin, int end, AttentionScratch& scratch);
+  float* stream_row(int row) { return stream_.data() + static_cast<std::size_t>(row) * width_; }
+  float* projected_row(int row) { return projected_.data() + static_cast<std::size_t>(row) * projected_stride_; }
+  // out = norm(in), [hidden]; they may be the same.
+  void normalise(const Norm& norm, const float* in, float* out) const;
+  // Makes the stream's rows, through the norm where there is one, the input of `next`; post_norm leaves them normalised
+  // in the stream too.
+  void enter_branch(const Norm* norm, const Projection& next);
   void pool(const PackedTexts& texts, std::vector<float>& pooled) const;
   // Of a classifier: pooled [N, hidden] to [N, labels].
-  std::vector<float> classify(std::vector<float> pooled);
+  std::vector<float> classify(const std::vector<float>& pooled);
+  // out [rows, head->outputs()] of rows [rows, columns].
+  std::vector<float> project_rows(const Projection& projection, const std::vector<float>& rows);
 
   const EncoderSpec spec_;
+  const std::size_t width_;  // hidden, padded to whole panels: what rows of the stream are apart
   const std::shared_ptr<ThreadTeam> team_;
-  WeightMatrix token_embedding_, position_embedding_, type_embedding_;  // empty where there are none
+  WeightArena arena_;
+  PackedMatrix token_embedding_, position_embedding_, type_embedding_;  // empty where there are none
   Norm embedding_norm_;
   std::vector<Layer> layers_;
   std::optional<Norm> final_norm_;
   std::optional<Head> head_;
-  std::size_t weight_bytes_ = 0;
 
   // The texts at hand; buffers keep their capacity from call to call.
   std::vector<Row> rows_;  // [T]
   RotaryTable rotary_;
   std::optional<RotaryTable> window_rotary_;  // of sliding-window layers, where it is another
-  std::vector<float> stream_;                 // [T, hidden]
-  std::vector<float> normed_;                 // [T, hidden]
-  std::vector<float> update_;                 // [T, hidden]
-  LayerBuffers buffers_;
-  std::vector<AttentionScratch> scratch_;  // one a thread
+  std::vector<float> stream_;                 // [T, width_]
+  InputRows in_;                              // what the next projection reads
+  std::vector<float> projected_;              // [T, projected_stride_]: queries, keys, values
+  std::size_t projected_stride_ = 0;
+  FeedForwardBuffers feed_forward_;
+  // Keys and values of the layer at hand in bfloat16, unless exact; text by text, from a block's beginning.
+  std::optional<KvPool> kv_;
+  std::vector<BlockId> kv_blocks_;  // 0, 1, 2, ...
+  std::vector<Tile> tiles_;
+  // One a thread: for keys and values in bfloat16, or in float32.
+  std::vector<BlockAttention> block_attention_;
+  std::vector<AttentionScratch> scratch_;
 };
 
 }  // namespace cortex

@@ -11,15 +11,18 @@ namespace cortex {
 
 class CpuExperts {
  public:
-  CpuExperts(const ExpertsSpec& spec, Activation activation, const DecoderLayerWeights& weights, WeightReader& reader);
+  CpuExperts(WeightLoader& loader, Arithmetic arithmetic, const ExpertsSpec& spec, Activation activation,
+             const DecoderLayerWeights& weights);
 
-  // out [rows, hidden] of in [rows, hidden].
-  void run(ThreadTeam& team, const std::vector<float>& in, int rows, LayerBuffers& buffers,
-           std::vector<float>& out) const;
+  const Projection& first() const { return router_; }
+  int outputs() const { return experts_.front().outputs(); }
+  // As CpuFeedForward; `in` holds float32 rows.
+  void run(ThreadTeam& team, const InputRows& in, int rows, FeedForwardBuffers& buffers, LinearEnd end, float* out,
+           std::size_t out_stride) const;
 
  private:
   ExpertsSpec spec_;
-  Projection router_;
+  Projection router_;  // exact: a choice of experts must not hang on a rounding
   std::vector<CpuFeedForward> experts_;
 };
 

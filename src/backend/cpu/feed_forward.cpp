@@ -5,29 +5,47 @@
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
+namespace {
 
-CpuFeedForward::CpuFeedForward(Activation activation, std::optional<LinearView> gate, LinearView up, LinearView down,
-                               WeightReader& reader)
+Projection read_in(WeightLoader& loader, Arithmetic arithmetic, Activation activation,
+                   const std::optional<LinearView>& gate, const LinearView& up) {
+  if (gate) return Projection::gated(loader, arithmetic, *gate, up, activation);
+  return {loader, arithmetic, {up}};
+}
+
+}  // namespace
+
+CpuFeedForward::CpuFeedForward(WeightLoader& loader, Arithmetic arithmetic, Activation activation,
+                               std::optional<LinearView> gate, LinearView up, LinearView down)
     : activation_(activation),
       gated_(gate.has_value()),
-      in_(gate ? read_projection(reader, {*gate, up}) : read_projection(reader, {up})),
-      down_(read_projection(reader, {down})) {}
+      in_(read_in(loader, arithmetic, activation, gate, up)),
+      down_(loader, arithmetic, {down}) {}
 
-void CpuFeedForward::run(ThreadTeam& team, const std::vector<float>& in, int rows, LayerBuffers& buffers,
-                         std::vector<float>& out) const {
-  project(team, in, rows, in_, buffers.projected);
-  const int intermediate = down_.weight.columns;
-  const auto count = static_cast<std::size_t>(intermediate);
-  buffers.mixed.resize(static_cast<std::size_t>(rows) * count);
-  team.parallel_for(rows, [&](int begin, int end) {
-    for (int row = begin; row < end; ++row) {
-      float* first = buffers.projected.data() + offset_of(row, in_.weight.rows);
-      kernels().activate(activation_, first, count);
-      if (gated_) kernels().multiply(first, first + count, count);
-      std::copy_n(first, count, buffers.mixed.data() + offset_of(row, intermediate));
-    }
+void CpuFeedForward::run(ThreadTeam& team, const InputRows& in, int rows, FeedForwardBuffers& buffers, LinearEnd end,
+                         float* out, std::size_t out_stride) const {
+  InputRows& inner = buffers.inner;
+  inner.reshape(rows, down_.columns(), down_.padded_columns(), down_.products());
+  if (in_.gates()) {
+    in_.run(team, in.view(), rows, LinearEnd::store, inner.row(0), inner.stride());
+    team.for_rows(rows, [&](int row) { inner.pack(row); });
+  } else {
+    buffers.projected.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(in_.outputs()));
+    in_.run(team, in.view(), rows, LinearEnd::store, buffers.projected.data(), static_cast<std::size_t>(in_.outputs()));
+    activate_rows(team, rows, buffers);
+  }
+  down_.run(team, inner.view(), rows, end, out, out_stride);
+}
+
+void CpuFeedForward::activate_rows(ThreadTeam& team, int rows, FeedForwardBuffers& buffers) const {
+  const auto count = static_cast<std::size_t>(down_.columns());
+  team.for_rows(rows, [&](int row) {
+    float* first = buffers.projected.data() + static_cast<std::size_t>(row) * static_cast<std::size_t>(in_.outputs());
+    kernels().activate(activation_, first, count);
+    if (gated_) kernels().multiply(first, first + in_.offset(1), count);
+    std::copy_n(first, count, buffers.inner.row(row));
+    buffers.inner.pack(row);
   });
-  project(team, buffers.mixed, rows, down_, out);
 }
 
 }  // namespace cortex

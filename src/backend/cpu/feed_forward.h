@@ -6,32 +6,36 @@
 #include <vector>
 
 #include "backend/cpu/projection.h"
-#include "backend/cpu/thread_team.h"
-#include "backend/cpu/weight_matrix.h"
 
 namespace cortex {
 
-// What a layer computes in; one for all layers, since they keep their capacity.
-struct LayerBuffers {
-  std::vector<float> projected;  // [T, widest projection]
-  std::vector<float> mixed;      // [T, heads * head_dim] or [T, intermediate]
+// What feed-forwards compute in; one for all layers, since it keeps its capacity.
+struct FeedForwardBuffers {
+  InputRows inner;               // [T, intermediate]
+  std::vector<float> projected;  // [T, outputs of gate and up], where they are apart
 
-  std::size_t memory_bytes() const { return (projected.capacity() + mixed.capacity()) * sizeof(float); }
+  std::size_t memory_bytes() const { return inner.memory_bytes() + projected.capacity() * sizeof(float); }
 };
 
 class CpuFeedForward {
  public:
-  CpuFeedForward(Activation activation, std::optional<LinearView> gate, LinearView up, LinearView down,
-                 WeightReader& reader);
+  CpuFeedForward(WeightLoader& loader, Arithmetic arithmetic, Activation activation, std::optional<LinearView> gate,
+                 LinearView up, LinearView down);
 
-  // out [rows, hidden] of in [rows, hidden].
-  void run(ThreadTeam& team, const std::vector<float>& in, int rows, LayerBuffers& buffers,
-           std::vector<float>& out) const;
+  // What reads the layer's rows.
+  const Projection& first() const { return in_; }
+  // Outputs of a row, padded: out_stride is at least that.
+  int outputs() const { return down_.outputs(); }
+  // out [rows, out_stride] = or += the feed-forward of the first `rows` rows of `in`, which are packed for first().
+  void run(ThreadTeam& team, const InputRows& in, int rows, FeedForwardBuffers& buffers, LinearEnd end, float* out,
+           std::size_t out_stride) const;
 
  private:
+  void activate_rows(ThreadTeam& team, int rows, FeedForwardBuffers& buffers) const;
+
   Activation activation_;
   bool gated_;
-  Projection in_;  // the rows of gate, if any, and of up
+  Projection in_;  // gate, if any, and up
   Projection down_;
 };
 

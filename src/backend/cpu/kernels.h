@@ -17,7 +17,7 @@
 namespace cortex {
 
 struct Kernels {
-  std::string_view name;  // "portable", "avx2", "avx512"
+  std::string_view name;  // "portable", "avx2", "avx512", "amx", "neon"
 
   // out[r][n] = sum over k of x[r][k] * weight[n][k] for r in [0, rows), n in [begin, end); weight [., columns]
   // row-major.
@@ -59,6 +59,10 @@ struct Kernels {
   // out += sum over i of weights[i] * values[i], ascending; `dims` floats, `stride` apart.
   void (*add_weighted)(const float* weights, const float* values, std::size_t stride, int count, int dims, float* out);
 
+  // The largest of the values, and the sum of exp(value - largest), which is NaN when a value is not finite; count
+  // >= 1.
+  void (*log_sum)(const float* values, std::size_t count, float* largest, double* sum);
+
   // In place.
   void (*activate)(Activation activation, float* values, std::size_t count);
 
@@ -67,6 +71,9 @@ struct Kernels {
 };
 
 extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels;  // each in its file; x86 processors only but one
+extern const Kernels kNeonKernels;                                    // Arm processors only
+
+const Kernels& amx_kernels();  // in its file; x86 processors only
 
 // Those that this processor can run, the widest last.
 std::vector<const Kernels*> usable_kernels();

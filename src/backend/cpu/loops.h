@@ -199,6 +199,33 @@ void softmax(float* values, int count) {
   for (int i = 0; i < count; ++i) values[i] *= scale;
 }
 
+// Runs of this length are summed in float32, and those sums in double.
+constexpr std::size_t kLogSumRun = 2048;
+
+void log_sum(const float* values, std::size_t count, float* largest, double* sum) {
+  Lanes most = broadcast(values[0]);
+  LaneBits finite = LaneBits{} - 1;
+  const auto see = [&](Lanes v) CORTEX_INLINE_LAMBDA {
+    most = v > most ? v : most;
+    finite &= (v - v == 0.0f);
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) see(load(values + i));
+  for (; i < count; ++i) see(broadcast(values[i]));
+  bool all_finite = true;
+  *largest = most[0];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    *largest = most[lane] > *largest ? most[lane] : *largest;
+    all_finite = all_finite && finite[lane] != 0;
+  }
+  double total = all_finite ? 0.0 : __builtin_nan("");
+  for (std::size_t begin = 0; begin < count; begin += kLogSumRun) {
+    const auto run = static_cast<int>(count - begin < kLogSumRun ? count - begin : kLogSumRun);
+    total += sum_terms(values + begin, run, [&](Lanes v) CORTEX_INLINE_LAMBDA { return exp_of(v - *largest); });
+  }
+  *sum = total;
+}
+
 void add_weighted(const float* weights, const float* values, std::size_t stride, int count, int dims, float* out) {
   int d = 0;
   for (; d + kLanes <= dims; d += kLanes) {
@@ -243,6 +270,30 @@ void activate(Activation activation, float* values, std::size_t count) {
   map(values, count, [activation](Lanes v) CORTEX_INLINE_LAMBDA { return activated(activation, v); });
 }
 
+CORTEX_INLINE std::int32_t largest_of(LaneBits lanes) {
+  using Eight = std::int32_t __attribute__((vector_size(8 * sizeof(std::int32_t))));
+  using Four = std::int32_t __attribute__((vector_size(4 * sizeof(std::int32_t))));
+  const Eight low = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7);
+  const Eight high = __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Eight eight = low > high ? low : high;
+  const Four first = __builtin_shufflevector(eight, eight, 0, 1, 2, 3);
+  const Four second = __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const Four four = first > second ? first : second;
+  const std::int32_t even = four[0] > four[2] ? four[0] : four[2];
+  const std::int32_t odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
+}
+
+CORTEX_INLINE std::int32_t sum_of(LaneBits lanes) {
+  using Eight = std::int32_t __attribute__((vector_size(8 * sizeof(std::int32_t))));
+  using Four = std::int32_t __attribute__((vector_size(4 * sizeof(std::int32_t))));
+  const Eight eight = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7) +
+                      __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Four four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
 // A group of 32 columns at a time. The largest magnitude is found among the bits, where NaN is above infinity: values
 // that are not finite end in a scale that is not, and so in every product.
 void quantise(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,
@@ -256,9 +307,7 @@ void quantise(const float* x, int columns, std::int8_t* codes, float* scales, fl
     std::memcpy(bits, values, sizeof bits);
     bits[0] &= 0x7fffffff;
     bits[1] &= 0x7fffffff;
-    const LaneBits largest = bits[0] > bits[1] ? bits[0] : bits[1];
-    std::int32_t most = 0;
-    for (int lane = 0; lane < kLanes; ++lane) most = largest[lane] > most ? largest[lane] : most;
+    const std::int32_t most = largest_of(bits[0] > bits[1] ? bits[0] : bits[1]);
     float size;
     std::memcpy(&size, &most, sizeof size);
     const float scale = size / 127.0f;
@@ -268,11 +317,10 @@ void quantise(const float* x, int columns, std::int8_t* codes, float* scales, fl
       const Lanes shifted = values[half] * inverse + kRound;
       LaneBits integers;
       std::memcpy(&integers, &shifted, sizeof integers);
-      integers -= 0x4b400000;  // kRound's bits
+      integers = (integers - 0x4b400000) << 24 >> 24;  // less kRound's bits; a byte whatever it was
       const Bytes bytes = __builtin_convertvector(integers, Bytes);
       std::memcpy(codes + half * kLanes, &bytes, sizeof bytes);
-      std::int32_t part = 0;
-      for (int lane = 0; lane < kLanes; ++lane) part += bytes[lane];
+      const std::int32_t part = sum_of(integers);
       negative_sums[2 * group + half] = -part;
       sum += part;
     }
@@ -283,12 +331,22 @@ void quantise(const float* x, int columns, std::int8_t* codes, float* scales, fl
 
 // To the nearest, ties to even; NaN stays NaN.
 void round_to_bf16(const float* x, std::size_t count, std::uint16_t* out) {
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, x + i, sizeof bits);
-    const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    out[i] = static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40u : rounded);
+  using Halves = std::uint16_t __attribute__((vector_size(kLanes * sizeof(std::uint16_t))));
+  const auto rounded = [](Lanes values) CORTEX_INLINE_LAMBDA {
+    LaneBits bits;
+    std::memcpy(&bits, &values, sizeof bits);
+    const LaneBits nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const LaneBits quiet = bits >> 16 | 0x40;
+    return __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? quiet : nearest, Halves);
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const Halves halves = rounded(load(x + i));
+    std::memcpy(out + i, &halves, sizeof halves);
   }
+  if (i == count) return;
+  const Halves halves = rounded(load_some(x + i, static_cast<int>(count - i)));
+  std::memcpy(out + i, &halves, (count - i) * sizeof(std::uint16_t));
 }
 
 void multiply(float* values, const float* factors, std::size_t count) {

@@ -24,6 +24,7 @@ constexpr Kernels loops_named(const char* name) {
           .score_keys = score_keys,
           .softmax = softmax,
           .add_weighted = add_weighted,
+          .log_sum = log_sum,
           .activate = activate,
           .multiply = multiply,
           .add = add};

@@ -1,37 +1,127 @@
 #include "backend/cpu/projection.h"
 
+#include <algorithm>
+
 #include "backend/cpu/kernels.h"
 #include "base/error.h"
 
 namespace cortex {
+namespace {
 
-Projection read_projection(WeightReader& reader, std::initializer_list<LinearView> parts) {
-  std::vector<const Weight*> weights, biases;
-  for (const LinearView& part : parts) {
-    weights.push_back(part.weight);
-    if (part.bias != nullptr) biases.push_back(part.bias);
+// What a thread takes at a time, as the kernels take few rows.
+constexpr int kUnitPanels = 4;
+// Few enough that taking them costs nothing beside a part, enough that the threads end nearly together.
+constexpr int kPartsPerThread = 4;
+
+Product product_of(const PackedFormat& format, Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::exact || format.bits == 32) return Product::f32;
+  return format.coded() ? Product::int8 : Product::bf16;
+}
+
+FloatPacking floats_of(const WeightLoader& loader, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::exact ? FloatPacking::f32 : loader.floats();
+}
+
+int whole_panels(std::int64_t rows) { return static_cast<int>((rows + kPanelRows - 1) / kPanelRows); }
+
+}  // namespace
+
+Projection::Projection(WeightLoader& loader, Arithmetic arithmetic, std::initializer_list<LinearView> parts) {
+  const FloatPacking floats = floats_of(loader, arithmetic);
+  std::vector<const Weight*> alike;  // parts of one format, which one matrix holds
+  for (const LinearView* part = parts.begin(); part != parts.end(); ++part) {
+    alike.push_back(part->weight);
+    offsets_.push_back(offsets_.back() + kPanelRows * whole_panels(part->weight->rows()));
+    const PackedFormat format = packed_format(*part->weight, floats);
+    if (part + 1 != parts.end() && packed_format(*part[1].weight, floats) == format) continue;
+    append(loader.matrix(alike, floats), product_of(format, arithmetic));
+    alike.clear();
   }
-  CORTEX_CHECK(biases.empty() || biases.size() == weights.size());
-  Projection projection{.weight = reader.read(weights), .bias = {}};
-  if (!biases.empty()) projection.bias = reader.read_vector(biases);
+  read_biases(loader, parts);
+}
+
+Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, LinearView gate, LinearView up,
+                             Activation activation) {
+  const FloatPacking floats = floats_of(loader, arithmetic);
+  if (packed_format(*gate.weight, floats) != packed_format(*up.weight, floats)) {
+    return {loader, arithmetic, {gate, up}};
+  }
+  Projection projection;
+  projection.gates_ = true;
+  projection.activation_ = activation;
+  PackedMatrix packed = loader.interleaved(*gate.weight, *up.weight, floats);
+  projection.append(packed, product_of(packed.format, arithmetic));
+  projection.offsets_.push_back(kPanelRows * whole_panels(gate.weight->rows()));
+  if (gate.bias == nullptr) return projection;
+  const Vector gate_bias = loader.vector(*gate.bias), up_bias = loader.vector(*up.bias);
+  float* to = loader.allocate(2 * projection.outputs());
+  projection.bias_ = {to, 2 * projection.outputs()};
+  for (int at = 0; at < projection.outputs(); at += kPanelRows, to += 2 * kPanelRows) {
+    std::copy_n(gate_bias.values + at, kPanelRows, to);
+    std::copy_n(up_bias.values + at, kPanelRows, to + kPanelRows);
+  }
   return projection;
 }
 
-void project(ThreadTeam& team, const std::vector<float>& in, int rows, const Projection& projection,
-             std::vector<float>& out) {
-  const WeightMatrix& weight = projection.weight;
-  const WeightMatrix& bias = projection.bias;
-  const auto in_stride = static_cast<std::size_t>(weight.columns);
-  const auto out_stride = static_cast<std::size_t>(weight.rows);
-  out.resize(static_cast<std::size_t>(rows) * out_stride);
-  team.parallel_for(weight.rows, [&](int begin, int end) {
-    kernels().matmul(in.data(), in_stride, rows, weight.data(), weight.columns, begin, end, out.data(), out_stride);
-    if (bias.rows == 0) return;
-    for (int row = 0; row < rows; ++row) {
-      kernels().add(out.data() + static_cast<std::size_t>(row) * out_stride + begin, bias.data() + begin,
-                    static_cast<std::size_t>(end - begin));
+void Projection::append(PackedMatrix packed, Product product) {
+  columns_ = packed.columns;
+  padded_columns_ = std::max(padded_columns_, cortex::padded_columns(packed.format, packed.columns));
+  products_.add(product);
+  matrices_.push_back({packed, product, panels_});
+  panels_ += packed.panels();
+}
+
+void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearView> parts) {
+  if (parts.begin()->bias == nullptr) return;
+  float* biases = loader.allocate(outputs());
+  bias_ = {biases, outputs()};
+  int index = 0;
+  for (const LinearView& part : parts) {
+    CORTEX_CHECK(part.bias != nullptr);
+    const Vector bias = loader.vector(*part.bias);
+    std::copy_n(bias.values, bias.size, biases + offset(index++));
+  }
+}
+
+void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out,
+                     std::size_t out_stride) const {
+  LinearTask task{.in = in,
+                  .rows = rows,
+                  .end = gates_ ? LinearEnd::gate : end,
+                  .activation = activation_,
+                  .out = out,
+                  .out_stride = out_stride};
+  CORTEX_CHECK(!gates_ || end == LinearEnd::store);
+  const int units = (panels_ + kUnitPanels - 1) / kUnitPanels;
+  const int parts = team.size() == 1 ? 1 : std::min(units, team.size() * kPartsPerThread);
+  const auto bound = [&](int part) { return std::min(panels_, units * part / parts * kUnitPanels); };
+  if (parts == 1) return run_panels(task, 0, panels_);
+  team.run(parts, [&](int part) { run_panels(task, bound(part), bound(part + 1)); });
+}
+
+void Projection::run_panels(const LinearTask& all, int begin, int end) const {
+  for (const Matrix& matrix : matrices_) {
+    const int first = std::max(begin, matrix.first_panel);
+    const int last = std::min(end, matrix.first_panel + matrix.packed.panels());
+    if (first >= last) continue;
+    LinearTask task = all;
+    task.matrix = &matrix.packed;
+    task.first_panel = first - matrix.first_panel;
+    task.panels = last - first;
+    task.out += kPanelRows * matrix.first_panel;
+    if (!bias_.empty()) task.bias = bias_.values + kPanelRows * matrix.first_panel;
+    switch (matrix.product) {
+      case Product::int8:
+        kernels().linear_int8(task);
+        break;
+      case Product::bf16:
+        kernels().linear_bf16(task);
+        break;
+      case Product::f32:
+        kernels().linear_f32(task);
+        break;
     }
-  });
+  }
 }
 
 }  // namespace cortex

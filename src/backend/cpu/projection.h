@@ -1,26 +1,65 @@
-// The one heavy thing a layer does: rows times a matrix, spread over the team by output, so that each thread reads its
-// own part of the weights once for all rows.
+// A linear layer, or several that read the same rows: packed matrices whose outputs lie side by side, spread over the
+// team by panels so that each thread streams its own part of the weights once for all rows. Made on the loading thread,
+// run by the engine thread.
 #pragma once
 
 #include <initializer_list>
 #include <vector>
 
+#include "backend/cpu/input_rows.h"
 #include "backend/cpu/thread_team.h"
-#include "backend/cpu/weight_matrix.h"
+#include "backend/cpu/weight_loader.h"
 #include "backend/linear_view.h"
 
 namespace cortex {
 
-struct Projection {
-  WeightMatrix weight;  // [out, in]
-  WeightMatrix bias;    // one row, or empty
+// How a projection computes, where its weights leave a choice: rows of bits, or exact.
+enum class Arithmetic : std::uint8_t { fast, exact };
+
+class Projection {
+ public:
+  Projection() = default;
+
+  // The parts' outputs one after another, each from a multiple of 16 on. All have a bias or none.
+  Projection(WeightLoader& loader, Arithmetic arithmetic, std::initializer_list<LinearView> parts);
+  // activation(gate) * up as one output, where both have one format; see gates().
+  static Projection gated(WeightLoader& loader, Arithmetic arithmetic, LinearView gate, LinearView up,
+                          Activation activation);
+
+  bool empty() const { return matrices_.empty(); }
+  bool gates() const { return gates_; }
+  int columns() const { return columns_; }
+  int padded_columns() const { return padded_columns_; }
+  // Where a part's outputs begin; parts() is where the last ends, a multiple of 16.
+  int offset(int part) const { return offsets_[static_cast<std::size_t>(part)]; }
+  int outputs() const { return offsets_.back(); }
+  ProductSet products() const { return products_; }
+
+  // out [rows, out_stride] from row 0 on, out_stride >= outputs(); `in` has rows of at least padded_columns().
+  void run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out, std::size_t out_stride) const;
+
+  // Row `row` of the first part as float32, into out [columns()].
+  void unpack_row(int row, float* out) const { cortex::unpack_row(matrices_.front().packed, row, out); }
+
+ private:
+  struct Matrix {
+    PackedMatrix packed;
+    Product product = Product::f32;
+    int first_panel = 0;  // among all
+  };
+
+  void append(PackedMatrix packed, Product product);
+  void read_biases(WeightLoader& loader, std::initializer_list<LinearView> parts);
+  void run_panels(const LinearTask& all, int begin, int end) const;
+
+  std::vector<Matrix> matrices_;
+  std::vector<int> offsets_ = {0};  // [parts + 1]
+  Vector bias_;                     // [outputs], in the order of the panels, or empty
+  ProductSet products_;
+  int columns_ = 0, padded_columns_ = 0;
+  int panels_ = 0;
+  bool gates_ = false;
+  Activation activation_ = Activation::silu;
 };
-
-// The rows of the parts below one another (fused projections read their input once). All have a bias or none.
-Projection read_projection(WeightReader& reader, std::initializer_list<LinearView> parts);
-
-// out [rows, projection.weight.rows] = in [rows, projection.weight.columns] * weight^T + bias.
-void project(ThreadTeam& team, const std::vector<float>& in, int rows, const Projection& projection,
-             std::vector<float>& out);
 
 }  // namespace cortex

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "backend/cpu/kernels.h"
-#include "backend/cpu/weight_matrix.h"
 
 namespace cortex {
 
@@ -24,9 +23,9 @@ void RotaryTable::lay_out(std::span<const int> positions) {
 
 void RotaryTable::turn(float* first, int heads, int head_dim, int row) const {
   const int half = static_cast<int>(inverse_frequencies_.size());
-  const std::size_t at = offset_of(row, half);
+  const std::size_t at = static_cast<std::size_t>(row) * static_cast<std::size_t>(half);
   for (int head = 0; head < heads; ++head) {
-    kernels().rotate(first + offset_of(head, head_dim), cosines_.data() + at, sines_.data() + at, half);
+    kernels().rotate(first + head * head_dim, cosines_.data() + at, sines_.data() + at, half);
   }
 }
 

@@ -33,6 +33,8 @@ void relax() {
 // Few enough that taking them costs nothing beside a part, enough that the threads end nearly together.
 constexpr int kPartsPerThread = 4;
 
+constexpr int kFewRows = 4;
+
 // Some microseconds: what lies between two parts of a step.
 constexpr int kSpins = 500;
 
@@ -93,6 +95,14 @@ void ThreadTeam::parallel_for(int items, const std::function<void(int, int)>& bo
     const auto bound = [&](int at) { return static_cast<int>(static_cast<std::int64_t>(items) * at / parts); };
     body(bound(part), bound(part + 1));
   });
+}
+
+void ThreadTeam::for_rows(int rows, const std::function<void(int)>& body) {
+  const auto run_of = [&](int begin, int end) {
+    for (int row = begin; row < end; ++row) body(row);
+  };
+  if (rows <= kFewRows) return run_of(0, rows);
+  parallel_for(rows, run_of);
 }
 
 void ThreadTeam::serve() {

@@ -35,6 +35,9 @@ class ThreadTeam {
   // Splits [0, items) into contiguous parts. What is computed of an item must not depend on the part it is in.
   void parallel_for(int items, const std::function<void(int begin, int end)>& body);
 
+  // Light work on each row: a few rows are cheaper than waking anybody.
+  void for_rows(int rows, const std::function<void(int row)>& body);
+
  private:
   static std::thread start_thread(std::function<void()> body) { return std::thread(std::move(body)); }
   void stop();

@@ -1,0 +1,27 @@
+// For x86 processors with AMX (tiles of int8 and bfloat16) beside AVX-512: that set, but for products of many rows.
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/kernels.h"
+
+// After what is the same for every processor.
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
+#include "backend/cpu/amx_linear.h"
+
+namespace cortex {
+
+const Kernels& amx_kernels() {
+  static const Kernels kernels = [] {
+    Kernels set = kAvx512Kernels;
+    set.name = "amx";
+    set.linear_int8 = linear_int8_amx;
+    set.linear_bf16 = linear_bf16_amx;
+    return set;
+  }();
+  return kernels;
+}
+
+}  // namespace cortex

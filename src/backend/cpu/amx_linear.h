@@ -1,0 +1,302 @@
+// Rows times a packed matrix with AMX: sixteen rows by one panel an instruction. Included by amx.cpp, nobody else.
+// Integer sums are exact, so what AMX adds up of a group of columns is what any other way adds up, and the float32
+// steps around it are those of linear_tiles.h: the same bits. Fewer than sixteen rows of codes are left to AVX-512.
+// Products of bfloat16 have a rounding of their own, so they all pass here, however few rows there are. A tile register
+// is loaded with tileloadd; its shape comes from the configuration that the thread holds meanwhile.
+#pragma once
+
+#include <immintrin.h>
+
+#include "backend/cpu/avx512_linear.h"
+#include "backend/cpu/linear_tiles.h"
+
+namespace cortex {
+namespace {
+
+constexpr int kTileRows = 16;
+
+// As ldtilecfg reads it.
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t row_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+
+  CORTEX_INLINE void shape(int tile, int tile_rows, int bytes) {
+    rows[tile] = static_cast<std::uint8_t>(tile_rows);
+    row_bytes[tile] = static_cast<std::uint16_t>(bytes);
+  }
+};
+
+// Held by a thread while it uses tiles. The registers go back to their initial state, which is quick to save.
+class TileScope {
+ public:
+  CORTEX_INLINE explicit TileScope(const TileConfig& config) { configure(config); }
+  CORTEX_INLINE ~TileScope() { asm volatile("tilerelease" ::: "memory"); }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+
+  CORTEX_INLINE void configure(const TileConfig& config) { asm volatile("ldtilecfg %0" ::"m"(config) : "memory"); }
+};
+
+// The compiler's own intrinsics (g++ 12) don't say that they read memory.
+#define CORTEX_TILE_LOAD(tile, from, stride) \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"(static_cast<std::ptrdiff_t>(stride)) : "memory")
+#define CORTEX_TILE_STORE(tile, to, stride) \
+  asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(static_cast<std::ptrdiff_t>(stride)) : "memory")
+#define CORTEX_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile ::: "memory")
+#define CORTEX_TILE_BF16(to, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
+#define CORTEX_TILE_INT8(to, a, b) asm volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
+#define CORTEX_TILE_MIXED(to, a, b) asm volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
+
+// What Bf16 works on: up to 32 rows by two panels. Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 panels.
+struct Bf16Block {
+  int rows[2];  // of the upper and the lower tile; the lower may have none
+  int panels;   // 1 or 2
+};
+
+CORTEX_INLINE TileConfig bf16_config(const int (&rows)[2]) {
+  TileConfig config;
+  for (int half = 0; half < 2; ++half) {
+    const int count = rows[half] > 0 ? rows[half] : 1;
+    config.shape(2 * half, count, 64);
+    config.shape(2 * half + 1, count, 64);
+    config.shape(4 + half, count, 64);
+    config.shape(6 + half, kTileRows, 64);
+  }
+  return config;
+}
+
+CORTEX_INLINE void bf16_block(const LinearTask& task, int row, int panel, const Bf16Block& block) {
+  const PackedMatrix& matrix = *task.matrix;
+  const int blocks = matrix.blocks();
+  const std::ptrdiff_t stride = 2 * static_cast<std::ptrdiff_t>(task.in.columns);
+  const auto* upper = reinterpret_cast<const std::byte*>(task.in.halves) + row * stride;
+  const std::byte* lower = upper + kTileRows * stride;
+  const std::byte* first = matrix.panel(panel);
+  const std::byte* second = block.panels == 2 ? matrix.panel(panel + 1) : first;
+  const bool has_lower = block.rows[1] > 0;
+  CORTEX_TILE_ZERO(0);
+  CORTEX_TILE_ZERO(1);
+  CORTEX_TILE_ZERO(2);
+  CORTEX_TILE_ZERO(3);
+  for (int index = 0; index < blocks; ++index, upper += 64, lower += 64, first += 1024, second += 1024) {
+    CORTEX_TILE_LOAD(6, first, 64);
+    CORTEX_TILE_LOAD(4, upper, stride);
+    CORTEX_TILE_BF16(0, 4, 6);
+    if (block.panels == 2) {
+      CORTEX_TILE_LOAD(7, second, 64);
+      CORTEX_TILE_BF16(1, 4, 7);
+    }
+    if (has_lower) {
+      CORTEX_TILE_LOAD(5, lower, stride);
+      CORTEX_TILE_BF16(2, 5, 6);
+      if (block.panels == 2) CORTEX_TILE_BF16(3, 5, 7);
+    }
+  }
+  alignas(64) float sums[2 * kTileRows][2][kPanelRows];
+  const std::ptrdiff_t apart = block.panels * kPanelRows * static_cast<std::ptrdiff_t>(sizeof(float));
+  float* to = &sums[0][0][0];
+  float* to_lower = to + kTileRows * block.panels * kPanelRows;
+  CORTEX_TILE_STORE(0, to, apart);
+  if (block.panels == 2) CORTEX_TILE_STORE(1, to + kPanelRows, apart);
+  if (has_lower) {
+    CORTEX_TILE_STORE(2, to_lower, apart);
+    if (block.panels == 2) CORTEX_TILE_STORE(3, to_lower + kPanelRows, apart);
+  }
+  end_tile(task, row, block.rows[0] + block.rows[1], panel, block.panels, to);
+}
+
+void linear_bf16_amx(const LinearTask& task) {
+  const int whole[2] = {kTileRows, kTileRows};
+  const TileConfig whole_config = bf16_config(whole);
+  TileScope scope(whole_config);
+  const int end = task.first_panel + task.panels;
+  int row = task.first_row;
+  for (int left = task.rows; left > 0; left -= 2 * kTileRows, row += 2 * kTileRows) {
+    Bf16Block block{{left < kTileRows ? left : kTileRows, 0}, 2};
+    if (left > kTileRows) block.rows[1] = left - kTileRows < kTileRows ? left - kTileRows : kTileRows;
+    if (left < 2 * kTileRows) {
+      const TileConfig config = bf16_config(block.rows);
+      scope.configure(config);
+    }
+    for (int panel = task.first_panel; panel < end; panel += 2) {
+      block.panels = end - panel < 2 ? 1 : 2;
+      bf16_block(task, row, panel, block);
+    }
+  }
+}
+
+// Codes of a block as bytes, less the zero point where there is one: [8 quads][16 rows][4 columns].
+template <int kBits>
+CORTEX_INLINE void unpack_codes(const std::byte* from, int zero, std::byte* to) {
+  const __m512i offset = _mm512_set1_epi8(static_cast<char>(zero));
+#pragma GCC unroll 8
+  for (int quad = 0; quad < 8; ++quad) {
+    _mm512_store_si512(to + 64 * quad, _mm512_sub_epi8(code_quad<Avx512, kBits>(from, quad), offset));
+  }
+}
+
+// A panel of codes as bytes, and what scales them: unpacked once for all rows of a task.
+struct UnpackedPanel {
+  std::byte* codes = nullptr;  // [blocks][512]
+  float* scales = nullptr;     // [blocks][2 halves][16]
+  float* minima = nullptr;     // [blocks][16]
+};
+
+template <int kBits, bool kTwoLevel, bool kHalves>
+CORTEX_INLINE void unpack_panel(const PackedMatrix& matrix, int panel, const UnpackedPanel& to) {
+  const PackedFormat format = matrix.format;
+  const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
+  const int zero = format.zero_shift > 0 ? 1 << format.zero_shift : 0;
+  PanelCursor<Avx512> cursor;
+  cursor.at = matrix.panel(panel);
+  for (int block = 0; block < matrix.blocks(); ++block) {
+    if (block % group_blocks == 0) read_header<Avx512, kTwoLevel, kHalves>(cursor, format, block);
+    unpack_codes<kBits>(cursor.at, zero, to.codes + 512 * block);
+    cursor.at += kBits * 64;
+    _mm512_store_ps(to.scales + 32 * block, cursor.scale);
+    if constexpr (kHalves) _mm512_store_ps(to.scales + 32 * block + kPanelRows, cursor.high_scale);
+    if (format.minima) _mm512_store_ps(to.minima + kPanelRows * block, cursor.minimum);
+  }
+}
+
+// sums += group, scaled: what Int8Tile::add_part does with sixteen rows of one panel.
+template <bool kMinima>
+CORTEX_INLINE void add_group(const std::int32_t (*integers)[kPanelRows], __m512 scale, __m512 minimum,
+                             const float* scales, const float* scaled_sums, std::size_t groups,
+                             __m512 (&sums)[kTileRows]) {
+#pragma GCC unroll 16
+  for (std::size_t r = 0; r < kTileRows; ++r) {
+    const __m512 product = _mm512_mul_ps(scale, _mm512_set1_ps(scales[r * groups]));
+    sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(integers[r])), product, sums[r]);
+    if constexpr (kMinima) sums[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(scaled_sums[r * groups]), sums[r]);
+  }
+}
+
+// Integer sums of one group after another: tiles take turns, so that one is stored while the next adds up.
+template <bool kSigned, bool kHalves, bool kMinima>
+CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPanel& panel, int blocks,
+                             float (*out)[kPanelRows], std::ptrdiff_t apart) {
+  const std::size_t groups = static_cast<std::size_t>(task.in.columns) / kBlockColumns;
+  const std::size_t first = static_cast<std::size_t>(row) * groups;
+  const auto stride = static_cast<std::ptrdiff_t>(task.in.columns);
+  const std::int8_t* rows = task.in.codes + row * stride;
+  constexpr int kPart = kHalves ? 16 : 32;  // columns of a sum
+  constexpr int kParts = kBlockColumns / kPart;
+  constexpr int kLag = 4;
+  alignas(64) std::int32_t integers[8][kTileRows][kPanelRows];
+  __m512 sums[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) sums[r] = _mm512_setzero_ps();
+  const auto add = [&](int part) CORTEX_INLINE_LAMBDA {
+    const int block = part / kParts;
+    const __m512 scale = _mm512_load_ps(panel.scales + 32 * block + kPanelRows * (part % kParts));
+    const __m512 minimum = kMinima ? _mm512_load_ps(panel.minima + kPanelRows * block) : _mm512_setzero_ps();
+    const std::size_t group = first + static_cast<std::size_t>(block);
+    add_group<kMinima>(integers[part % 8], scale, minimum, task.in.scales + group, task.in.scaled_sums + group, groups,
+                       sums);
+  };
+#define CORTEX_SUM_PART(tile)                                 \
+  if (part < parts) {                                         \
+    CORTEX_TILE_ZERO(tile);                                   \
+    CORTEX_TILE_LOAD(4, rows + kPart * part, stride);         \
+    CORTEX_TILE_LOAD(6, panel.codes + 16 * kPart * part, 64); \
+    if constexpr (kSigned) {                                  \
+      CORTEX_TILE_INT8(tile, 4, 6);                           \
+    } else {                                                  \
+      CORTEX_TILE_MIXED(tile, 4, 6);                          \
+    }                                                         \
+    CORTEX_TILE_STORE(tile, integers[part % 8], 64);              \
+    if (part >= kLag) add(part - kLag);                             \
+    ++part;                                                   \
+  }
+  const int parts = blocks * kParts;
+  int part = 0;
+  while (part < parts) {
+    CORTEX_SUM_PART(0)
+    CORTEX_SUM_PART(1)
+    CORTEX_SUM_PART(2)
+    CORTEX_SUM_PART(3)
+  }
+#undef CORTEX_SUM_PART
+  for (int rest = parts < kLag ? 0 : parts - kLag; rest < parts; ++rest) add(rest);
+  for (int r = 0; r < kTileRows; ++r) _mm512_storeu_ps(&out[0][0] + r * apart, sums[r]);
+}
+
+// Columns of a matrix that has room below; wider ones are left to AVX-512.
+constexpr int kMostBlocks = 256;
+
+struct alignas(64) PanelRoom {
+  std::byte codes[kMostBlocks][512];
+  float scales[kMostBlocks][2][kPanelRows];
+  float minima[kMostBlocks][kPanelRows];
+
+  CORTEX_INLINE UnpackedPanel panel() { return {&codes[0][0], &scales[0][0][0], &minima[0][0]}; }
+};
+
+CORTEX_INLINE TileConfig int8_config(int columns) {
+  TileConfig config;
+  for (int tile = 0; tile < 4; ++tile) config.shape(tile, kTileRows, 64);
+  config.shape(4, kTileRows, columns);
+  config.shape(6, columns / 4, 64);
+  return config;
+}
+
+template <int kBits, bool kTwoLevel, bool kHalves>
+void int8_panels(const LinearTask& task, int rows) {
+  static thread_local PanelRoom room[2];
+  const PackedMatrix& matrix = *task.matrix;
+  const int blocks = matrix.blocks();
+  const int end = task.first_panel + task.panels;
+  const TileConfig config = int8_config(kHalves ? 16 : 32);
+  const TileScope scope(config);
+  for (int panel = task.first_panel; panel < end; panel += 2) {
+    const int panels = end - panel < 2 ? 1 : 2;
+    for (int p = 0; p < panels; ++p) {
+      unpack_panel<kBits, kTwoLevel, kHalves>(matrix, panel + p, room[p].panel());
+    }
+    for (int row = task.first_row; row < task.first_row + rows; row += kTileRows) {
+      alignas(64) float sums[kTileRows * 2][kPanelRows];
+      for (int p = 0; p < panels; ++p) {
+        const std::ptrdiff_t apart = panels * kPanelRows;
+        if (matrix.format.minima) {
+          int8_rows<false, kHalves, true>(task, row, room[p].panel(), blocks, sums + p, apart);
+        } else {
+          int8_rows<true, kHalves, false>(task, row, room[p].panel(), blocks, sums + p, apart);
+        }
+      }
+      end_tile(task, row, kTileRows, panel, panels, &sums[0][0]);
+    }
+  }
+}
+
+void linear_int8_amx(const LinearTask& task) {
+  const PackedFormat& format = task.matrix->format;
+  const int rows = task.matrix->blocks() <= kMostBlocks ? task.rows / kTileRows * kTileRows : 0;
+  const bool two_level = format.scales == ScaleKind::two_level;
+  if (rows > 0) {
+    switch (format.bits) {
+      case 4:
+        two_level ? int8_panels<4, true, false>(task, rows) : int8_panels<4, false, false>(task, rows);
+        break;
+      case 5:
+        two_level ? int8_panels<5, true, false>(task, rows) : int8_panels<5, false, false>(task, rows);
+        break;
+      case 6:
+        two_level ? int8_panels<6, true, true>(task, rows) : int8_panels<6, false, false>(task, rows);
+        break;
+      default:
+        int8_panels<8, false, false>(task, rows);
+        break;
+    }
+  }
+  if (rows == task.rows) return;
+  LinearTask rest = task;
+  rest.first_row += rows;
+  rest.rows -= rows;
+  kAvx512Kernels.linear_int8(rest);
+}
+
+}  // namespace
+}  // namespace cortex
