@@ -114,6 +114,9 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
       ->envname("CORTEX_THREADS")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_flag("--exact", options_.exact,
+               "Multiplies in float32 on a processor: slower, nearer to the model's own numbers")
+      ->envname("CORTEX_EXACT");
   app.add_option("--kv-bytes", kv_bytes_, "Bytes of each chat model's KV cache; 0 leaves it to the model's size")
       ->envname("CORTEX_KV_BYTES")
       ->transform(CLI::AsSizeValue(false))

@@ -14,6 +14,7 @@ struct EngineOptions {
   std::vector<ModelConfig> models;
   std::string backend = "auto";           // "auto", "cpu" or "mlx"
   int threads = 0;                        // 0: one per core this process may use
+  bool exact = false;                     // float32 products, where a backend would round to multiply faster
   std::optional<std::uint64_t> kv_bytes;  // of each decoder's pool; without it as memory_plan.h says
   int max_sequences = 64;                 // running at a time, of each decoder
   int rows_per_step = 256;

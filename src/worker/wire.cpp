@@ -41,7 +41,7 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
-  a.fields(v.models, v.backend, v.threads, v.kv_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens,
+  a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens,
            v.idle_turn_ms);
 }
 template <typename A, Is<SamplingParams> T>

@@ -126,7 +126,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def real():
-    """A server with the default models."""
-    server = Server({"smollm2": SMOLLM2, "minilm": MINILM}).wait_until_ready()
+    """A server with the default models, as exact as their golden results ask for."""
+    server = Server({"smollm2": SMOLLM2, "minilm": MINILM}, "--exact").wait_until_ready()
     yield server
     assert server.stop() == 0, server.read_log()

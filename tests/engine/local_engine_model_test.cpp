@@ -37,6 +37,7 @@ class LocalEngineModelTest : public testing::Test {
     options_.models = {{"llama", golden_model("llama").string()}, {"bert", golden_model("bert-mean").string()}};
     options_.backend = "cpu";
     options_.threads = 1;
+    options_.exact = true;
   }
 
   GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) const {

@@ -54,6 +54,7 @@ class EncodeModelTest : public testing::TestWithParam<const char*> {
     options.models = {config()};
     options.backend = "cpu";
     options.threads = 1;
+    options.exact = true;
     options.rows_per_step = 100;
     options.max_sequences = 8;
     return options;

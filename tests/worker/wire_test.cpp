@@ -88,6 +88,7 @@ std::vector<Frame> all_frames() {
   options.models = {{"a", "/models/a"}, {"b", "/models/b.gguf", ModelKind::rerank}};
   options.backend = "cpu";
   options.threads = 3;
+  options.exact = true;
   options.kv_bytes = std::uint64_t{1} << 40;
   options.idle_turn_ms = 25;
   return {HelloFrame{kWireVersion, options},
