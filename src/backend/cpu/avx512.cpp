@@ -20,6 +20,7 @@ constexpr Kernels avx512_kernels() {
   Kernels kernels = loops_named("avx512");
   kernels.linear_int8 = linear_int8_tiles<Avx512>;
   kernels.linear_bf16 = linear_tiles<Avx512Bf16Tile>;
+  kernels.linear_f32 = linear_f32_tiles<Avx512>;
   kernels.attend = attend_avx512;
   return kernels;
 }

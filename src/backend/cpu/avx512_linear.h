@@ -18,9 +18,21 @@ struct Avx512 {
   static CORTEX_INLINE Floats zeros() { return _mm512_setzero_ps(); }
   static CORTEX_INLINE Floats broadcast(float value) { return _mm512_set1_ps(value); }
   static CORTEX_INLINE Floats product(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static CORTEX_INLINE Floats sum(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static CORTEX_INLINE Floats difference(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
   static CORTEX_INLINE Floats negative(Floats a) { return -a; }
   static CORTEX_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static CORTEX_INLINE Floats floats(Integers a) { return _mm512_cvtepi32_ps(a); }
+
+  // Byte i of every 32 bits, unsigned.
+  static CORTEX_INLINE Floats byte_floats(Integers a, int i) {
+    return floats(_mm512_and_si512(_mm512_srli_epi32(a, static_cast<unsigned>(8 * i)), _mm512_set1_epi32(255)));
+  }
+
+  static CORTEX_INLINE Floats first_of_pairs(Integers a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
+  static CORTEX_INLINE Floats second_of_pairs(Integers a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32(static_cast<std::int32_t>(0xffff0000u))));
+  }
 
   static CORTEX_INLINE Floats scales(ScaleKind kind, const std::byte* from) {
     if (kind == ScaleKind::f32) return _mm512_loadu_ps(from);
