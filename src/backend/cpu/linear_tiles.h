@@ -10,7 +10,9 @@
 namespace cortex {
 namespace {
 
-constexpr int kPrefetchBytes = 1536;  // ahead in each panel, when rows are so few that memory is the limit
+// Ahead in each panel, when rows are so few that memory is the limit; past its end, in the one that comes after those
+// of the tile.
+constexpr std::ptrdiff_t kPrefetchBytes = 6144;
 
 // Where a panel is being read, and what scales the block at hand.
 template <typename Set>
@@ -147,6 +149,8 @@ struct Int8Tile {
     const int blocks = matrix.blocks();
     const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
     const bool prefetches = task.rows <= Set::kMostRows;
+    const auto panel_bytes = static_cast<std::ptrdiff_t>(matrix.panel_bytes());
+    const std::byte* last_near = matrix.panel(panel) + panel_bytes - kPrefetchBytes;
 
     PanelCursor<Set> cursors[kPanels];
     for (int p = 0; p < kPanels; ++p) cursors[p].at = matrix.panel(panel + p);
@@ -164,8 +168,10 @@ struct Int8Tile {
         codes[p] = cursors[p].at;
         cursors[p].at += kBits * 64;
         if (prefetches) {
+          const std::byte* ahead =
+              cursors[p].at + kPrefetchBytes + (cursors[0].at < last_near ? 0 : (kPanels - 1) * panel_bytes);
 #pragma GCC unroll 8
-          for (int line = 0; line < kBits; ++line) __builtin_prefetch(cursors[p].at + kPrefetchBytes + 64 * line);
+          for (int line = 0; line < kBits; ++line) __builtin_prefetch(ahead + 64 * line);
         }
       }
       add_part<0>(task, row, block, cursors, codes, in, out);
