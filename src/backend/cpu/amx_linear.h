@@ -197,27 +197,27 @@ CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPane
     add_group<kMinima>(integers[part % 8], scale, minimum, task.in.scales + group, task.in.scaled_sums + group, groups,
                        sums);
   };
-#define CORTEX_SUM_PART(tile)                                 \
-  if (part < parts) {                                         \
-    CORTEX_TILE_ZERO(tile);                                   \
-    CORTEX_TILE_LOAD(4, rows + kPart * part, stride);         \
-    CORTEX_TILE_LOAD(6, panel.codes + 16 * kPart * part, 64); \
-    if constexpr (kSigned) {                                  \
-      CORTEX_TILE_INT8(tile, 4, 6);                           \
-    } else {                                                  \
-      CORTEX_TILE_MIXED(tile, 4, 6);                          \
-    }                                                         \
-    CORTEX_TILE_STORE(tile, integers[part % 8], 64);              \
-    if (part >= kLag) add(part - kLag);                             \
-    ++part;                                                   \
+#define CORTEX_SUM_PART(tile, rows_tile, codes_tile)                   \
+  if (part < parts) {                                                  \
+    CORTEX_TILE_ZERO(tile);                                            \
+    CORTEX_TILE_LOAD(rows_tile, rows + kPart * part, stride);          \
+    CORTEX_TILE_LOAD(codes_tile, panel.codes + 16 * kPart * part, 64); \
+    if constexpr (kSigned) {                                           \
+      CORTEX_TILE_INT8(tile, rows_tile, codes_tile);                   \
+    } else {                                                           \
+      CORTEX_TILE_MIXED(tile, rows_tile, codes_tile);                  \
+    }                                                                  \
+    CORTEX_TILE_STORE(tile, integers[part % 8], 64);                   \
+    if (part >= kLag) add(part - kLag);                                \
+    ++part;                                                            \
   }
   const int parts = blocks * kParts;
   int part = 0;
   while (part < parts) {
-    CORTEX_SUM_PART(0)
-    CORTEX_SUM_PART(1)
-    CORTEX_SUM_PART(2)
-    CORTEX_SUM_PART(3)
+    CORTEX_SUM_PART(0, 4, 6)
+    CORTEX_SUM_PART(1, 5, 7)
+    CORTEX_SUM_PART(2, 4, 6)
+    CORTEX_SUM_PART(3, 5, 7)
   }
 #undef CORTEX_SUM_PART
   for (int rest = parts < kLag ? 0 : parts - kLag; rest < parts; ++rest) add(rest);
@@ -238,14 +238,16 @@ struct alignas(64) PanelRoom {
 CORTEX_INLINE TileConfig int8_config(int columns) {
   TileConfig config;
   for (int tile = 0; tile < 4; ++tile) config.shape(tile, kTileRows, 64);
-  config.shape(4, kTileRows, columns);
-  config.shape(6, columns / 4, 64);
+  for (int tile = 4; tile < 6; ++tile) config.shape(tile, kTileRows, columns);
+  for (int tile = 6; tile < 8; ++tile) config.shape(tile, columns / 4, 64);
   return config;
 }
 
 template <int kBits, bool kTwoLevel, bool kHalves>
 void int8_panels(const LinearTask& task, int rows) {
-  static thread_local PanelRoom room[2];
+  static thread_local PanelRoom rooms[2];
+  PanelRoom* room = rooms;
+  asm volatile("" : "+r"(room));  // found once, not between two tiles, where a call would spill every sum
   const PackedMatrix& matrix = *task.matrix;
   const int blocks = matrix.blocks();
   const int end = task.first_panel + task.panels;

@@ -123,5 +123,22 @@ struct Avx512Bf16Tile {
   }
 };
 
+void round_to_bf16_avx512(const float* x, std::size_t count, std::uint16_t* out) {
+  const auto rounded = [](__m512i bits) CORTEX_INLINE_LAMBDA {
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i nearest = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+    const __mmask16 is_nan = _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(0x7f800000));
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, nearest, quiet), 16));
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), rounded(_mm512_loadu_si512(x + i)));
+  }
+  const auto some = static_cast<__mmask16>((1u << (count - i)) - 1);
+  _mm256_mask_storeu_epi16(out + i, some, rounded(_mm512_maskz_loadu_epi32(some, x + i)));
+}
+
 }  // namespace
 }  // namespace cortex

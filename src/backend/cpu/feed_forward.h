@@ -12,7 +12,7 @@ namespace cortex {
 // What feed-forwards compute in; one for all layers, since it keeps its capacity.
 struct FeedForwardBuffers {
   InputRows inner;               // [T, intermediate]
-  std::vector<float> projected;  // [T, outputs of gate and up], where they are apart
+  std::vector<float> projected;  // [T, outputs of gate and up], where their formats differ
 
   std::size_t memory_bytes() const { return inner.memory_bytes() + projected.capacity() * sizeof(float); }
 };
@@ -31,10 +31,10 @@ class CpuFeedForward {
            std::size_t out_stride) const;
 
  private:
-  void activate_rows(ThreadTeam& team, int rows, FeedForwardBuffers& buffers) const;
+  // Gate and up have outputs of their own.
+  void gate_rows(ThreadTeam& team, int rows, FeedForwardBuffers& buffers) const;
 
   Activation activation_;
-  bool gated_;
   Projection in_;  // gate, if any, and up
   Projection down_;
 };

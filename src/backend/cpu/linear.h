@@ -32,9 +32,10 @@ struct LinearInput {
 };
 
 enum class LinearEnd : std::uint8_t {
-  store,  // out = x
-  add,    // out += x
-  gate,   // panels come in twos, gate and up: out = activation(gate) * up, 16 columns of it for the two
+  store,     // out = x
+  add,       // out += x
+  activate,  // out = activation(x)
+  gate,      // panels come in twos, gate and up: out = activation(gate) * up, 16 columns of it for the two
 };
 
 struct LinearTask {
@@ -44,7 +45,7 @@ struct LinearTask {
   int first_panel = 0, panels = 0;  // of the matrix; even with LinearEnd::gate
   const float* bias = nullptr;      // [16 * panels of the matrix], or null
   LinearEnd end = LinearEnd::store;
-  Activation activation = Activation::silu;  // gate
+  Activation activation = Activation::silu;  // activate, gate
   float* out = nullptr;                      // row r, panel p: out + r * out_stride + 16 * p (8 * p with gate)
   std::size_t out_stride = 0;
 };

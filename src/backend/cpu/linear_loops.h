@@ -126,7 +126,9 @@ CORTEX_INLINE void end_rows(const LinearTask& task, int row, int rows, int panel
       continue;
     }
     float* to = out + kPanelRows * panel;
-    store(to, task.end == LinearEnd::add ? sums[0][r] + load(to) : sums[0][r]);
+    if (task.end == LinearEnd::add) sums[0][r] += load(to);
+    if (task.end == LinearEnd::activate) sums[0][r] = activated(task.activation, sums[0][r]);
+    store(to, sums[0][r]);
   }
 }
 

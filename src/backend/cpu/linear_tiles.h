@@ -87,7 +87,9 @@ CORTEX_INLINE typename Set::Integers code_quad(const std::byte* at, int quad) {
         store(to, p % 2 == 0 ? activated(task.activation, values) : load(to) * values);
       } else {
         float* to = out + kPanelRows * (panel + p);
-        store(to, task.end == LinearEnd::add ? values + load(to) : values);
+        if (task.end == LinearEnd::add) values += load(to);
+        if (task.end == LinearEnd::activate) values = activated(task.activation, values);
+        store(to, values);
       }
     }
   }

@@ -40,6 +40,13 @@ Projection::Projection(WeightLoader& loader, Arithmetic arithmetic, std::initial
   read_biases(loader, parts);
 }
 
+Projection Projection::activated(WeightLoader& loader, Arithmetic arithmetic, LinearView part, Activation activation) {
+  Projection projection(loader, arithmetic, {part});
+  projection.end_ = LinearEnd::activate;
+  projection.activation_ = activation;
+  return projection;
+}
+
 Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, LinearView gate, LinearView up,
                              Activation activation) {
   const FloatPacking floats = floats_of(loader, arithmetic);
@@ -47,7 +54,7 @@ Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, Linear
     return {loader, arithmetic, {gate, up}};
   }
   Projection projection;
-  projection.gates_ = true;
+  projection.end_ = LinearEnd::gate;
   projection.activation_ = activation;
   PackedMatrix packed = loader.interleaved(*gate.weight, *up.weight, floats);
   projection.append(packed, product_of(packed.format, arithmetic));
@@ -85,13 +92,13 @@ void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearV
 
 void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out,
                      std::size_t out_stride) const {
-  LinearTask task{.in = in,
-                  .rows = rows,
-                  .end = gates_ ? LinearEnd::gate : end,
-                  .activation = activation_,
-                  .out = out,
-                  .out_stride = out_stride};
-  CORTEX_CHECK(!gates_ || end == LinearEnd::store);
+  CORTEX_CHECK(end == LinearEnd::store || (end == LinearEnd::add && !activates()));
+  const LinearTask task{.in = in,
+                        .rows = rows,
+                        .end = activates() ? end_ : end,
+                        .activation = activation_,
+                        .out = out,
+                        .out_stride = out_stride};
   const int units = (panels_ + kUnitPanels - 1) / kUnitPanels;
   const int parts = team.size() == 1 ? 1 : std::min(units, team.size() * kPartsPerThread);
   const auto bound = [&](int part) { return std::min(panels_, units * part / parts * kUnitPanels); };

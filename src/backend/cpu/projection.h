@@ -22,12 +22,15 @@ class Projection {
 
   // The parts' outputs one after another, each from a multiple of 16 on. All have a bias or none.
   Projection(WeightLoader& loader, Arithmetic arithmetic, std::initializer_list<LinearView> parts);
-  // activation(gate) * up as one output, where both have one format; see gates().
+  // activation(part).
+  static Projection activated(WeightLoader& loader, Arithmetic arithmetic, LinearView part, Activation activation);
+  // activation(gate) * up as one output, where both have one format: see activates().
   static Projection gated(WeightLoader& loader, Arithmetic arithmetic, LinearView gate, LinearView up,
                           Activation activation);
 
   bool empty() const { return matrices_.empty(); }
-  bool gates() const { return gates_; }
+  // Whether the outputs are activated (and gated) already; then run() only stores.
+  bool activates() const { return end_ != LinearEnd::store; }
   int columns() const { return columns_; }
   int padded_columns() const { return padded_columns_; }
   // Where a part's outputs begin; parts() is where the last ends, a multiple of 16.
@@ -58,7 +61,7 @@ class Projection {
   ProductSet products_;
   int columns_ = 0, padded_columns_ = 0;
   int panels_ = 0;
-  bool gates_ = false;
+  LinearEnd end_ = LinearEnd::store;  // what it ends with unless told to add
   Activation activation_ = Activation::silu;
 };
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <system_error>
 
+#include "backend/cpu/flush_denormals.h"
 #include "base/error.h"
 
 namespace cortex {
@@ -106,6 +107,7 @@ void ThreadTeam::for_rows(int rows, const std::function<void(int)>& body) {
 }
 
 void ThreadTeam::serve() {
+  const FlushDenormals flush;
   std::uint32_t seen = 0;
   while (true) {
     wait_while(generation_, seen);

@@ -332,7 +332,7 @@ TEST_P(LinearTest, IsTheSameBitsAsThePlainTwin) {
     const Floats bias(112, -0.75f);
     for (const int rows : {1, 2, 3, 6, 17}) {
       const RandomRows in(rows, 520, matrix.padded(), random_);
-      for (const LinearEnd end : {LinearEnd::store, LinearEnd::add, LinearEnd::gate}) {
+      for (const LinearEnd end : {LinearEnd::store, LinearEnd::add, LinearEnd::activate, LinearEnd::gate}) {
         const Part part = {.rows = rows, .panels = end == LinearEnd::gate ? 6 : 7, .bias = bias.data(), .end = end};
         EXPECT_TRUE(same_bits(run(kPortableKernels, which.product, matrix, in, part),
                               run(kernels_, which.product, matrix, in, part), part))
