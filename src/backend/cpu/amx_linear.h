@@ -13,6 +13,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
+
 constexpr int kTileRows = 16;
 
 // As ldtilecfg reads it.
@@ -299,6 +301,8 @@ void linear_int8_amx(const LinearTask& task) {
   rest.rows -= rows;
   kAvx512Kernels.linear_int8(rest);
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

@@ -9,6 +9,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
+
 struct Avx512 {
   using Floats = __m512;
   using Integers = __m512i;
@@ -139,6 +141,8 @@ void round_to_bf16_avx512(const float* x, std::size_t count, std::uint16_t* out)
   const auto some = static_cast<__mmask16>((1u << (count - i)) - 1);
   _mm256_mask_storeu_epi16(out + i, some, rounded(_mm512_maskz_loadu_epi32(some, x + i)));
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

@@ -236,7 +236,7 @@ void CpuEncoder::keep_keys_values(const Layer& weights) {
       for (int row = tile.first_row; row < tile.first_row + tile.rows; ++row) {
         const int position = row - rows_[static_cast<std::size_t>(row)].begin;
         for (int head = 0; head < spec_.heads; ++head) {
-          const float* projected = projected_row(row) + head * spec_.head_dim;
+          const float* projected = projected_row(row) + std::ptrdiff_t{head} * spec_.head_dim;
           kv_->put(tile.first_block + position / kBlockTokens, 0, head, position % kBlockTokens,
                    projected + first.offset(1), projected + first.offset(2));
         }

@@ -9,6 +9,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
+
 // The codes of a block, [32 columns][16 rows], and what they are scaled by.
 struct PlainBlock {
   std::int32_t codes[kBlockColumns][kPanelRows];
@@ -289,6 +291,8 @@ void linear_f32_loops(const LinearTask& task) {
     }
   }
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

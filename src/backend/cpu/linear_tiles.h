@@ -10,6 +10,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
+
 // Ahead in each panel, when rows are so few that memory is the limit; past its end, in the one that comes after those
 // of the tile.
 constexpr std::ptrdiff_t kPrefetchBytes = 6144;
@@ -417,6 +419,8 @@ void linear_f32_tiles(const LinearTask& task) {
       return linear_tiles<PanelwiseTile<Set, FloatSums<Set, 32>>>(task);
   }
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

@@ -15,6 +15,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
+
 constexpr int kLanes = 16;
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Half = float __attribute__((vector_size(kLanes / 2 * sizeof(float))));
@@ -207,7 +209,7 @@ void log_sum(const float* values, std::size_t count, float* largest, double* sum
   LaneBits finite = LaneBits{} - 1;
   const auto see = [&](Lanes v) CORTEX_INLINE_LAMBDA {
     most = v > most ? v : most;
-    finite &= (v - v == 0.0f);
+    finite &= (v - v == 0.0f);  // NOLINT(misc-redundant-expression): not of NaN, not of infinity
   };
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) see(load(values + i));
@@ -356,6 +358,8 @@ void multiply(float* values, const float* factors, std::size_t count) {
 void add(float* values, const float* terms, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) values[i] += terms[i];
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

@@ -115,8 +115,8 @@ void Projection::run_panels(const LinearTask& all, int begin, int end) const {
     task.matrix = &matrix.packed;
     task.first_panel = first - matrix.first_panel;
     task.panels = last - first;
-    task.out += kPanelRows * matrix.first_panel;
-    if (!bias_.empty()) task.bias = bias_.values + kPanelRows * matrix.first_panel;
+    task.out += std::ptrdiff_t{kPanelRows} * matrix.first_panel;
+    if (!bias_.empty()) task.bias = bias_.values + std::ptrdiff_t{kPanelRows} * matrix.first_panel;
     switch (matrix.product) {
       case Product::int8:
         kernels().linear_int8(task);

@@ -25,7 +25,7 @@ void RotaryTable::turn(float* first, int heads, int head_dim, int row) const {
   const int half = static_cast<int>(inverse_frequencies_.size());
   const std::size_t at = static_cast<std::size_t>(row) * static_cast<std::size_t>(half);
   for (int head = 0; head < heads; ++head) {
-    kernels().rotate(first + head * head_dim, cosines_.data() + at, sines_.data() + at, half);
+    kernels().rotate(first + std::ptrdiff_t{head} * head_dim, cosines_.data() + at, sines_.data() + at, half);
   }
 }
 

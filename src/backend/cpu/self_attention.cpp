@@ -99,7 +99,7 @@ void SelfAttention::place(int layer, const AttentionWeights& weights, int row) {
 void SelfAttention::normalise_heads(float* first, int heads, const Vector& norm) const {
   if (norm.empty()) return;
   const int size = norm.size;  // a head's, or all heads'
-  for (float* part = first; part < first + heads * spec_.head_dim; part += size) {
+  for (float* part = first; part < first + std::ptrdiff_t{heads} * spec_.head_dim; part += size) {
     kernels().rms_norm(part, norm.values, spec_.norm_epsilon, size, part);
   }
 }
@@ -164,8 +164,9 @@ void SelfAttention::attend_row(int layer, int row, int kv_head, AttentionScratch
     at += count;
   }
   for (int head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
-    cortex::attend(projected_row(row) + head * spec_.head_dim, scratch, static_cast<std::size_t>(spec_.head_dim),
-                   spec_.head_dim, spec_.score_scale(), mixed_.row(row) + head * spec_.head_dim);
+    const int at = head * spec_.head_dim;
+    cortex::attend(projected_row(row) + at, scratch, static_cast<std::size_t>(spec_.head_dim), spec_.head_dim,
+                   spec_.score_scale(), mixed_.row(row) + at);
   }
 }
 
