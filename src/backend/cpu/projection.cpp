@@ -63,7 +63,7 @@ Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, Linear
   const Vector gate_bias = loader.vector(*gate.bias), up_bias = loader.vector(*up.bias);
   float* to = loader.allocate(2 * projection.outputs());
   projection.bias_ = {to, 2 * projection.outputs()};
-  for (int at = 0; at < projection.outputs(); at += kPanelRows, to += 2 * kPanelRows) {
+  for (int at = 0; at < projection.outputs(); at += kPanelRows, to += std::ptrdiff_t{2} * kPanelRows) {
     std::copy_n(gate_bias.values + at, kPanelRows, to);
     std::copy_n(up_bias.values + at, kPanelRows, to + kPanelRows);
   }
