@@ -272,6 +272,13 @@ INSTANTIATE_TEST_SUITE_P(
         "}}",
         "{% set ns = namespace(a=[0]) %}{% set z = [ns, ns] %}",
         "{% set z = namespace(a=[0]) %}{% set z = dict(a=z) %}",
+        // Lists that hold large ones, compared again and again.
+        "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% for i in range(9999) %}{% set x = [z, "
+        "y]|sort %}{% endfor %}",
+        "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% set w = [z, y] %}{% for i in range(9999) %}{% "
+        "set x = w|unique|list %}{{ w|max|length }}{{ w|min|length }}{% endfor %}",
+        "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% for i in range(9999) %}{% if z is lt(y) or y "
+        "is ge(z) or z is in([y]) %}{% endif %}{% endfor %}",
         // Lists that are long at once.
         "{{ (1,)|list * 99999999 }}", "{% set n = 99999999 %}{{ ([1] * n)|string }}", "{{ (99999999 * [1]) ~ '' }}",
         "{% set a = [1] %}{{ ((a) * 99999999)|join|length }}", "{% set a = [1] %}{{ (2 * 9999 * a|list)|upper }}",

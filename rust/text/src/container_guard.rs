@@ -19,6 +19,8 @@ const APPEND_UNREPEATED: &str = "|unrepeated";
 
 /// Filters that may put a value into a container more than once.
 const MAKERS: [&str; 6] = ["batch", "chain", "groupby", "map", "slice", "zip"];
+/// Filters that compare what a value holds.
+const COMPARERS: [&str; 6] = ["dictsort", "groupby", "max", "min", "sort", "unique"];
 const BEFORE_OPERANDS: [&str; 8] = ["and", "do", "elif", "else", "if", "in", "not", "or"];
 const CONSTANTS: [&str; 6] = ["true", "True", "false", "False", "none", "None"];
 
@@ -111,8 +113,8 @@ pub fn namespace(state: &State, defaults: Option<ValueOrKwargs>) -> Result<Value
     bounded(state, minijinja::functions::namespace(defaults)?)
 }
 
-/// The source with filters where containers are made: around lists, dicts and tuples, after `MAKERS`, behind what is
-/// added or compared, and on both sides of `*`.
+/// The source with filters where containers are made: around lists, dicts and tuples, after `MAKERS`, before `COMPARERS`,
+/// behind what is added or compared, and on both sides of `*`.
 pub fn guard_containers(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
     let tokens: Vec<(Token, Span)> = tokenize(source, false, syntax.clone()).collect::<Result<_, _>>()?;
     let mut guard = Guard { partners: partners(&tokens), tokens, insertions: Vec::new() };
@@ -168,7 +170,10 @@ impl Guard<'_> {
                 Token::BlockStart => i = self.skip_targets(i),
                 Token::BracketOpen if self.is_slice(i) => self.guard_slice(i)?,
                 Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => self.guard_literal(i),
-                Token::Pipe => self.guard_maker(i),
+                Token::Pipe => {
+                    self.guard_comparer(i);
+                    self.guard_maker(i);
+                }
                 Token::Mul if self.ends_operand(i, 1) => self.guard_factors(i),
                 Token::Plus | Token::Eq | Token::Ne | Token::Lt | Token::Lte | Token::Gt | Token::Gte => {
                     self.append_to_operand(i + 1, APPEND_BOUNDED);
@@ -324,6 +329,12 @@ impl Guard<'_> {
         if matches!(self.token(pipe + 1), Some(Token::Ident(name)) if MAKERS.contains(name)) {
             let last = self.end_of_arguments(pipe + 1);
             self.insertions.push((self.end(last), APPEND, APPEND_BOUNDED));
+        }
+    }
+
+    fn guard_comparer(&mut self, pipe: usize) {
+        if matches!(self.token(pipe + 1), Some(Token::Ident(name)) if COMPARERS.contains(name)) {
+            self.insertions.push((self.begin(pipe), APPEND, APPEND_BOUNDED));
         }
     }
 

@@ -30,6 +30,17 @@ const NAME: &str = "chat template";
 /// What the caller may not set.
 const OURS: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
+type Comparison = fn(&Value, &Value) -> bool;
+/// Tests that compare, by their names.
+const COMPARISONS: [(&[&str], Comparison); 6] = [
+    (&["eq", "equalto", "=="], |a, b| a == b),
+    (&["ne", "!="], |a, b| a != b),
+    (&["lt", "lessthan", "<"], |a, b| a < b),
+    (&["le", "<="], |a, b| a <= b),
+    (&["gt", "greaterthan", ">"], |a, b| a > b),
+    (&["ge", ">="], |a, b| a >= b),
+];
+
 pub struct Template {
     environment: Environment<'static>,
     /// What it can write: its text and strings, and the special tokens that it is given.
@@ -59,14 +70,17 @@ impl Template {
         environment.add_filter(namespace_guard::FILTER, namespace_guard::without_namespaces);
         environment.add_filter(container_guard::BOUNDED, container_guard::bounded);
         environment.add_filter(container_guard::SLICED, container_guard::sliced);
-        for name in ["eq", "equalto", "=="] {
-            environment
-                .add_test(name, |state: &State, a: Value, b: Value| container_guard::pay(state, &b).map(|()| a == b));
+        for (names, holds) in COMPARISONS {
+            for name in names.iter().copied() {
+                environment.add_test(name, move |state: &State, a: Value, b: Value| {
+                    container_guard::pay(state, &b).map(|()| holds(&a, &b))
+                });
+            }
         }
-        for name in ["ne", "!="] {
-            environment
-                .add_test(name, |state: &State, a: Value, b: Value| container_guard::pay(state, &b).map(|()| a != b));
-        }
+        environment.add_test("in", |state: &State, item: Value, container: Value| {
+            container_guard::pay(state, &container)?;
+            minijinja::tests::is_in(state, &item, &container)
+        });
         environment.add_filter(container_guard::UNREPEATED, container_guard::unrepeated);
         environment.add_function("dict", container_guard::dict);
         environment.add_function("namespace", container_guard::namespace);
