@@ -1,7 +1,7 @@
 // The Jinja template that turns a conversation into a prompt, and the prompt's encoding. A template is foreign code: it
 // gets no files, 128 KiB of source, 100 levels of calls and 200,000 steps (one is an instruction, 64 bytes of text or
-// an item of a list that is made from others), which take milliseconds, some tens of them at most. Lists can't be repeated
-// by *. Immutable and cheap to copy; any thread, several at once.
+// an item of a list that is made from others), which take milliseconds, some tens of them at most. Lists can't be
+// repeated by *. Immutable and cheap to copy; any thread, several at once.
 #pragma once
 
 #include <cstdint>
