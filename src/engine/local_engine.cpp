@@ -47,7 +47,8 @@ void fail(const EncodeSink& sink, const Error& error) noexcept {
 LocalEngine::LocalEngine(LocalEngineOptions options)
     : options_(std::move(options)),
       clock_(*options_.clock),
-      loader_(options_.backend, {.threads = options_.threads, .exact = options_.exact}, options_.open_model, options_.open_backend) {
+      loader_(options_.backend, {.threads = options_.threads, .exact = options_.exact}, options_.open_model,
+              options_.open_backend) {
   // Made to be refused: what does not fit shows now, not when a model is there.
   BlockPool no_blocks(0);
   const Scheduler scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);

@@ -41,9 +41,9 @@ Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool) : limits_(limits),
 void Scheduler::add(GenerateRequest request) {
   CORTEX_CHECK(!request.prompt.empty());
   CORTEX_CHECK(request.max_tokens >= 0);
-  if (request.max_tokens_may_shrink) {
+  if (request.max_tokens_may_shrink && request.max_tokens > 0) {
     const auto room = capacity_tokens() - static_cast<std::int64_t>(request.prompt.size());
-    request.max_tokens = static_cast<int>(std::clamp<std::int64_t>(room, 1, std::max(1, request.max_tokens)));
+    request.max_tokens = static_cast<int>(std::clamp<std::int64_t>(room, 1, request.max_tokens));
   }
   require_room(request.prompt.size(), request.max_tokens);
   const int priority = request.priority;

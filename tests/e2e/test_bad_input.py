@@ -419,7 +419,7 @@ def test_bad_input_in_the_dialect_of_openai(tiny, data, status, code, words):
 def narrow():
     """A server whose KV cache holds less than its models' contexts."""
     models = {"chat": TINY_LLAMA, "embed": MODELS / "qwen3-embedding", "rerank": MODELS / "qwen3-reranker"}
-    server = Server(models, "--backend", "cpu", "--kv-bytes", "150kb").wait_until_ready()
+    server = Server(models, "--backend", "cpu", "--kv-bytes", "75kb").wait_until_ready()
     yield server
     assert server.stop() == 0, server.read_log()
 

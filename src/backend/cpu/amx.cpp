@@ -6,12 +6,21 @@
 #include <cstring>
 
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/mapped_memory.h"
 
 // After what is the same for every processor.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
 #include "backend/cpu/amx_linear.h"
 
 namespace cortex {
+namespace {
+
+PanelRoom* two_panels() {
+  thread_local const MappedMemory room(2 * sizeof(PanelRoom));
+  return reinterpret_cast<PanelRoom*>(room.data());
+}
+
+}  // namespace
 
 const Kernels& amx_kernels() {
   static const Kernels kernels = [] {

@@ -237,6 +237,9 @@ struct alignas(64) PanelRoom {
   CORTEX_INLINE UnpackedPanel panel() { return {&codes[0][0], &scales[0][0][0], &minima[0][0]}; }
 };
 
+// Room for two, a thread's own from its first use on.
+PanelRoom* two_panels();
+
 CORTEX_INLINE TileConfig int8_config(int columns) {
   TileConfig config;
   for (int tile = 0; tile < 4; ++tile) config.shape(tile, kTileRows, 64);
@@ -246,10 +249,7 @@ CORTEX_INLINE TileConfig int8_config(int columns) {
 }
 
 template <int kBits, bool kTwoLevel, bool kHalves>
-void int8_panels(const LinearTask& task, int rows) {
-  static thread_local PanelRoom rooms[2];
-  PanelRoom* room = rooms;
-  asm volatile("" : "+r"(room));  // found once, not between two tiles, where a call would spill every sum
+void int8_panels(const LinearTask& task, int rows, PanelRoom* room) {
   const PackedMatrix& matrix = *task.matrix;
   const int blocks = matrix.blocks();
   const int end = task.first_panel + task.panels;
@@ -280,18 +280,19 @@ void linear_int8_amx(const LinearTask& task) {
   const int rows = task.matrix->blocks() <= kMostBlocks ? task.rows / kTileRows * kTileRows : 0;
   const bool two_level = format.scales == ScaleKind::two_level;
   if (rows > 0) {
+    PanelRoom* room = two_panels();
     switch (format.bits) {
       case 4:
-        two_level ? int8_panels<4, true, false>(task, rows) : int8_panels<4, false, false>(task, rows);
+        two_level ? int8_panels<4, true, false>(task, rows, room) : int8_panels<4, false, false>(task, rows, room);
         break;
       case 5:
-        two_level ? int8_panels<5, true, false>(task, rows) : int8_panels<5, false, false>(task, rows);
+        two_level ? int8_panels<5, true, false>(task, rows, room) : int8_panels<5, false, false>(task, rows, room);
         break;
       case 6:
-        two_level ? int8_panels<6, true, true>(task, rows) : int8_panels<6, false, false>(task, rows);
+        two_level ? int8_panels<6, true, true>(task, rows, room) : int8_panels<6, false, false>(task, rows, room);
         break;
       default:
-        int8_panels<8, false, false>(task, rows);
+        int8_panels<8, false, false>(task, rows, room);
         break;
     }
   }

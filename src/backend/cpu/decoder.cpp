@@ -142,11 +142,7 @@ void CpuDecoder::enter_branch(const Vector& after, const Vector& before, const P
 }
 
 void CpuDecoder::finish(const StepPlan& plan, const Vector& after) {
-  int added = -1;
-  for (const WantedRow& wanted : plan.wanted) {
-    if (wanted.row != added) add_update(wanted.row, after);
-    added = wanted.row;
-  }
+  for (const WantedRow& wanted : plan.wanted) add_update(wanted.row, after);
   std::vector<RowResult> results(plan.wanted.size());
   for (std::size_t begin = 0; begin < plan.wanted.size(); begin += kHeadRows) {
     finish_rows(plan, begin, std::min(plan.wanted.size(), begin + kHeadRows), results);

@@ -107,7 +107,7 @@ void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
   for (std::size_t first = 0; first < count;) {
     std::size_t last = first + 1;
     while (last < count && texts.starts[last + 1] - texts.starts[first] <= kBatchTokens) ++last;
-    encode_batch(first == 0 && last == count ? texts : some_of(texts, first, last), result);
+    encode_batch(some_of(texts, first, last), result);
     first = last;
   }
 }

@@ -76,7 +76,7 @@ class CpuEncoder : public EncoderBackend {
   void pool(const PackedTexts& texts, std::vector<float>& pooled) const;
   // Of a classifier: pooled [N, hidden] to [N, labels].
   std::vector<float> classify(const std::vector<float>& pooled);
-  // out [rows, head->outputs()] of rows [rows, columns].
+  // out [rows, projection.outputs()] of rows [rows, columns].
   std::vector<float> project_rows(const Projection& projection, const std::vector<float>& rows);
 
   const EncoderSpec spec_;

@@ -334,12 +334,13 @@ void quantise(const float* x, int columns, std::int8_t* codes, float* scales, fl
 // To the nearest, ties to even; NaN stays NaN.
 void round_to_bf16(const float* x, std::size_t count, std::uint16_t* out) {
   using Halves = std::uint16_t __attribute__((vector_size(kLanes * sizeof(std::uint16_t))));
+  using Words = std::uint32_t __attribute__((vector_size(kLanes * sizeof(std::uint32_t))));  // that may wrap around
   const auto rounded = [](Lanes values) CORTEX_INLINE_LAMBDA {
-    LaneBits bits;
+    Words bits;
     std::memcpy(&bits, &values, sizeof bits);
-    const LaneBits nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    const LaneBits quiet = bits >> 16 | 0x40;
-    return __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? quiet : nearest, Halves);
+    const Words nearest = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    const Words quiet = bits >> 16 | 0x40u;
+    return __builtin_convertvector((bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest, Halves);
   };
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {

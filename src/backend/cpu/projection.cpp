@@ -59,6 +59,7 @@ Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, Linear
   PackedMatrix packed = loader.interleaved(*gate.weight, *up.weight, floats);
   projection.append(packed, product_of(packed.format, arithmetic));
   projection.offsets_.push_back(kPanelRows * whole_panels(gate.weight->rows()));
+  CORTEX_CHECK((gate.bias == nullptr) == (up.bias == nullptr));
   if (gate.bias == nullptr) return projection;
   const Vector gate_bias = loader.vector(*gate.bias), up_bias = loader.vector(*up.bias);
   float* to = loader.allocate(2 * projection.outputs());
@@ -79,7 +80,10 @@ void Projection::append(PackedMatrix packed, Product product) {
 }
 
 void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearView> parts) {
-  if (parts.begin()->bias == nullptr) return;
+  if (parts.begin()->bias == nullptr) {
+    for (const LinearView& part : parts) CORTEX_CHECK(part.bias == nullptr);
+    return;
+  }
   float* biases = loader.allocate(outputs());
   bias_ = {biases, outputs()};
   int index = 0;
@@ -92,6 +96,7 @@ void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearV
 
 void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out,
                      std::size_t out_stride) const {
+  if (rows == 0) return;
   CORTEX_CHECK(end == LinearEnd::store || (end == LinearEnd::add && !activates()));
   const LinearTask task{.in = in,
                         .rows = rows,

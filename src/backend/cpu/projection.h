@@ -33,7 +33,7 @@ class Projection {
   bool activates() const { return end_ != LinearEnd::store; }
   int columns() const { return columns_; }
   int padded_columns() const { return padded_columns_; }
-  // Where a part's outputs begin; parts() is where the last ends, a multiple of 16.
+  // Where a part's outputs begin; outputs() is where the last ends, a multiple of 16.
   int offset(int part) const { return offsets_[static_cast<std::size_t>(part)]; }
   int outputs() const { return offsets_.back(); }
   ProductSet products() const { return products_; }

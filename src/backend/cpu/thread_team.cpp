@@ -58,6 +58,9 @@ ThreadTeam::ThreadTeam(int threads, const StartThread& start) {
     stop();
     throw Error(ErrorCode::engine_unavailable,
                 fmt::format("cpu backend: {} threads could not be started: {}", size, error.what()));
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 
