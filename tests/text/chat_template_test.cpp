@@ -275,7 +275,8 @@ INSTANTIATE_TEST_SUITE_P(
         // Lists that hold large ones, compared again and again.
         "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% for i in range(9999) %}{% set x = [z, "
         "y]|sort %}{% endfor %}",
-        "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% set w = [z, y] %}{% for i in range(9999) %}{% "
+        "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% set w = [z, y] %}{% for i in range(9999) "
+        "%}{% "
         "set x = w|unique|list %}{{ w|max|length }}{{ w|min|length }}{% endfor %}",
         "{% set z = range(30000)|list %}{% set y = range(30000)|list %}{% for i in range(9999) %}{% if z is lt(y) or y "
         "is ge(z) or z is in([y]) %}{% endif %}{% endfor %}",
