@@ -24,6 +24,13 @@ inline std::vector<std::string> tested_backends() {
 #endif
 }
 
+// Those whose products are of float32.
+inline std::vector<std::string> exact_backends() {
+  std::vector<std::string> names = tested_backends();
+  std::erase(names, "cpu");
+  return names;
+}
+
 inline std::unique_ptr<Backend> open_tested(const std::string& name, int threads = 2) {
 #ifdef CORTEX_TEST_MLX_MODULE
   setenv("CORTEX_MLX_MODULE", CORTEX_TEST_MLX_MODULE, 1);

@@ -52,7 +52,7 @@ class TileScope {
 #define CORTEX_TILE_INT8(to, a, b) asm volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
 #define CORTEX_TILE_MIXED(to, a, b) asm volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
 
-// What Bf16 works on: up to 32 rows by two panels. Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 panels.
+// What bf16_block() works on: up to 32 rows by two panels. Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 panels.
 struct Bf16Block {
   int rows[2];  // of the upper and the lower tile; the lower may have none
   int panels;   // 1 or 2

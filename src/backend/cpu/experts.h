@@ -15,7 +15,6 @@ class CpuExperts {
              const DecoderLayerWeights& weights);
 
   const Projection& first() const { return router_; }
-  int outputs() const { return experts_.front().outputs(); }
   // As CpuFeedForward; `in` holds float32 rows.
   void run(ThreadTeam& team, const InputRows& in, int rows, FeedForwardBuffers& buffers, LinearEnd end, float* out,
            std::size_t out_stride) const;

@@ -1,8 +1,9 @@
 // What the CPU backend computes with: a set of functions for each instruction set, one of which is chosen when the
-// backend is opened. Every sum runs in a fixed order that depends on its own length only: sixteen partial sums, element
-// i in sum i mod 16, then halved by a fixed tree. So a row's result is the same bits whatever else is computed beside
-// it, whichever thread computes it and however wide the processor's vectors are (products are rounded before they are
-// added, everywhere). Pointers need no alignment; strides are in floats. Any thread.
+// backend is opened. Every sum runs in a fixed order that depends on its own length only, so a row's result is the same
+// bits whatever else is computed beside it and whichever thread computes it. Products of rows with matrices are as
+// linear.h says; elsewhere a sum is sixteen partial sums, element i in sum i mod 16, then halved by a fixed tree, and
+// products are rounded before they are added. All but linear_bf16 and attend, which use instructions that round in
+// their own ways, are the same bits on every set. Pointers need no alignment; strides are in floats. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -19,17 +20,12 @@ namespace cortex {
 struct Kernels {
   std::string_view name;  // "portable", "avx2", "avx512", "amx", "neon"
 
-  // out[r][n] = sum over k of x[r][k] * weight[n][k] for r in [0, rows), n in [begin, end); weight [., columns]
-  // row-major.
-  void (*matmul)(const float* x, std::size_t x_stride, int rows, const float* weight, int columns, int begin, int end,
-                 float* out, std::size_t out_stride);
-
   // Rows times a packed matrix in each arithmetic (linear.h).
   void (*linear_int8)(const LinearTask& task);
   void (*linear_bf16)(const LinearTask& task);
   void (*linear_f32)(const LinearTask& task);
 
-  // attention_task.h. Unlike the rest it differs between instruction sets, in the last bits.
+  // attention_task.h.
   void (*attend)(const AttentionTask& task);
 
   // LinearInput's codes, scales and sums of one row, [columns], a multiple of 32. What is not finite gives scales that

@@ -1,5 +1,5 @@
-// The kernels as plain loops over float32, for whatever vectors the file that includes this compiles for: portable.cpp,
-// avx2.cpp and avx512.cpp, nobody else. Everything is in an unnamed namespace and no template of the library is used:
+// The kernels as plain loops over float32, for whatever vectors the file that includes this compiles for: that of
+// each instruction set, nobody else. Everything is in an unnamed namespace and no template of the library is used:
 // the linker keeps one copy of those, which must not be one that needs wider vectors than the processor has.
 #pragma once
 
@@ -81,68 +81,6 @@ CORTEX_INLINE Lanes exp_of(Lanes x) {
   Lanes scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return p * scale;
-}
-
-// Adds column k of every row and output; `count` is kLanes but at the end of a row.
-template <int kRows, int kOutputs>
-CORTEX_INLINE void tile_step(const float* x, std::size_t x_stride, const float* weight, int columns, int count,
-                             Lanes (&sums)[kRows][kOutputs]) {
-  Lanes w[kOutputs];
-  for (int n = 0; n < kOutputs; ++n) {
-    const float* from = weight + static_cast<std::ptrdiff_t>(n) * columns;
-    w[n] = count == kLanes ? load(from) : load_some(from, count);
-  }
-  for (int r = 0; r < kRows; ++r) {
-    const float* from = x + static_cast<std::size_t>(r) * x_stride;
-    const Lanes value = count == kLanes ? load(from) : load_some(from, count);
-    for (int n = 0; n < kOutputs; ++n) sums[r][n] += value * w[n];
-  }
-}
-
-template <int kRows, int kOutputs>
-CORTEX_INLINE void tile(const float* x, std::size_t x_stride, const float* weight, int columns, float* out,
-                        std::size_t out_stride) {
-  Lanes sums[kRows][kOutputs] = {};
-  int k = 0;
-  for (; k + kLanes <= columns; k += kLanes) tile_step(x + k, x_stride, weight + k, columns, kLanes, sums);
-  if (k < columns) tile_step(x + k, x_stride, weight + k, columns, columns - k, sums);
-  for (int r = 0; r < kRows; ++r) {
-    for (int n = 0; n < kOutputs; ++n) out[static_cast<std::size_t>(r) * out_stride + n] = sum_of(sums[r][n]);
-  }
-}
-
-constexpr int kTileOutputs = 2;
-constexpr int kPanelOutputs = 16;  // rows of weights that stay in cache while all of x passes
-
-// All outputs of a panel for kRows rows of x, which stay in the first cache meanwhile.
-template <int kRows>
-CORTEX_INLINE void panel(const float* x, std::size_t x_stride, const float* weight, int columns, int outputs,
-                         float* out, std::size_t out_stride) {
-  int n = 0;
-  for (; n + kTileOutputs <= outputs; n += kTileOutputs) {
-    tile<kRows, kTileOutputs>(x, x_stride, weight + static_cast<std::ptrdiff_t>(n) * columns, columns, out + n,
-                              out_stride);
-  }
-  if (n < outputs) {
-    tile<kRows, 1>(x, x_stride, weight + static_cast<std::ptrdiff_t>(n) * columns, columns, out + n, out_stride);
-  }
-}
-
-void matmul(const float* x, std::size_t x_stride, int rows, const float* weight, int columns, int begin, int end,
-            float* out, std::size_t out_stride) {
-  for (int n = begin; n < end; n += kPanelOutputs) {
-    const float* w = weight + static_cast<std::ptrdiff_t>(n) * columns;
-    const int outputs = end - n < kPanelOutputs ? end - n : kPanelOutputs;
-    int r = 0;
-    for (; r + 4 <= rows; r += 4) {
-      panel<4>(x + static_cast<std::size_t>(r) * x_stride, x_stride, w, columns, outputs,
-               out + static_cast<std::size_t>(r) * out_stride + n, out_stride);
-    }
-    for (; r < rows; ++r) {
-      panel<1>(x + static_cast<std::size_t>(r) * x_stride, x_stride, w, columns, outputs,
-               out + static_cast<std::size_t>(r) * out_stride + n, out_stride);
-    }
-  }
 }
 
 template <typename Term>

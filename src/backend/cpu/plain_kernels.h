@@ -11,7 +11,6 @@ namespace {
 
 constexpr Kernels loops_named(const char* name) {
   return {.name = name,
-          .matmul = matmul,
           .linear_int8 = linear_int8_loops,
           .linear_bf16 = linear_bf16_loops,
           .linear_f32 = linear_f32_loops,

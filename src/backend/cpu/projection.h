@@ -13,7 +13,7 @@
 
 namespace cortex {
 
-// How a projection computes, where its weights leave a choice: rows of bits, or exact.
+// How projections multiply: fast rounds activations (and other floats than bfloat16) first, exact does not.
 enum class Arithmetic : std::uint8_t { fast, exact };
 
 class Projection {
@@ -28,7 +28,6 @@ class Projection {
   static Projection gated(WeightLoader& loader, Arithmetic arithmetic, LinearView gate, LinearView up,
                           Activation activation);
 
-  bool empty() const { return matrices_.empty(); }
   // Whether the outputs are activated (and gated) already; then run() only stores.
   bool activates() const { return end_ != LinearEnd::store; }
   int columns() const { return columns_; }

@@ -1,7 +1,6 @@
 #include "backend/cpu/self_attention.h"
 
 #include <algorithm>
-
 #include <atomic>
 
 #include "backend/cpu/kernels.h"

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -39,63 +40,6 @@ class KernelsTest : public testing::TestWithParam<std::string> {
 
 INSTANTIATE_TEST_SUITE_P(Sets, KernelsTest, testing::ValuesIn(usable_names()),
                          [](const auto& info) { return info.param; });
-
-TEST_P(KernelsTest, MatmulAgreesWithDoubleLoops) {
-  std::mt19937 random(1);
-  for (const int rows : {1, 2, 3, 4, 5, 9}) {
-    for (const int columns : {1, 7, 15, 16, 17, 64, 100, 576}) {
-      for (const int outputs : {1, 2, 3, 17, 33}) {
-        const auto stride = static_cast<std::size_t>(columns) + 3;
-        const Floats x = random_floats(random, static_cast<std::size_t>(rows) * stride);
-        const Floats weight = random_floats(random, static_cast<std::size_t>(outputs * columns));
-        const auto out_stride = static_cast<std::size_t>(outputs) + 2;
-        Floats out(static_cast<std::size_t>(rows) * out_stride, -7.0f);
-        const int begin = outputs / 3;
-        kernels_.matmul(x.data(), stride, rows, weight.data(), columns, begin, outputs, out.data(), out_stride);
-        for (int r = 0; r < rows; ++r) {
-          for (std::size_t n = 0; n < out_stride; ++n) {
-            double expected = 0.0;
-            double magnitude = 0.0;
-            const bool computed = static_cast<int>(n) >= begin && static_cast<int>(n) < outputs;
-            for (int k = 0; computed && k < columns; ++k) {
-              const double term =
-                  static_cast<double>(x[static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(k)]) *
-                  weight[n * static_cast<std::size_t>(columns) + static_cast<std::size_t>(k)];
-              expected += term;
-              magnitude += std::abs(term);
-            }
-            const float got = out[static_cast<std::size_t>(r) * out_stride + n];
-            if (!computed) {
-              ASSERT_EQ(got, -7.0f) << "wrote outside its outputs";
-            } else {
-              ASSERT_NEAR(got, expected, 3e-6 * magnitude + 1e-12) << rows << "x" << columns << "x" << outputs;
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
-TEST_P(KernelsTest, MatmulRowIsTheSameBitsInAnyCompany) {
-  std::mt19937 random(2);
-  constexpr int kRows = 11;
-  for (const int columns : {5, 16, 75, 576}) {
-    constexpr int kOutputs = 37;
-    const auto stride = static_cast<std::size_t>(columns);
-    const Floats x = random_floats(random, kRows * stride);
-    const Floats weight = random_floats(random, kOutputs * stride);
-    Floats together(kRows * kOutputs);
-    kernels_.matmul(x.data(), stride, kRows, weight.data(), columns, 0, kOutputs, together.data(), kOutputs);
-    for (std::size_t r = 0; r < kRows; ++r) {
-      Floats alone(kOutputs);
-      const int cut = static_cast<int>(r) * 3;  // as two threads would share the outputs
-      kernels_.matmul(x.data() + r * stride, stride, 1, weight.data(), columns, 0, cut, alone.data(), kOutputs);
-      kernels_.matmul(x.data() + r * stride, stride, 1, weight.data(), columns, cut, kOutputs, alone.data(), kOutputs);
-      ASSERT_EQ(std::memcmp(alone.data(), together.data() + r * kOutputs, sizeof(float) * kOutputs), 0) << columns;
-    }
-  }
-}
 
 TEST_P(KernelsTest, NormsAgreeWithDoubleLoops) {
   std::mt19937 random(3);
@@ -228,21 +172,29 @@ void expect_portable_bits(const Kernels& kernels, const std::string& what,
   EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << what;
 }
 
-TEST_P(KernelsTest, ProductsHaveThePortableBits) {
+TEST_P(KernelsTest, LogSumAgreesWithDoublesAndHasThePortableBits) {
   std::mt19937 random(7);
-  for (const int rows : {1, 3, 4, 9}) {
-    for (const int columns : {1, 7, 16, 31, 100, 577}) {
-      for (const int outputs : {1, 2, 17, 35}) {
-        const auto stride = static_cast<std::size_t>(columns) + 1;
-        const auto out_stride = static_cast<std::size_t>(outputs);
-        const Floats x = random_floats(random, static_cast<std::size_t>(rows) * stride, 3.0f);
-        const Floats weight = random_floats(random, static_cast<std::size_t>(outputs * columns));
-        expect_portable_bits(kernels_, "matmul", [&](const Kernels& kernels) {
-          Floats out(static_cast<std::size_t>(rows) * out_stride);
-          kernels.matmul(x.data(), stride, rows, weight.data(), columns, 0, outputs, out.data(), out_stride);
-          return out;
-        });
-      }
+  for (const std::size_t size : {1, 2, 15, 16, 17, 2047, 2048, 2049, 49152}) {
+    Floats values = random_floats(random, size, 8.0f);
+    float largest = 0.0f;
+    double sum = 0.0, expected = 0.0;
+    kernels_.log_sum(values.data(), size, &largest, &sum);
+    const float most = *std::max_element(values.begin(), values.end());
+    for (const float value : values) expected += std::exp(static_cast<double>(value) - most);
+    EXPECT_EQ(largest, most);
+    EXPECT_NEAR(sum, expected, 1e-5 * expected) << size;
+    expect_portable_bits(kernels_, "log_sum", [&](const Kernels& kernels) {
+      float found = 0.0f;
+      double total = 0.0;
+      kernels.log_sum(values.data(), size, &found, &total);
+      return Floats{found, static_cast<float>(total)};
+    });
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()}) {
+      Floats sick = values;
+      sick[size / 2] = bad;
+      kernels_.log_sum(sick.data(), size, &largest, &sum);
+      EXPECT_TRUE(std::isnan(sum)) << bad << " among " << size;
     }
   }
 }
