@@ -1,12 +1,12 @@
 // Rows times a packed matrix with AMX: sixteen rows by one panel an instruction. Included by amx.cpp, nobody else.
 // Integer sums are exact, so what AMX adds up of a group of columns is what any other way adds up, and the float32
 // steps around it are those of linear_tiles.h: the same bits. Fewer than sixteen rows of codes are left to AVX-512.
-// Products of bfloat16 have a rounding of their own, so they all pass here, however few rows there are. A tile register
-// is loaded with tileloadd; its shape comes from the configuration that the thread holds meanwhile.
+// Products of bfloat16 have a rounding of their own, so they all pass here, however few rows there are.
 #pragma once
 
 #include <immintrin.h>
 
+#include "backend/cpu/amx_tiles.h"
 #include "backend/cpu/avx512_linear.h"
 #include "backend/cpu/linear_tiles.h"
 
@@ -14,43 +14,6 @@ namespace cortex {
 namespace {
 
 // NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
-
-constexpr int kTileRows = 16;
-
-// As ldtilecfg reads it.
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-
-  CORTEX_INLINE void shape(int tile, int tile_rows, int bytes) {
-    rows[tile] = static_cast<std::uint8_t>(tile_rows);
-    row_bytes[tile] = static_cast<std::uint16_t>(bytes);
-  }
-};
-
-// Held by a thread while it uses tiles. The registers go back to their initial state, which is quick to save.
-class TileScope {
- public:
-  CORTEX_INLINE explicit TileScope(const TileConfig& config) { configure(config); }
-  CORTEX_INLINE ~TileScope() { asm volatile("tilerelease" ::: "memory"); }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-
-  CORTEX_INLINE void configure(const TileConfig& config) { asm volatile("ldtilecfg %0" ::"m"(config) : "memory"); }
-};
-
-// The compiler's own intrinsics (g++ 12) don't say that they read memory.
-#define CORTEX_TILE_LOAD(tile, from, stride) \
-  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"(static_cast<std::ptrdiff_t>(stride)) : "memory")
-#define CORTEX_TILE_STORE(tile, to, stride) \
-  asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(static_cast<std::ptrdiff_t>(stride)) : "memory")
-#define CORTEX_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile ::: "memory")
-#define CORTEX_TILE_BF16(to, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
-#define CORTEX_TILE_INT8(to, a, b) asm volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
-#define CORTEX_TILE_MIXED(to, a, b) asm volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #to ::: "memory")
 
 // What bf16_block() works on: up to 32 rows by two panels. Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 panels.
 struct Bf16Block {
