@@ -10,6 +10,7 @@
 
 // After what is the same for every processor.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
+#include "backend/cpu/amx_attention.h"
 #include "backend/cpu/amx_linear.h"
 
 namespace cortex {
@@ -28,6 +29,7 @@ const Kernels& amx_kernels() {
     set.name = "amx";
     set.linear_int8 = linear_int8_amx;
     set.linear_bf16 = linear_bf16_amx;
+    set.attend = attend_amx;
     return set;
   }();
   return kernels;
