@@ -24,24 +24,29 @@ constexpr int kTileBlocks = kTilePositions / kBlockPositions;
 constexpr int kStepDims = 32;  // that AMX multiplies at once
 constexpr float kNoScore = -__builtin_inff();
 
-// What a task keeps of its rows from tile to tile. Those that fill up a group are zeros.
+// What a task keeps of its rows from tile to tile, in groups that pass together.
 struct AmxRows {
+  alignas(64) int first[kAttentionRows];  // position that each sees
+  alignas(64) int last[kAttentionRows];
   alignas(64) float largest[kAttentionRows];      // score so far, in powers of two
   alignas(64) float weights[kAttentionRows][16];  // their sum, position i in lane i / 2 mod 16
+  bool started[kAttentionRows / kTileRows] = {};  // groups that have seen something
   std::byte* queries;                             // [rows][head_dim], bfloat16
   float* sums;                                    // [rows][head_dim], of values times weights
 };
 
-// Rows that pass over a tile together.
+// A group of rows over a tile. What belongs to rows that the group lacks is left as it is.
 struct AmxGroup {
-  int first, count;                       // rows of the task
-  int begin[kTileRows], end[kTileRows];   // the positions that each sees: [begin, end), begin == end when none
-  int blocks[kTileBlocks], block_count;   // those that some row sees, ascending
-  bool edges;                             // some row doesn't see all of them
-  const std::byte* values[kTileBlocks];   // by block
-  alignas(64) float largest[kTileRows];   // score so far, in powers of two
-  alignas(64) float shrink[kTileRows];    // of earlier sums, for the new largest score
-  alignas(64) float sums[kTileRows][16];  // of the tile's weights
+  int index, first, count;                   // of it, and its rows
+  alignas(64) int begin[kTileRows];          // the positions of the tile that each sees: [begin, end)
+  alignas(64) int end[kTileRows];            // 0 when none, as begin then
+  int blocks[kTileBlocks], block_count;      // those that some row sees, ascending
+  bool edges;                                // some row doesn't see all of them
+  const std::byte* values[kTileBlocks];      // of the blocks, in the same order
+  alignas(64) float largest[kTileRows][16];  // scores of each lane
+  alignas(64) float subtracted[kTileRows];   // from the scores, in powers of two
+  alignas(64) float shrink[kTileRows];       // of earlier sums, for the new largest score
+  alignas(64) float sums[kTileRows][16];     // of the tile's weights
   alignas(64) float scores[kTileRows][kTilePositions];
   alignas(64) std::uint16_t weights[kTileRows][kTilePositions];  // bfloat16
   alignas(64) float products[kTileRows * kMostHeadDim];          // [rows][head_dim]: weights times values
@@ -59,10 +64,6 @@ CORTEX_INLINE TileConfig attention_config(int rows) {
   config.shape(6, kBlockPositions / 2, 64);
   config.shape(7, kBlockPositions / 2, 64);
   return config;
-}
-
-CORTEX_INLINE std::uint64_t ones_below(int bit) {
-  return bit <= 0 ? 0 : bit >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bit) - 1;
 }
 
 // 2^x within 2^-18 of itself, 1 exactly for 0 and nothing for -infinity: the power of two below, and a polynomial (the
@@ -104,56 +105,91 @@ CORTEX_INLINE void score_blocks(const AttentionTask& task, int start, const AmxR
   }
 }
 
-// Turns the scores of a row into weights, 2^(score - largest), rounded; 0 where the row doesn't see. kPairs pairs of
-// blocks hold all that some row sees.
-template <int kPairs>
-CORTEX_INLINE void weigh_row(AmxGroup& group, int row, float scale) {
-  const int begin = group.begin[row], end = group.end[row];
-  const std::uint64_t seen[2] = {ones_below(end) & ~ones_below(begin), ones_below(end - 64) & ~ones_below(begin - 64)};
-  __m512 scores[2 * kPairs];
-  __m512 largest = _mm512_set1_ps(kNoScore);
-#pragma GCC unroll 8
-  for (int block = 0; block < 2 * kPairs; ++block) {  // a score that is NaN is passed over
-    const auto lanes = static_cast<__mmask16>(seen[block / 4] >> (block % 4 * kBlockPositions));
-    scores[block] = _mm512_mask_load_ps(_mm512_set1_ps(kNoScore), lanes, group.scores[row] + kBlockPositions * block);
-    largest = _mm512_max_ps(scores[block], largest);
-  }
-  const float before = group.largest[row];
-  const float in_tile = _mm512_reduce_max_ps(largest) * scale;
-  const float now = in_tile > before ? in_tile : before;
-  group.largest[row] = now;
-  // The same for all scores of the row that have this largest one, so however it is rounded, it cancels out.
-  const __m512 subtracted = _mm512_set1_ps(now == kNoScore ? 0.0f : now);
-  group.shrink[row] = before - _mm512_cvtss_f32(subtracted);
-  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-  __m512 sum = _mm512_setzero_ps();
-#pragma GCC unroll 4
-  for (int pair = 0; pair < kPairs; ++pair) {
-    const __m512 low = power_of_two(_mm512_fmsub_ps(scores[2 * pair], _mm512_set1_ps(scale), subtracted));
-    const __m512 high = power_of_two(_mm512_fmsub_ps(scores[2 * pair + 1], _mm512_set1_ps(scale), subtracted));
-    const __m512bh weights = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_store_si512(group.weights[row] + 2 * kBlockPositions * pair, reinterpret_cast<__m512i>(weights));
-    sum = _mm512_dpbf16_ps(sum, weights, ones);
-  }
-  _mm512_store_ps(group.sums[row], sum);
+// Lane r is the lanes of rows[r], put together by `join`: always in the same order.
+template <typename Join>
+CORTEX_INLINE __m512 join_lanes(const float (*rows)[16], Join join) {
+  const auto halves = [&](int row) CORTEX_INLINE_LAMBDA {
+    const __m512 a = _mm512_load_ps(rows[row]), b = _mm512_load_ps(rows[row + 4]);
+    return join(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  };
+  const auto quarters = [&](int row) CORTEX_INLINE_LAMBDA {
+    const __m512 a = halves(row), b = halves(row + 8);
+    return join(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  const auto pairs = [&](int row) CORTEX_INLINE_LAMBDA {
+    const __m512d a = _mm512_castps_pd(quarters(row)), b = _mm512_castps_pd(quarters(row + 1));
+    return join(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  };
+  const __m512 a = pairs(0), b = pairs(2);
+  return join(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 
+// Gives what a row doesn't see of the first kPairs pairs of blocks a score of -infinity.
 template <int kPairs>
-void weigh(AmxGroup& group, float scale) {
-  for (int row = 0; row < group.count; ++row) weigh_row<kPairs>(group, row, scale);
-  _mm512_store_ps(group.shrink, power_of_two(_mm512_load_ps(group.shrink)));
+CORTEX_INLINE void hide_unseen(AmxGroup& group) {
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  for (int row = 0; row < group.count; ++row) {
+    const __m512i begin = _mm512_set1_epi32(group.begin[row]), end = _mm512_set1_epi32(group.end[row]);
+#pragma GCC unroll 8
+    for (int block = 0; block < 2 * kPairs; ++block) {
+      const __m512i position = _mm512_add_epi32(lane, _mm512_set1_epi32(kBlockPositions * block));
+      const auto unseen =
+          static_cast<__mmask16>(_mm512_cmplt_epi32_mask(position, begin) | _mm512_cmpge_epi32_mask(position, end));
+      _mm512_mask_store_ps(group.scores[row] + kBlockPositions * block, unseen, _mm512_set1_ps(kNoScore));
+    }
+  }
+}
+
+// Turns scores into weights, 2^(score - largest), rounded. kPairs pairs of blocks hold all that some row sees.
+template <int kPairs>
+void weigh(AmxRows& rows, AmxGroup& group, float scale) {
+  if (group.edges || group.block_count < 2 * kPairs) hide_unseen<kPairs>(group);
+  for (int row = 0; row < group.count; ++row) {
+    __m512 largest = _mm512_set1_ps(kNoScore);
+#pragma GCC unroll 8
+    for (int block = 0; block < 2 * kPairs; ++block) {  // a score that is NaN is passed over
+      largest = _mm512_max_ps(_mm512_load_ps(group.scores[row] + kBlockPositions * block), largest);
+    }
+    _mm512_store_ps(group.largest[row], largest);
+  }
+  const auto larger = [](__m512 a, __m512 b) CORTEX_INLINE_LAMBDA { return _mm512_max_ps(a, b); };
+  const __m512 scales = _mm512_set1_ps(scale);
+  const __m512 before = _mm512_loadu_ps(rows.largest + group.first);
+  const __m512 now = _mm512_max_ps(join_lanes(group.largest, larger) * scales, before);
+  const auto found = _mm512_cmp_ps_mask(now, _mm512_set1_ps(kNoScore), _CMP_NEQ_UQ);
+  // The same for all scores of a row that has this largest one, so however it is rounded, it cancels out.
+  const __m512 subtracted = _mm512_maskz_mov_ps(found, now);
+  const auto present = static_cast<__mmask16>((1u << group.count) - 1);
+  _mm512_mask_storeu_ps(rows.largest + group.first, present, now);
+  _mm512_store_ps(group.subtracted, subtracted);
+  _mm512_store_ps(group.shrink, power_of_two(before - subtracted));
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  for (int row = 0; row < group.count; ++row) {
+    const __m512 of_row = _mm512_set1_ps(group.subtracted[row]);
+    __m512 sum = _mm512_setzero_ps();
+#pragma GCC unroll 4
+    for (int pair = 0; pair < kPairs; ++pair) {
+      const float* scores = group.scores[row] + 2 * kBlockPositions * pair;
+      const __m512 low = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores), scales, of_row));
+      const __m512 high = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + kBlockPositions), scales, of_row));
+      const __m512bh weights = _mm512_cvtne2ps_pbh(high, low);
+      _mm512_store_si512(group.weights[row] + 2 * kBlockPositions * pair, reinterpret_cast<__m512i>(weights));
+      sum = _mm512_dpbf16_ps(sum, weights, ones);
+    }
+    _mm512_store_ps(group.sums[row], sum);
+  }
 }
 
 // Products of the group's weights, from `weights` on, with the values of the blocks.
 CORTEX_INLINE void multiply_values(const AmxGroup& group, int head_dim, const std::uint16_t* weights, float* products) {
   const std::ptrdiff_t stride = std::ptrdiff_t{4} * head_dim;
+  const int count = group.block_count;
   for (std::ptrdiff_t d = 0; d < head_dim; d += 32) {
     CORTEX_TILE_ZERO(0);
     CORTEX_TILE_ZERO(1);
-    for (int next = 0; next < group.block_count; ++next) {
-      const int block = group.blocks[next];
-      const std::byte* values = group.values[block] + 4 * d;
-      CORTEX_TILE_LOAD(5, weights + kBlockPositions * block, 2 * kTilePositions);
+    for (int i = 0; i < count; ++i) {
+      const std::byte* values = group.values[i] + 4 * d;
+      CORTEX_TILE_LOAD(5, weights + kBlockPositions * group.blocks[i], 2 * kTilePositions);
       CORTEX_TILE_LOAD(6, values, stride);
       CORTEX_TILE_BF16(0, 5, 6);
       CORTEX_TILE_LOAD(7, values + 64, stride);
@@ -179,60 +215,70 @@ void multiply_values_alone(const AmxGroup& group, int head_dim, int row, float* 
   AmxGroup alone;
   alone.block_count = 0;
   const int begin = group.begin[row], end = group.end[row];
-  for (int block = begin / kBlockPositions; kBlockPositions * block < end; ++block) {
-    alone.blocks[alone.block_count++] = block;
-    alone.values[block] = group.values[block];
-    const int start = kBlockPositions * block;
+  for (int i = 0; i < group.block_count; ++i) {
+    const int block = group.blocks[i], start = kBlockPositions * block;
+    if (start >= end || start + kBlockPositions <= begin) continue;
+    const int at = alone.block_count++;
+    alone.blocks[at] = block;
+    alone.values[at] = group.values[i];
     if (begin <= start && end >= start + kBlockPositions) continue;
     std::uint16_t* copy = copies[block == begin / kBlockPositions ? 0 : 1];
-    std::memcpy(copy, group.values[block],
-                sizeof(std::uint16_t) * kBlockPositions * static_cast<std::size_t>(head_dim));
-    for (int i = 0; i < kBlockPositions * head_dim; ++i) {
-      const int position = start + i / (2 * head_dim) * 2 + i % 2;
-      if (position < begin || position >= end) copy[i] = 0;
+    std::memcpy(copy, group.values[i], sizeof(std::uint16_t) * kBlockPositions * static_cast<std::size_t>(head_dim));
+    for (int e = 0; e < kBlockPositions * head_dim; ++e) {
+      const int position = start + e / (2 * head_dim) * 2 + e % 2;
+      if (position < begin || position >= end) copy[e] = 0;
     }
-    alone.values[block] = reinterpret_cast<const std::byte*>(copy);
+    alone.values[at] = reinterpret_cast<const std::byte*>(copy);
   }
   multiply_values(alone, head_dim, group.weights[row], products);
 }
 
-// Adds the tile's products to the sums.
+// Adds the tile's products to the sums of earlier tiles, or starts those.
+template <bool kStarts>
 CORTEX_INLINE void add_products(const AmxGroup& group, int head_dim, AmxRows& rows) {
-  for (int row = 0; row < group.count; ++row) {
+  float* sums = rows.sums + static_cast<std::ptrdiff_t>(group.first) * head_dim;
+  const float* products = group.products;
+  for (int row = 0; row < group.count; ++row, sums += head_dim, products += head_dim) {
     const __m512 shrink = _mm512_set1_ps(group.shrink[row]);
-    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(group.first + row) * head_dim;
-    const float* products = group.products + static_cast<std::ptrdiff_t>(row) * head_dim;
-    for (std::ptrdiff_t d = 0; d < head_dim; d += 16) {
-      float* sums = rows.sums + at + d;
-      _mm512_store_ps(sums, _mm512_fmadd_ps(_mm512_load_ps(sums), shrink, _mm512_load_ps(products + d)));
-    }
-    float* weights = rows.weights[group.first + row];
-    _mm512_store_ps(weights, _mm512_fmadd_ps(_mm512_load_ps(weights), shrink, _mm512_load_ps(group.sums[row])));
-    rows.largest[group.first + row] = group.largest[row];
+    const auto add = [&](float* to, const float* from) CORTEX_INLINE_LAMBDA {
+      const __m512 term = _mm512_load_ps(from);
+      _mm512_store_ps(to, kStarts ? term : _mm512_fmadd_ps(_mm512_load_ps(to), shrink, term));
+    };
+    for (std::ptrdiff_t d = 0; d < head_dim; d += 16) add(sums + d, products + d);
+    add(rows.weights[group.first + row], group.sums[row]);
   }
 }
 
 // What the rows of a group see of the tile from `start` on.
 CORTEX_INLINE void find_seen(const AttentionTask& task, int start, const AmxRows& rows, AmxGroup& group) {
-  unsigned seen = 0, seen_by_all = ~0u;
-  for (int row = 0; row < group.count; ++row) {
-    const AttentionRow& of_task = task.rows[group.first + row];
-    int begin = of_task.first > start ? of_task.first - start : 0;
-    int end = of_task.last - start < kTilePositions ? of_task.last - start + 1 : kTilePositions;
-    if (begin >= end) begin = end = 0;
-    group.begin[row] = begin;
-    group.end[row] = end;
-    group.largest[row] = rows.largest[group.first + row];
-    seen |= (1u << ((end + kBlockPositions - 1) / kBlockPositions)) - (1u << (begin / kBlockPositions));
-    const int first_whole = (begin + kBlockPositions - 1) / kBlockPositions, end_whole = end / kBlockPositions;
-    seen_by_all &= first_whole < end_whole ? (1u << end_whole) - (1u << first_whole) : 0u;
-  }
+  const auto present = static_cast<__mmask16>((1u << group.count) - 1);
+  const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1), starts = _mm512_set1_epi32(start);
+  const auto shifted = [&](__m512i block) CORTEX_INLINE_LAMBDA { return _mm512_sllv_epi32(one, block); };
+  const __m512i first = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(present, rows.first + group.first), starts);
+  const __m512i last = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(present, rows.last + group.first), starts);
+  __m512i begin = _mm512_max_epi32(first, zero);
+  __m512i end = _mm512_min_epi32(_mm512_add_epi32(last, one), _mm512_set1_epi32(kTilePositions));
+  const __mmask16 some = _mm512_mask_cmplt_epi32_mask(present, begin, end);
+  begin = _mm512_maskz_mov_epi32(some, begin);
+  end = _mm512_maskz_mov_epi32(some, end);
+  _mm512_store_si512(group.begin, begin);
+  _mm512_store_si512(group.end, end);
+  // Bit b is block b: what a row sees of, and what it sees all of.
+  const __m512i rounding = _mm512_set1_epi32(kBlockPositions - 1);
+  const __m512i begin_below = shifted(_mm512_srli_epi32(begin, 4)), end_below = shifted(_mm512_srli_epi32(end, 4));
+  const __m512i begin_above = shifted(_mm512_srli_epi32(_mm512_add_epi32(begin, rounding), 4));
+  const __m512i end_above = shifted(_mm512_srli_epi32(_mm512_add_epi32(end, rounding), 4));
+  const __m512i seen = _mm512_sub_epi32(end_above, begin_below);
+  const __m512i whole = _mm512_max_epi32(_mm512_sub_epi32(end_below, begin_above), zero);
+  const auto by_some = static_cast<unsigned>(_mm512_reduce_or_epi32(seen));
+  const auto by_all = static_cast<unsigned>(_mm512_mask_reduce_and_epi32(present, whole));
+  group.edges = by_some != by_all;
   group.block_count = 0;
-  group.edges = seen != seen_by_all;
-  for (int block = 0; seen >> block != 0; ++block) {
-    if ((seen >> block & 1u) == 0) continue;
-    group.blocks[group.block_count++] = block;
-    group.values[block] = reinterpret_cast<const std::byte*>(task.values[start / kBlockPositions + block]);
+  for (int block = 0; by_some >> block != 0; ++block) {
+    if ((by_some >> block & 1u) == 0) continue;
+    group.blocks[group.block_count] = block;
+    group.values[group.block_count++] =
+        reinterpret_cast<const std::byte*>(task.values[start / kBlockPositions + block]);
   }
 }
 
@@ -241,9 +287,9 @@ CORTEX_INLINE void attend_group(const AttentionTask& task, int start, AmxRows& r
   find_seen(task, start, rows, group);
   if (group.block_count == 0) return;
   score_blocks(task, start, rows, group);
-  constexpr void (*kWeigh[])(AmxGroup&, float) = {weigh<1>, weigh<2>, weigh<3>, weigh<4>};
+  constexpr void (*kWeigh[])(AmxRows&, AmxGroup&, float) = {weigh<1>, weigh<2>, weigh<3>, weigh<4>};
   constexpr float kLog2OfE = 1.44269504088896341f;
-  kWeigh[group.blocks[group.block_count - 1] / 2](group, task.scale * kLog2OfE);
+  kWeigh[group.blocks[group.block_count - 1] / 2](rows, group, task.scale * kLog2OfE);
   multiply_values(group, task.head_dim, group.weights[0], group.products);
   if (group.edges && !all_finite(group.products, group.count * task.head_dim)) {
     const TileConfig one_row = attention_config(1);
@@ -254,32 +300,45 @@ CORTEX_INLINE void attend_group(const AttentionTask& task, int start, AmxRows& r
     }
     tiles.configure(config);
   }
-  add_products(group, task.head_dim, rows);
+  bool& started = rows.started[group.index];
+  started ? add_products<false>(group, task.head_dim, rows) : add_products<true>(group, task.head_dim, rows);
+  started = true;
 }
 
-CORTEX_INLINE void start_row(const AttentionTask& task, AmxRows& rows, int row) {
-  rows.largest[row] = kNoScore;
-  _mm512_store_ps(rows.weights[row], _mm512_setzero_ps());
-  const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row) * task.head_dim;
-  for (std::ptrdiff_t d = 0; d < task.head_dim; d += kStepDims) {
-    __m512 low = _mm512_setzero_ps(), high = low;
-    if (row < task.count) {
-      low = _mm512_loadu_ps(task.rows[row].query + d);
-      high = _mm512_loadu_ps(task.rows[row].query + d + 16);
+// Rounds the queries of a group to bfloat16.
+CORTEX_INLINE void start_rows(const AttentionTask& task, AmxRows& rows, int first, int count) {
+  const int dim = task.head_dim;
+  std::byte* queries = rows.queries + std::ptrdiff_t{2} * first * dim;
+  for (int row = first; row < first + count; ++row, queries += std::ptrdiff_t{2} * dim) {
+    const bool present = row < task.count;  // else it fills up the group
+    const float* query = task.rows[present ? row : first].query;
+    for (std::ptrdiff_t d = 0; d < dim; d += kStepDims) {
+      const __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(query + d + 16), _mm512_loadu_ps(query + d));
+      _mm512_store_si512(queries + 2 * d, reinterpret_cast<__m512i>(rounded));
     }
-    _mm512_store_si512(rows.queries + 2 * (at + d), reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-    _mm512_store_ps(rows.sums + at + d, _mm512_setzero_ps());
-    _mm512_store_ps(rows.sums + at + d + 16, _mm512_setzero_ps());
+    rows.first[row] = present ? task.rows[row].first : 0;
+    rows.last[row] = present ? task.rows[row].last : -1;
+    rows.largest[row] = kNoScore;
   }
 }
 
-CORTEX_INLINE void end_row(const AttentionTask& task, const AmxRows& rows, int row) {
-  const __m512 sum = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_load_ps(rows.weights[row])));
-  const float* sums = rows.sums + static_cast<std::ptrdiff_t>(row) * task.head_dim;
-  for (std::ptrdiff_t d = 0; d < task.head_dim; d += 16) {
-    // -0 depends on what isn't seen; a sum with 0 is 0.
-    const __m512 result = _mm512_add_ps(_mm512_div_ps(_mm512_load_ps(sums + d), sum), _mm512_setzero_ps());
-    _mm512_storeu_ps(task.rows[row].out + d, result);
+// Divides the sums of sixteen rows by those of their weights: by a reciprocal, and a step of Newton's that mends it.
+CORTEX_INLINE void end_rows(const AttentionTask& task, const AmxRows& rows, int first) {
+  const auto sum = [](__m512 a, __m512 b) CORTEX_INLINE_LAMBDA { return a + b; };
+  alignas(64) float divisors[kTileRows], reciprocals[kTileRows];
+  const __m512 weights = join_lanes(rows.weights + first, sum);
+  _mm512_store_ps(divisors, weights);
+  _mm512_store_ps(reciprocals, _mm512_set1_ps(1.0f) / weights);
+  const int count = task.count - first < kTileRows ? task.count - first : kTileRows;
+  for (int row = 0; row < count; ++row) {
+    const __m512 divisor = _mm512_set1_ps(divisors[row]), reciprocal = _mm512_set1_ps(reciprocals[row]);
+    const float* sums = rows.sums + static_cast<std::ptrdiff_t>(first + row) * task.head_dim;
+    for (std::ptrdiff_t d = 0; d < task.head_dim; d += 16) {
+      const __m512 dividend = _mm512_load_ps(sums + d), quotient = dividend * reciprocal;
+      const __m512 result = _mm512_fmadd_ps(_mm512_fnmadd_ps(quotient, divisor, dividend), reciprocal, quotient);
+      // Whether it is -0 depends on what isn't seen; 0 added makes it 0.
+      _mm512_storeu_ps(task.rows[first + row].out + d, result + _mm512_setzero_ps());
+    }
   }
 }
 
@@ -291,7 +350,7 @@ void attend_amx(const AttentionTask& task) {
   AmxRows rows;
   rows.sums = task.scratch;
   rows.queries = reinterpret_cast<std::byte*>(task.scratch + std::ptrdiff_t{kAttentionRows} * task.head_dim);
-  for (int row = 0; row < groups * group_rows; ++row) start_row(task, rows, row);
+  for (int row = 0; row < task.count; row += group_rows) start_rows(task, rows, row, group_rows);
   int first = task.rows[0].first, last = task.rows[0].last;
   for (int row = 1; row < task.count; ++row) {
     first = task.rows[row].first < first ? task.rows[row].first : first;
@@ -301,12 +360,13 @@ void attend_amx(const AttentionTask& task) {
   TileScope tiles(config);
   AmxGroup group;
   for (int start = first / kTilePositions * kTilePositions; start <= last; start += kTilePositions) {
-    for (group.first = 0; group.first < task.count; group.first += group_rows) {
+    for (group.index = 0; group.index < groups; ++group.index) {
+      group.first = group.index * group_rows;
       group.count = task.count - group.first < group_rows ? task.count - group.first : group_rows;
       attend_group(task, start, rows, group, tiles, config);
     }
   }
-  for (int row = 0; row < task.count; ++row) end_row(task, rows, row);
+  for (int row = 0; row < task.count; row += kTileRows) end_rows(task, rows, row);
 }
 
 }  // namespace
