@@ -56,14 +56,16 @@ CORTEX_INLINE void score_block(const AttentionTask& task, const std::uint16_t* k
   store(scores, sum * task.scale);
 }
 
-// Turns the scores of a block into weights, 0 outside [begin, end).
-CORTEX_INLINE void weigh_block(PlainAttention& row, std::ptrdiff_t block, int begin, int end) {
+constexpr float kLeastScore = -__builtin_inff();
+
+// Turns the scores of a block into weights, less `subtracted`; 0 outside [begin, end), or where the score is -infinity.
+CORTEX_INLINE void weigh_block(PlainAttention& row, float subtracted, std::ptrdiff_t block, int begin, int end) {
   float* at = row.tile_weights + kLanes * block;
   float weights[kLanes];
-  store(weights, rounded_to_bf16(exp_of(load(at) - row.largest)));
+  store(weights, rounded_to_bf16(exp_of(load(at) - subtracted)));
   for (int lane = 0; lane < kLanes; ++lane) {
     const std::ptrdiff_t position = kLanes * block + lane;
-    at[lane] = position >= begin && position < end ? weights[lane] : 0.0f;
+    at[lane] = position >= begin && position < end && at[lane] != kLeastScore ? weights[lane] : 0.0f;
   }
   for (std::ptrdiff_t lane = 0; lane < kLanes / 2; ++lane) {
     row.weights[lane] += at[2 * lane + 1];
@@ -97,10 +99,12 @@ CORTEX_INLINE void attend_tile_loops(const AttentionTask& task, PlainAttention& 
     const float score = row.tile_weights[position];
     row.largest = score > row.largest ? score : row.largest;
   }
-  const float shrink = exp_of(broadcast(before - row.largest))[0];
+  const float subtracted = row.largest == kLeastScore ? 0.0f : row.largest;
+  const float shrink = exp_of(broadcast(before - subtracted))[0];
   for (float& weight : row.weights) weight *= shrink;
   for (int v = 0; v < vectors; ++v) row.sums[v] *= shrink;
-  for (std::ptrdiff_t block = first_block; block <= last_block; ++block) weigh_block(row, block, begin, end);
+  for (std::ptrdiff_t block = first_block; block <= last_block; ++block)
+    weigh_block(row, subtracted, block, begin, end);
   const std::ptrdiff_t pair_elements = std::ptrdiff_t{2} * kLanes * vectors;
   for (std::ptrdiff_t pair = begin / 2; pair <= (end - 1) / 2; ++pair) {
     add_pair(row, values[pair / 8] + pair % 8 * pair_elements, vectors, pair, begin, end);
@@ -109,7 +113,7 @@ CORTEX_INLINE void attend_tile_loops(const AttentionTask& task, PlainAttention& 
 
 CORTEX_INLINE void attend_row_loops(const AttentionTask& task, const AttentionRow& row) {
   PlainAttention state = {};
-  state.largest = -__builtin_inff();
+  state.largest = kLeastScore;
   for (int d = 0; d < task.head_dim; d += kLanes) {
     const int count = task.head_dim - d < kLanes ? task.head_dim - d : kLanes;
     store(state.query + d, rounded_to_bf16(load_some(row.query + d, count)));

@@ -112,7 +112,8 @@ CORTEX_INLINE std::uint64_t ones_below(int bit) {
   return bit <= 0 ? 0 : bit >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bit) - 1;
 }
 
-// Turns the scores of a row into weights: exp(score - largest), rounded; 0 where the row doesn't see.
+// Turns the scores of a row into weights: exp(score - largest), rounded; 0 where the row doesn't see, or
+// the score is -infinity.
 CORTEX_INLINE void weigh(AttentionGroup& group, int r) {
   const int begin = group.begin[r], end = group.end[r];
   const std::uint64_t seen[2] = {ones_below(end) & ~ones_below(begin), ones_below(end - 64) & ~ones_below(begin - 64)};
@@ -130,15 +131,16 @@ CORTEX_INLINE void weigh(AttentionGroup& group, int r) {
   const float in_tile = _mm512_reduce_max_ps(largest);
   const float now = in_tile > before ? in_tile : before;
   *row.largest_score = now;
-  const float shrink = _mm512_cvtss_f32(fused_exp(_mm512_set1_ps(before - now)));
+  const float subtracted = now == kNoScore ? 0.0f : now;
+  const float shrink = _mm512_cvtss_f32(fused_exp(_mm512_set1_ps(before - subtracted)));
   group.shrink[r] = shrink;
 
   const auto one = reinterpret_cast<__m256bh>(_mm256_set1_epi16(0x3f80));
-  const __m512 subtracted = _mm512_set1_ps(now);
   __m256 sum = _mm256_loadu_ps(row.weights) * shrink;
   for (std::ptrdiff_t block = first; block <= last; ++block) {
     const __m512 score = _mm512_load_ps(scores + kBlockPositions * block);
-    const __m512 weight = _mm512_maskz_mov_ps(lanes(block), fused_exp(score - subtracted));
+    const __mmask16 found = _mm512_mask_cmp_ps_mask(lanes(block), score, _mm512_set1_ps(kNoScore), _CMP_NEQ_UQ);
+    const __m512 weight = _mm512_maskz_mov_ps(found, fused_exp(score - _mm512_set1_ps(subtracted)));
     const __m256bh rounded = _mm512_cvtneps_pbh(weight);
     _mm256_store_si256(reinterpret_cast<__m256i*>(group.weights[r] + kBlockPositions / 2 * block),
                        reinterpret_cast<__m256i>(rounded));

@@ -389,6 +389,34 @@ TEST(Attention, WhatIsNotFiniteIsNoticed) {
   }
 }
 
+// Tiles of nothing else too, first, last and between: as if the row didn't see those positions.
+TEST(Attention, ScoresOfMinusInfinityWeighNothing) {
+  for (const int dim : {6, 32, 64}) {
+    for (const Range hidden :
+         {Range{0, 0}, {0, 99}, {0, 127}, {0, 200}, {0, 298}, {299, 299}, {256, 299}, {120, 299}}) {
+      const Range left = hidden.first == 0 ? Range{hidden.last + 1, 299} : Range{0, hidden.first - 1};
+      Problem problem(dim, 300, {{0, 299}, left});
+      for (int row = 0; row < 2; ++row) {
+        for (int d = 0; d < dim; ++d) problem.query(row)[d] = static_cast<float>(d + 1) * 0.1f;
+      }
+      for (int position = hidden.first; position <= hidden.last; ++position) problem.set_key(position, 1, -kInfinity);
+      for (const Kernels* kernels : usable_kernels()) {
+        const Floats out = problem.run(*kernels);
+        ASSERT_TRUE(same_bits(out.data(), out.data() + dim, dim))
+            << kernels->name << ", head_dim " << dim << ", " << hidden.first << " to " << hidden.last;
+        ASSERT_TRUE(std::isfinite(out[0])) << kernels->name;
+      }
+    }
+    Problem nothing(dim, 300, {{0, 299}, {3, 9}});
+    for (int row = 0; row < 2; ++row) nothing.query(row)[1] = 1.0f;
+    for (int position = 0; position < 300; ++position) nothing.set_key(position, 1, -kInfinity);
+    for (const Kernels* kernels : usable_kernels()) {
+      const Floats out = nothing.run(*kernels);
+      EXPECT_TRUE(all_nan(out.data(), 2 * dim)) << kernels->name;
+    }
+  }
+}
+
 TEST(Attention, KeysThatAreAllNaN) {
   Problem problem(16, 300, causal(3, 300));
   for (int position = 0; position < 300; ++position) problem.set_key(position, 0, kNaN);
