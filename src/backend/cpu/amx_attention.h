@@ -78,7 +78,12 @@ CORTEX_INLINE __m512 power_of_two(__m512 x) {
   return _mm512_scalef_ps(p, x);
 }
 
-// Scores, unscaled, of the group's rows for the blocks that some row sees, two at a time.
+CORTEX_INLINE void prefetch(const std::byte* from, std::ptrdiff_t bytes) {
+  for (std::ptrdiff_t at = 0; at < bytes; at += 64) _mm_prefetch(from + at, _MM_HINT_T0);
+}
+
+// Scores, unscaled, of the group's rows for the blocks that some row sees, two at a time. Their values are fetched
+// meanwhile.
 CORTEX_INLINE void score_blocks(const AttentionTask& task, int start, const AmxRows& rows, AmxGroup& group) {
   const std::ptrdiff_t stride = std::ptrdiff_t{2} * task.head_dim;
   const std::ptrdiff_t apart = kTilePositions * sizeof(float);
@@ -89,6 +94,8 @@ CORTEX_INLINE void score_blocks(const AttentionTask& task, int start, const AmxR
     const int first = group.blocks[next], second = group.blocks[two ? next + 1 : next];
     const auto* first_keys = reinterpret_cast<const std::byte*>(keys[first]);
     const auto* second_keys = reinterpret_cast<const std::byte*>(keys[second]);
+    if (group.index == 0) prefetch(group.values[next], kBlockPositions * stride);
+    if (group.index == 0 && two) prefetch(group.values[next + 1], kBlockPositions * stride);
     CORTEX_TILE_ZERO(0);
     CORTEX_TILE_ZERO(1);
     for (std::ptrdiff_t d = 0; d < task.head_dim; d += kStepDims) {
