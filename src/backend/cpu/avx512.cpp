@@ -23,6 +23,7 @@ constexpr Kernels avx512_kernels() {
   kernels.linear_f32 = linear_f32_tiles<Avx512>;
   kernels.round_to_bf16 = round_to_bf16_avx512;
   kernels.attend = attend_avx512;
+  kernels.keep = keep_avx512;
   return kernels;
 }
 

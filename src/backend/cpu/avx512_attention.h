@@ -347,5 +347,33 @@ void attend_avx512(const AttentionTask& task) {
   for (int row = 0; row < task.count; ++row) end_row(task, row);
 }
 
+// To the nearest bfloat16, ties to even, in the low halves. NaN stays NaN.
+CORTEX_INLINE __m512i rounded_to_bf16(__m512i bits) {
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i nearest = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __m512i size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+  const __mmask16 is_nan = _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(0x7f800000));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  return _mm512_srli_epi32(_mm512_mask_blend_epi32(is_nan, nearest, quiet), 16);
+}
+
+void keep_avx512(const float* key, const float* value, int head_dim, int position, std::uint16_t* keys,
+                 std::uint16_t* values) {
+  const __m256i lines = _mm256_set_epi32(56, 48, 40, 32, 24, 16, 8, 0);  // where pairs of elements lie, in 8 bytes
+  std::uint16_t* to_key = keys + std::ptrdiff_t{2} * position;
+  std::uint16_t* to_value = values + std::ptrdiff_t{position / 2} * 2 * padded_head_dim(head_dim);
+  const __m128i shift = _mm_cvtsi32_si128(position % 2 * 16);
+  const __mmask32 halves = position % 2 == 0 ? 0x55555555u : 0xaaaaaaaau;  // those of the pairs that are the position's
+  for (std::ptrdiff_t d = 0; d < head_dim; d += 16, to_key += 8 * 32, to_value += 32) {
+    const auto left = static_cast<int>(head_dim - d);
+    const auto lanes = static_cast<__mmask16>(ones_below(left));
+    const __m256i pairs = _mm512_cvtepi32_epi16(rounded_to_bf16(_mm512_maskz_loadu_epi32(lanes, key + d)));
+    _mm256_mask_i32scatter_epi32(to_key, static_cast<__mmask8>(ones_below(left / 2)), lines, pairs, 8);
+    const __m512i rounded = rounded_to_bf16(_mm512_maskz_loadu_epi32(lanes, value + d));
+    _mm512_mask_storeu_epi16(to_value, halves & static_cast<__mmask32>(ones_below(2 * left)),
+                             _mm512_sll_epi32(rounded, shift));
+  }
+}
+
 }  // namespace
 }  // namespace cortex

@@ -28,6 +28,11 @@ struct Kernels {
   // attention_task.h.
   void (*attend)(const AttentionTask& task);
 
+  // Puts a key and a value, [head_dim] each and rounded as by round_to_bf16, where attention_task.h has those of a
+  // position, 0..15, of a block.
+  void (*keep)(const float* key, const float* value, int head_dim, int position, std::uint16_t* keys,
+               std::uint16_t* values);
+
   // LinearInput's codes, scales and sums of one row, [columns], a multiple of 32. What is not finite gives scales that
   // are not.
   void (*quantise)(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,

@@ -1,7 +1,6 @@
 #include "backend/cpu/kv_pool.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <string>
@@ -69,15 +68,7 @@ void KvPool::put(BlockId block, int layer, int kv_head, int token, const float* 
     std::copy_n(value, head_dim_, values(block, layer, kv_head) + at);
     return;
   }
-  std::array<std::uint16_t, kMostHeadDim> rounded;
-  kernels().round_to_bf16(key, static_cast<std::size_t>(head_dim_), rounded.data());
-  std::uint16_t* to = bf16_keys(block, layer, kv_head) + key_at(token, 0);
-  for (std::ptrdiff_t pair = 0; pair < head_dim_ / 2; ++pair) {
-    std::memcpy(to + key_at(0, 2 * pair), rounded.data() + 2 * pair, 2 * sizeof(std::uint16_t));
-  }
-  kernels().round_to_bf16(value, static_cast<std::size_t>(head_dim_), rounded.data());
-  to = bf16_values(block, layer, kv_head) + value_at(head_dim_, token, 0);
-  for (std::ptrdiff_t d = 0; d < head_dim_; ++d) to[2 * d] = rounded[static_cast<std::size_t>(d)];
+  kernels().keep(key, value, head_dim_, token, bf16_keys(block, layer, kv_head), bf16_values(block, layer, kv_head));
 }
 
 void KvPool::get(BlockId block, int layer, int kv_head, int token, float* key, float* value) const {

@@ -15,6 +15,7 @@ constexpr Kernels loops_named(const char* name) {
           .linear_bf16 = linear_bf16_loops,
           .linear_f32 = linear_f32_loops,
           .attend = attend_loops,
+          .keep = keep_loops,
           .quantise = quantise,
           .round_to_bf16 = round_to_bf16,
           .rms_norm = rms_norm,

@@ -426,5 +426,39 @@ TEST(Attention, KeysThatAreAllNaN) {
   }
 }
 
+// What is kept, and that nothing beside it is touched.
+TEST(Attention, EverySetKeepsTheSame) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (const int dim : {2, 6, 14, 16, 18, 32, 48, 80, 254, 256}) {
+    Floats key(static_cast<std::size_t>(dim)), value(key.size());
+    for (int position = 0; position < kBlock; ++position) {
+      for (std::size_t d = 0; d < key.size(); ++d) {
+        key[d] = normal(random) * std::ldexp(1.0f, static_cast<int>(random() % 290) - 160);
+        value[d] = normal(random);
+      }
+      key[random() % key.size()] = std::bit_cast<float>(0x7f800001u);
+      value[random() % key.size()] = random() % 2 == 0 ? -kInfinity : kNaN;
+      const auto keep = [&](const Kernels& kernels) {
+        std::vector<std::uint16_t> both(static_cast<std::size_t>(kBlock * (dim + padded_head_dim(dim))) + 1, 0xabcd);
+        kernels.keep(key.data(), value.data(), dim, position, both.data(), both.data() + kBlock * dim);
+        return both;
+      };
+      std::vector<std::uint16_t> expected(static_cast<std::size_t>(kBlock * (dim + padded_head_dim(dim))) + 1, 0xabcd);
+      for (int d = 0; d < dim; ++d) {
+        const auto at = static_cast<std::size_t>(d);
+        const auto pair = static_cast<std::size_t>(kBlock * (d / 2 * 2) + 2 * position);
+        kPortableKernels.round_to_bf16(&key[at], 1, &expected[pair + at % 2]);
+        const auto values = static_cast<std::size_t>(kBlock * dim + position / 2 * 2 * padded_head_dim(dim));
+        kPortableKernels.round_to_bf16(&value[at], 1,
+                                       &expected[values + 2 * at + static_cast<std::size_t>(position % 2)]);
+      }
+      for (const Kernels* kernels : usable_kernels()) {
+        ASSERT_EQ(keep(*kernels), expected) << kernels->name << ", head_dim " << dim << ", position " << position;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace cortex
