@@ -19,6 +19,8 @@
 namespace cortex {
 namespace {
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a tile or a block are small.
+
 constexpr int kBlockPositions = 16;
 constexpr int kTileBlocks = kTilePositions / kBlockPositions;
 constexpr int kStepDims = 32;  // that AMX multiplies at once
@@ -375,6 +377,8 @@ void attend_amx(const AttentionTask& task) {
   }
   for (int row = 0; row < task.count; row += kTileRows) end_rows(task, rows, row);
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 }  // namespace
 }  // namespace cortex

@@ -143,7 +143,7 @@ void keep_loops(const float* key, const float* value, int head_dim, int position
     std::memcpy(keys + kLanes * d + std::ptrdiff_t{2} * position, rounded + d, 2 * sizeof(std::uint16_t));
   }
   round_to_bf16(value, static_cast<std::size_t>(head_dim), rounded);
-  std::uint16_t* to = values + std::ptrdiff_t{position / 2} * 2 * padded_head_dim(head_dim) + position % 2;
+  std::uint16_t* to = values + std::ptrdiff_t{position} / 2 * 2 * padded_head_dim(head_dim) + position % 2;
   for (std::ptrdiff_t d = 0; d < head_dim; ++d) to[2 * d] = rounded[d];
 }
 

@@ -361,10 +361,10 @@ void keep_avx512(const float* key, const float* value, int head_dim, int positio
                  std::uint16_t* values) {
   const __m256i lines = _mm256_set_epi32(56, 48, 40, 32, 24, 16, 8, 0);  // where pairs of elements lie, in 8 bytes
   std::uint16_t* to_key = keys + std::ptrdiff_t{2} * position;
-  std::uint16_t* to_value = values + std::ptrdiff_t{position / 2} * 2 * padded_head_dim(head_dim);
+  std::uint16_t* to_value = values + std::ptrdiff_t{position} / 2 * 2 * padded_head_dim(head_dim);
   const __m128i shift = _mm_cvtsi32_si128(position % 2 * 16);
   const __mmask32 halves = position % 2 == 0 ? 0x55555555u : 0xaaaaaaaau;  // those of the pairs that are the position's
-  for (std::ptrdiff_t d = 0; d < head_dim; d += 16, to_key += 8 * 32, to_value += 32) {
+  for (std::ptrdiff_t d = 0; d < head_dim; d += 16, to_key += kBlockPositions * 16, to_value += 32) {
     const auto left = static_cast<int>(head_dim - d);
     const auto lanes = static_cast<__mmask16>(ones_below(left));
     const __m256i pairs = _mm512_cvtepi32_epi16(rounded_to_bf16(_mm512_maskz_loadu_epi32(lanes, key + d)));

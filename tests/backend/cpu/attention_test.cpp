@@ -439,19 +439,18 @@ TEST(Attention, EverySetKeepsTheSame) {
       }
       key[random() % key.size()] = std::bit_cast<float>(0x7f800001u);
       value[random() % key.size()] = random() % 2 == 0 ? -kInfinity : kNaN;
+      const std::size_t key_elements = kBlock * key.size(), line = 2 * static_cast<std::size_t>(padded_head_dim(dim));
+      const std::vector<std::uint16_t> untouched(key_elements + kBlock / 2 * line + 1, 0xabcd);
       const auto keep = [&](const Kernels& kernels) {
-        std::vector<std::uint16_t> both(static_cast<std::size_t>(kBlock * (dim + padded_head_dim(dim))) + 1, 0xabcd);
-        kernels.keep(key.data(), value.data(), dim, position, both.data(), both.data() + kBlock * dim);
-        return both;
+        std::vector<std::uint16_t> kept = untouched;
+        kernels.keep(key.data(), value.data(), dim, position, kept.data(), kept.data() + key_elements);
+        return kept;
       };
-      std::vector<std::uint16_t> expected(static_cast<std::size_t>(kBlock * (dim + padded_head_dim(dim))) + 1, 0xabcd);
-      for (int d = 0; d < dim; ++d) {
-        const auto at = static_cast<std::size_t>(d);
-        const auto pair = static_cast<std::size_t>(kBlock * (d / 2 * 2) + 2 * position);
-        kPortableKernels.round_to_bf16(&key[at], 1, &expected[pair + at % 2]);
-        const auto values = static_cast<std::size_t>(kBlock * dim + position / 2 * 2 * padded_head_dim(dim));
-        kPortableKernels.round_to_bf16(&value[at], 1,
-                                       &expected[values + 2 * at + static_cast<std::size_t>(position % 2)]);
+      std::vector<std::uint16_t> expected = untouched;
+      const auto at = static_cast<std::size_t>(position);
+      for (std::size_t d = 0; d < key.size(); ++d) {
+        kPortableKernels.round_to_bf16(&key[d], 1, &expected[kBlock * (d / 2 * 2) + 2 * at + d % 2]);
+        kPortableKernels.round_to_bf16(&value[d], 1, &expected[key_elements + at / 2 * line + 2 * d + at % 2]);
       }
       for (const Kernels* kernels : usable_kernels()) {
         ASSERT_EQ(keep(*kernels), expected) << kernels->name << ", head_dim " << dim << ", position " << position;
