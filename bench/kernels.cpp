@@ -1,11 +1,12 @@
 // How near the kernels of backend/cpu come to what this machine can do. Its peaks are measured first: products of 8-bit
-// integers, of bfloat16 and of float32, and memory read in order. Then each product is compared with the plain loops
-// and, only if it agrees, timed: one line a format and number of rows.
+// integers, of bfloat16 and of float32, and memory read in order. Then each product, and attention, is compared with
+// the plain loops and, only if it agrees, timed: one line a format or size of a head, and number of rows.
 //
 //   kernels [THREADS]      on one thread and on THREADS, all cores unless said; CORTEX_CPU_ISA picks the kernels
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -17,6 +18,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/cpu/attention_task.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/mapped_memory.h"
 #include "backend/cpu/naive_linear.h"
@@ -33,6 +36,7 @@ constexpr int kPanelsAPart = 4;
 constexpr int kFewRows = 16 * kPanelsAPart;
 constexpr std::size_t kStreamedBytes = 128 << 20;
 constexpr std::size_t kLayerBytes = 1 << 20;
+constexpr int kContext = 512;  // positions that attention sees
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -192,6 +196,105 @@ void time_product(ThreadTeam& team, const Kernels& kernels, const Peaks& peaks, 
              100.0 * gops / peaks.gops(shape.product), gbs, 100.0 * gbs / peaks.read_gbs);
 }
 
+// Random keys and values of a head, in blocks, over and over, and queries that see them all.
+class RandomHeads {
+ public:
+  RandomHeads(int head_dim, int rows, std::size_t bytes, std::mt19937& random)
+      : head_dim_(head_dim),
+        block_elements_(static_cast<std::size_t>(kBlockTokens * (head_dim + padded_head_dim(head_dim)))),
+        heads_(std::max<std::size_t>(1, bytes / head_bytes())),
+        memory_(heads_ * head_bytes()),
+        queries_(static_cast<std::size_t>(rows * head_dim)) {
+    std::normal_distribution<float> normal;
+    std::vector<float> key(static_cast<std::size_t>(head_dim)), value(key.size());
+    for (int position = 0; position < kContext; ++position) {
+      for (float& element : key) element = normal(random);
+      for (float& element : value) element = normal(random);
+      std::uint16_t* keys = block(0, position / kBlockTokens);
+      kPortableKernels.keep(key.data(), value.data(), head_dim, position % kBlockTokens, keys, keys + key_elements());
+    }
+    for (std::size_t head = 1; head < heads_; ++head) std::memcpy(block(head, 0), block(0, 0), head_bytes());
+    for (float& element : queries_) element = normal(random);
+  }
+
+  int heads() const { return static_cast<int>(heads_); }
+  std::size_t bytes() const { return memory_.size_bytes(); }
+  std::size_t results() const { return queries_.size(); }
+
+  // out [rows, head_dim]
+  void attend(const Kernels& kernels, int head, float* scratch, float* out) const {
+    const std::uint16_t *keys[kContext / kBlockTokens], *values[kContext / kBlockTokens];
+    for (int index = 0; index < kContext / kBlockTokens; ++index) {
+      keys[index] = block(static_cast<std::size_t>(head), index);
+      values[index] = keys[index] + key_elements();
+    }
+    AttentionRow rows[kAttentionRows];
+    int count = 0;
+    for (std::size_t at = 0; at < queries_.size(); at += static_cast<std::size_t>(head_dim_)) {
+      rows[count++] = {queries_.data() + at, out + at, 0, kContext - 1};
+    }
+    kernels.attend({.keys = keys,
+                    .values = values,
+                    .head_dim = head_dim_,
+                    .scale = 1.0f / std::sqrt(static_cast<float>(head_dim_)),
+                    .rows = rows,
+                    .count = count,
+                    .scratch = scratch});
+  }
+
+ private:
+  std::size_t key_elements() const { return static_cast<std::size_t>(kBlockTokens * head_dim_); }
+  std::size_t head_bytes() const { return kContext / kBlockTokens * block_elements_ * sizeof(std::uint16_t); }
+  std::uint16_t* block(std::size_t head, int index) const {
+    return reinterpret_cast<std::uint16_t*>(memory_.data() + head * head_bytes()) +
+           static_cast<std::size_t>(index) * block_elements_;
+  }
+
+  int head_dim_;
+  std::size_t block_elements_;  // keys, then values
+  std::size_t heads_;
+  MappedMemory memory_;
+  std::vector<float> queries_;
+};
+
+// Weights are rounded to bfloat16, each a little elsewhere.
+void validate(const Kernels& kernels, const RandomHeads& heads, int head_dim, float* scratch) {
+  std::vector<float> expected(heads.results()), got(heads.results());
+  heads.attend(kPortableKernels, 0, scratch, expected.data());
+  heads.attend(kernels, 0, scratch, got.data());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!(std::abs(got[i] - expected[i]) <= 0x1p-7f)) {
+      throw std::runtime_error(fmt::format("attention of heads of {} by {}: output {} is {}, the plain loops say {}",
+                                           head_dim, kernels.name, i, got[i], expected[i]));
+    }
+  }
+}
+
+// As time_product(): few rows stream keys and values from memory.
+void time_attention(ThreadTeam& team, const Kernels& kernels, const Peaks& peaks, int head_dim, int rows) {
+  std::mt19937 random(1);
+  const RandomHeads heads(head_dim, rows, rows < 16 ? kStreamedBytes : kLayerBytes, random);
+  const std::size_t scratch_bytes = (attention_scratch_floats(head_dim) * sizeof(float) + 63) / 64 * 64;
+  const MappedMemory scratch(scratch_bytes * static_cast<std::size_t>(team.size()));
+  const auto scratch_of = [&](int thread) {
+    return reinterpret_cast<float*>(scratch.data() + scratch_bytes * static_cast<std::size_t>(thread));
+  };
+  validate(kernels, heads, head_dim, scratch_of(0));
+
+  std::vector<float> out(heads.results() * static_cast<std::size_t>(team.size()));
+  const double best = best_seconds([&] {
+    std::atomic<int> next = 0;
+    team.run(team.size(), [&](int thread) {
+      float* to = out.data() + heads.results() * static_cast<std::size_t>(thread);
+      for (int head = next++; head < heads.heads(); head = next++) heads.attend(kernels, head, scratch_of(thread), to);
+    });
+  });
+  const double gops = 4.0 * rows * heads.heads() * kContext * head_dim / best / 1e9;
+  const double gbs = static_cast<double>(heads.bytes()) / best / 1e9;
+  fmt::print("{:14} {:5} {:9.1f} {:5.0f}% {:9.2f} {:5.0f}%\n", fmt::format("attention {}", head_dim), rows, gops,
+             100.0 * gops / peaks.bf16_gops, gbs, 100.0 * gbs / peaks.read_gbs);
+}
+
 void run(int threads, const Kernels& kernels) {
   ThreadTeam team(threads);
   const Peaks peaks = measure_peaks(team, kernels);
@@ -200,6 +303,9 @@ void run(int threads, const Kernels& kernels) {
   fmt::print("{:14} {:>5} {:>9} {:>6} {:>9} {:>6}\n", "weights", "rows", "GOPS", "peak", "GB/s", "peak");
   for (const Shape& shape : kShapes) {
     for (const int rows : {1, 4, 16, 128, 512}) time_product(team, kernels, peaks, shape, rows);
+  }
+  for (const int head_dim : {32, 64, 128}) {
+    for (const int rows : {1, 4, 16, kAttentionRows}) time_attention(team, kernels, peaks, head_dim, rows);
   }
 }
 
