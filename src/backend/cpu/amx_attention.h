@@ -45,6 +45,8 @@ struct AmxGroup {
   int blocks[kTileBlocks], block_count;      // those that some row sees, ascending
   bool edges;                                // some row doesn't see all of them
   const std::byte* values[kTileBlocks];      // of the blocks, in the same order
+  bool fetches;                              // for all groups, what comes next
+  const std::byte* next_keys[kTileBlocks];   // of the tile after
   alignas(64) float largest[kTileRows][16];  // scores of each lane
   alignas(64) float subtracted[kTileRows];   // from the scores, in powers of two
   alignas(64) float shrink[kTileRows];       // of earlier sums, for the new largest score
@@ -96,8 +98,8 @@ CORTEX_INLINE void score_blocks(const AttentionTask& task, int start, const AmxR
     const int first = group.blocks[next], second = group.blocks[two ? next + 1 : next];
     const auto* first_keys = reinterpret_cast<const std::byte*>(keys[first]);
     const auto* second_keys = reinterpret_cast<const std::byte*>(keys[second]);
-    if (group.index == 0) prefetch(group.values[next], kBlockPositions * stride);
-    if (group.index == 0 && two) prefetch(group.values[next + 1], kBlockPositions * stride);
+    if (group.fetches) prefetch(group.values[next], kBlockPositions * stride);
+    if (group.fetches && two) prefetch(group.values[next + 1], kBlockPositions * stride);
     CORTEX_TILE_ZERO(0);
     CORTEX_TILE_ZERO(1);
     for (std::ptrdiff_t d = 0; d < task.head_dim; d += kStepDims) {
@@ -189,7 +191,8 @@ void weigh(AmxRows& rows, AmxGroup& group, float scale) {
   }
 }
 
-// Products of the group's weights, from `weights` on, with the values of the blocks.
+// Products of the group's weights, from `weights` on, with the values of the blocks. The keys of the next tile are
+// fetched meanwhile.
 CORTEX_INLINE void multiply_values(const AmxGroup& group, int head_dim, const std::uint16_t* weights, float* products) {
   const std::ptrdiff_t stride = std::ptrdiff_t{4} * head_dim;
   const int count = group.block_count;
@@ -198,6 +201,7 @@ CORTEX_INLINE void multiply_values(const AmxGroup& group, int head_dim, const st
     CORTEX_TILE_ZERO(1);
     for (int i = 0; i < count; ++i) {
       const std::byte* values = group.values[i] + 4 * d;
+      if (group.fetches) prefetch(group.next_keys[i] + kBlockPositions * 2 * d, kBlockPositions * 2 * kStepDims);
       CORTEX_TILE_LOAD(5, weights + kBlockPositions * group.blocks[i], 2 * kTilePositions);
       CORTEX_TILE_LOAD(6, values, stride);
       CORTEX_TILE_BF16(0, 5, 6);
@@ -222,6 +226,7 @@ CORTEX_INLINE bool all_finite(const float* values, int count) {
 void multiply_values_alone(const AmxGroup& group, int head_dim, int row, float* products) {
   alignas(64) std::uint16_t copies[2][kBlockPositions * kMostHeadDim];
   AmxGroup alone;
+  alone.fetches = false;
   alone.block_count = 0;
   const int begin = group.begin[row], end = group.end[row];
   for (int i = 0; i < group.block_count; ++i) {
@@ -259,7 +264,8 @@ CORTEX_INLINE void add_products(const AmxGroup& group, int head_dim, AmxRows& ro
 }
 
 // What the rows of a group see of the tile from `start` on.
-CORTEX_INLINE void find_seen(const AttentionTask& task, int start, const AmxRows& rows, AmxGroup& group) {
+CORTEX_INLINE void find_seen(const AttentionTask& task, int start, int last_block, const AmxRows& rows,
+                             AmxGroup& group) {
   const auto present = static_cast<__mmask16>((1u << group.count) - 1);
   const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1), starts = _mm512_set1_epi32(start);
   const auto shifted = [&](__m512i block) CORTEX_INLINE_LAMBDA { return _mm512_sllv_epi32(one, block); };
@@ -282,18 +288,22 @@ CORTEX_INLINE void find_seen(const AttentionTask& task, int start, const AmxRows
   const auto by_some = static_cast<unsigned>(_mm512_reduce_or_epi32(seen));
   const auto by_all = static_cast<unsigned>(_mm512_mask_reduce_and_epi32(present, whole));
   group.edges = by_some != by_all;
+  group.fetches = group.index == 0;
   group.block_count = 0;
+  const int first_block = start / kBlockPositions;
   for (int block = 0; by_some >> block != 0; ++block) {
     if ((by_some >> block & 1u) == 0) continue;
-    group.blocks[group.block_count] = block;
-    group.values[group.block_count++] =
-        reinterpret_cast<const std::byte*>(task.values[start / kBlockPositions + block]);
+    const int at = group.block_count++, next = first_block + kTileBlocks + block;
+    group.blocks[at] = block;
+    group.values[at] = reinterpret_cast<const std::byte*>(task.values[first_block + block]);
+    group.next_keys[at] =
+        reinterpret_cast<const std::byte*>(task.keys[next <= last_block ? next : first_block + block]);
   }
 }
 
-CORTEX_INLINE void attend_group(const AttentionTask& task, int start, AmxRows& rows, AmxGroup& group, TileScope& tiles,
-                                const TileConfig& config) {
-  find_seen(task, start, rows, group);
+CORTEX_INLINE void attend_group(const AttentionTask& task, int start, int last_block, AmxRows& rows, AmxGroup& group,
+                                TileScope& tiles, const TileConfig& config) {
+  find_seen(task, start, last_block, rows, group);
   if (group.block_count == 0) return;
   score_blocks(task, start, rows, group);
   constexpr void (*kWeigh[])(AmxRows&, AmxGroup&, float) = {weigh<1>, weigh<2>, weigh<3>, weigh<4>};
@@ -372,7 +382,7 @@ void attend_amx(const AttentionTask& task) {
     for (group.index = 0; group.index < groups; ++group.index) {
       group.first = group.index * group_rows;
       group.count = task.count - group.first < group_rows ? task.count - group.first : group_rows;
-      attend_group(task, start, rows, group, tiles, config);
+      attend_group(task, start, last / kBlockPositions, rows, group, tiles, config);
     }
   }
   for (int row = 0; row < task.count; row += kTileRows) end_rows(task, rows, row);
