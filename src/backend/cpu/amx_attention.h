@@ -1,8 +1,8 @@
-// Attention with AMX: up to sixteen rows at a time by a block of keys, then their weights by a block of values.
-// Included by amx.cpp, nobody else; attention_loops.h is the plain twin. AMX gives a row the same sums whatever rows
-// are beside it, so all rows pass here, however few there are. What a row doesn't see has a weight of 0, which adds
-// nothing, unless it is not finite: then each row that it spoiled passes alone, over values without what it doesn't
-// see.
+// Attention with AMX: up to sixteen rows at a time by two blocks of keys, then their weights by a block of values.
+// Heads whose size is not a multiple of 32 are left to AVX-512. Included by amx.cpp, nobody else; attention_loops.h is
+// the plain twin. AMX gives a row the same sums whatever rows are beside it, so all rows pass here, however few there
+// are. What a row doesn't see has a weight of 0, which adds nothing, unless it is not finite: then each row that it
+// spoiled passes alone, over values without what it doesn't see.
 #pragma once
 
 #include <immintrin.h>

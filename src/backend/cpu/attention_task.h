@@ -31,7 +31,7 @@ struct AttentionTask {
   const std::uint16_t* const* keys = nullptr;    // [blocks]: block b holds positions 16b to 16b + 15
   const std::uint16_t* const* values = nullptr;  // [blocks]; those that no row sees may be null
   int head_dim = 0;                              // even, at most kMostHeadDim
-  float scale = 1.0f;                            // multiplies query . key
+  float scale = 1.0f;                            // multiplies query . key; above 0
   const AttentionRow* rows = nullptr;            // [count]; neighbours that see the same go faster
   int count = 0;                                 // 1..kAttentionRows
   float* scratch = nullptr;                      // [attention_scratch_floats(head_dim)], 64-byte aligned

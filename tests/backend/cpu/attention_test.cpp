@@ -262,7 +262,7 @@ TEST(Attention, EveryNumberOfRows) {
 
 TEST(Attention, Windows) {
   for (const int window : {1, 2, 15, 16, 17, 100, 128, 129, 512}) {
-    for (const int dim : {2, 48, 80}) {
+    for (const int dim : {2, 48, 64, 80}) {
       ASSERT_NO_FATAL_FAILURE(check(Problem(dim, 700, causal(33, 700, window)), 700));
     }
   }
@@ -290,23 +290,35 @@ TEST(Attention, RowsThatSeeWhatOthersDoNot) {
       check(Problem(16, 700, {{0, 3}, {100, 101}, {690, 699}, {127, 128}, {5, 5}, {511, 513}}), 700));
 }
 
+void expect_same_in_any_company(Problem& problem, const Kernels& kernels, std::mt19937& random) {
+  const int dim = problem.head_dim();
+  const Floats whole = problem.run(kernels);
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<int> which(48);
+    for (int row = 0; row < 48; ++row) which[static_cast<std::size_t>(row)] = row;
+    std::shuffle(which.begin(), which.end(), random);
+    which.resize(1 + random() % 48);
+    const Floats out = problem.run(kernels, which);
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      ASSERT_TRUE(same_bits(out.data() + i * static_cast<std::size_t>(dim),
+                            whole.data() + static_cast<std::ptrdiff_t>(which[i]) * dim, dim))
+          << kernels.name << ", head_dim " << dim << ", row " << which[i] << " among " << which.size();
+    }
+  }
+}
+
+// Where a value is not finite too: rows that see it don't spoil those that don't.
 TEST(Attention, AnyCompanyGivesTheSameBits) {
   std::mt19937 random(6);
   std::vector<Range> ranges = causal(24, 300);
   for (const Range& range : random_ranges(24, 300, random)) ranges.push_back(range);
-  Problem problem(80, 300, ranges);
-  for (const Kernels* kernels : usable_kernels()) {
-    const Floats whole = problem.run(*kernels);
-    for (int trial = 0; trial < 20; ++trial) {
-      std::vector<int> which(48);
-      for (int row = 0; row < 48; ++row) which[static_cast<std::size_t>(row)] = row;
-      std::shuffle(which.begin(), which.end(), random);
-      which.resize(1 + random() % 48);
-      const Floats out = problem.run(*kernels, which);
-      for (std::size_t i = 0; i < which.size(); ++i) {
-        ASSERT_TRUE(same_bits(out.data() + i * 80, whole.data() + static_cast<std::ptrdiff_t>(which[i]) * 80, 80))
-            << kernels->name << ", row " << which[i] << " among " << which.size();
-      }
+  for (const int dim : {32, 64, 80, 256}) {
+    Problem problem(dim, 300, ranges);
+    Problem spoiled = problem;
+    for (const int position : {17, 130, 290}) spoiled.set_value(position, position % dim, kInfinity);
+    for (const Kernels* kernels : usable_kernels()) {
+      ASSERT_NO_FATAL_FAILURE(expect_same_in_any_company(problem, *kernels, random));
+      ASSERT_NO_FATAL_FAILURE(expect_same_in_any_company(spoiled, *kernels, random));
     }
   }
 }
@@ -327,20 +339,23 @@ TEST(Attention, EqualValuesComeBack) {
 // Scores so far apart that one position has all the weight, first, last or between, and the largest score grows.
 TEST(Attention, LargeScores) {
   for (const int winner : {0, 127, 128, 200, 299}) {
-    Problem problem(16, 300, {{0, 299}, {0, 299}});
-    for (int d = 0; d < 16; ++d) {
-      problem.query(0)[d] = 100.0f;
-      problem.query(1)[d] = -100.0f;
-      for (int position = 0; position < 300; ++position) {
-        problem.set_key(position, d, position == winner ? 120.0f : static_cast<float>(position) * 0.25f);
+    for (const int dim : {16, 64}) {
+      Problem problem(dim, 300, {{0, 299}, {0, 299}});
+      for (int d = 0; d < dim; ++d) {
+        problem.query(0)[d] = 100.0f;
+        problem.query(1)[d] = -100.0f;
+        for (int position = 0; position < 300; ++position) {
+          problem.set_key(position, d, position == winner ? 120.0f : static_cast<float>(position) * 0.25f);
+        }
       }
-    }
-    for (const Kernels* kernels : usable_kernels()) {
-      const Floats out = problem.run(*kernels);
       const int other = winner == 0 ? 1 : 0;
-      for (int d = 0; d < 16; ++d) {
-        ASSERT_EQ(out[static_cast<std::size_t>(d)], static_cast<float>(problem.value(winner, d))) << kernels->name;
-        ASSERT_EQ(out[static_cast<std::size_t>(16 + d)], static_cast<float>(problem.value(other, d))) << kernels->name;
+      for (const Kernels* kernels : usable_kernels()) {
+        const Floats out = problem.run(*kernels);
+        for (int d = 0; d < dim; ++d) {
+          const auto at = static_cast<std::size_t>(d);
+          ASSERT_EQ(out[at], static_cast<float>(problem.value(winner, d))) << kernels->name;
+          ASSERT_EQ(out[at + out.size() / 2], static_cast<float>(problem.value(other, d))) << kernels->name;
+        }
       }
     }
   }
@@ -418,11 +433,13 @@ TEST(Attention, ScoresOfMinusInfinityWeighNothing) {
 }
 
 TEST(Attention, KeysThatAreAllNaN) {
-  Problem problem(16, 300, causal(3, 300));
-  for (int position = 0; position < 300; ++position) problem.set_key(position, 0, kNaN);
-  for (const Kernels* kernels : usable_kernels()) {
-    const Floats out = problem.run(*kernels);
-    EXPECT_TRUE(all_nan(out.data(), static_cast<int>(out.size()))) << kernels->name;
+  for (const int dim : {16, 32}) {
+    Problem problem(dim, 300, causal(3, 300));
+    for (int position = 0; position < 300; ++position) problem.set_key(position, 0, kNaN);
+    for (const Kernels* kernels : usable_kernels()) {
+      const Floats out = problem.run(*kernels);
+      EXPECT_TRUE(all_nan(out.data(), static_cast<int>(out.size()))) << kernels->name;
+    }
   }
 }
 
