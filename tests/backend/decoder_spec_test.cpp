@@ -24,13 +24,14 @@ class SpecMaker {
  public:
   explicit SpecMaker(std::mt19937& random) : random_(random) {}
 
-  DecoderSpec decoder() {
+  // head_dim 0: any.
+  DecoderSpec decoder(int head_dim = 0) {
     DecoderSpec spec;
     spec.vocabulary = between(40, 90);
     spec.hidden = between(16, 70);
     spec.kv_heads = between(1, 3);
     spec.heads = spec.kv_heads * between(1, 4);
-    spec.head_dim = 2 * between(2, 24);
+    spec.head_dim = head_dim != 0 ? head_dim : 2 * between(2, 24);
     spec.intermediate = between(10, 90);
     spec.context_tokens = 128;
     spec.norm_epsilon = chance() ? 1e-5f : 1e-6f;
@@ -164,6 +165,42 @@ TEST_P(DecoderSpecTest, CompanyDoesNotMatterToRandomSpecs) {
       together.insert(together.end(), row.logits.begin(), row.logits.end());
     }
     expect_same(GetParam(), together, alone, kTolerance, "variant " + std::to_string(variant) + ": " + describe(spec));
+  }
+}
+
+// Heads of the sizes that kernels are made for, over more positions than pass at once: whole, in chunks on other blocks
+// and beside others, on any number of threads.
+TEST_P(DecoderSpecTest, WhatIsComputedTogetherDoesNotMatterToLongPrompts) {
+  constexpr int kBlocks = 61;  // a prime
+  std::mt19937 random(14);
+  SpecMaker make(random);
+  for (const int head_dim : {32, 32, 64, 64, 128, 256}) {
+    DecoderSpec spec = make.decoder(head_dim);
+    spec.context_tokens = 320;
+    const DecoderWeights weights = random_weights(spec, random);
+    const auto decoder = open_tested(GetParam(), make.between(1, 3))->load(spec, weights, {});
+    decoder->reserve_kv(kBlocks);
+    const std::vector<TokenId> tokens = make.tokens(spec, make.between(150, 300));
+    const std::string what = describe(spec) + ", " + std::to_string(tokens.size()) + " tokens";
+    TestSequence sequence = sequence_on(0, 1, 20, kBlocks);
+    const std::vector<float> whole = logits_of(*decoder, sequence, tokens);
+    for (const int chunk : {1, make.between(2, 140)}) {
+      TestSequence again = sequence_on(30, 7, 20, kBlocks);
+      expect_same(GetParam(), logits_of(*decoder, again, tokens, chunk), whole, kTolerance,
+                  what + ", chunks of " + std::to_string(chunk));
+    }
+
+    const std::vector<TokenId> others = make.tokens(spec, make.between(1, 300));
+    TestSequence before = sequence_on(0, 1, 20, kBlocks), beside = sequence_on(20, 1, 20, kBlocks);
+    StepPlan plan;
+    add_slice(plan, before, others, wanted_logits());
+    add_slice(plan, beside, tokens, wanted_logits());
+    const std::vector<RowResult> rows = run(*decoder, plan);
+    std::vector<float> together;
+    for (std::size_t row = others.size(); row < rows.size(); ++row) {
+      together.insert(together.end(), rows[row].logits.begin(), rows[row].logits.end());
+    }
+    expect_same(GetParam(), together, whole, kTolerance, what + ", beside " + std::to_string(others.size()));
   }
 }
 
