@@ -243,7 +243,7 @@ class RandomHeads {
   }
 
  private:
-  std::size_t key_elements() const { return static_cast<std::size_t>(kBlockTokens * head_dim_); }
+  std::size_t key_elements() const { return kBlockTokens * static_cast<std::size_t>(head_dim_); }
   std::size_t head_bytes() const { return kContext / kBlockTokens * block_elements_ * sizeof(std::uint16_t); }
   std::uint16_t* block(std::size_t head, int index) const {
     return reinterpret_cast<std::uint16_t*>(memory_.data() + head * head_bytes()) +
