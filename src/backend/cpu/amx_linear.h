@@ -103,6 +103,10 @@ CORTEX_INLINE void unpack_codes(const std::byte* from, int zero, std::byte* to) 
   }
 }
 
+// How far weights are fetched ahead, and into which cache.
+constexpr std::ptrdiff_t kPanelsAhead = 4;
+constexpr int kSecondLevel = 2;
+
 // A panel of codes as bytes, and what scales them: unpacked once for all rows of a task.
 struct UnpackedPanel {
   std::byte* codes = nullptr;  // [blocks][512]
@@ -115,10 +119,16 @@ CORTEX_INLINE void unpack_panel(const PackedMatrix& matrix, int panel, const Unp
   const PackedFormat format = matrix.format;
   const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
   const int zero = format.zero_shift > 0 ? 1 << format.zero_shift : 0;
+  const auto panel_bytes = static_cast<std::ptrdiff_t>(matrix.panel_bytes());
   PanelCursor<Avx512> cursor;
   cursor.at = matrix.panel(panel);
   for (int block = 0; block < matrix.blocks(); ++block) {
     if (block % group_blocks == 0) read_header<Avx512, kTwoLevel, kHalves>(cursor, format, block);
+    // Panels that this thread comes to next: while tiles multiply, nothing else reads ahead.
+#pragma GCC unroll 9
+    for (int line = 0; line <= kBits; ++line) {
+      __builtin_prefetch(cursor.at + kPanelsAhead * panel_bytes + 64 * line, 0, kSecondLevel);
+    }
     unpack_codes<kBits>(cursor.at, zero, to.codes + 512 * block);
     cursor.at += kBits * 64;
     _mm512_store_ps(to.scales + 32 * block, cursor.scale);
@@ -150,8 +160,8 @@ CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPane
   const std::int8_t* rows = task.in.codes + row * stride;
   constexpr int kPart = kHalves ? 16 : 32;  // columns of a sum
   constexpr int kParts = kBlockColumns / kPart;
-  constexpr int kLag = 4;
-  alignas(64) std::int32_t integers[8][kTileRows][kPanelRows];
+  constexpr int kLag = 2;  // not four: loads that are 4096 bytes from a store that waits would wait for it
+  alignas(64) std::int32_t integers[4][kTileRows][kPanelRows];
   __m512 sums[kTileRows];
   for (int r = 0; r < kTileRows; ++r) sums[r] = _mm512_setzero_ps();
   const auto add = [&](int part) CORTEX_INLINE_LAMBDA {
@@ -159,7 +169,7 @@ CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPane
     const __m512 scale = _mm512_load_ps(panel.scales + 32 * block + kPanelRows * (part % kParts));
     const __m512 minimum = kMinima ? _mm512_load_ps(panel.minima + kPanelRows * block) : _mm512_setzero_ps();
     const std::size_t group = first + static_cast<std::size_t>(block);
-    add_group<kMinima>(integers[part % 8], scale, minimum, task.in.scales + group, task.in.scaled_sums + group, groups,
+    add_group<kMinima>(integers[part % 4], scale, minimum, task.in.scales + group, task.in.scaled_sums + group, groups,
                        sums);
   };
 #define CORTEX_SUM_PART(tile, rows_tile, codes_tile)                   \
@@ -172,7 +182,7 @@ CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPane
     } else {                                                           \
       CORTEX_TILE_MIXED(tile, rows_tile, codes_tile);                  \
     }                                                                  \
-    CORTEX_TILE_STORE(tile, integers[part % 8], 64);                   \
+    CORTEX_TILE_STORE(tile, integers[part % 4], 64);                   \
     if (part >= kLag) add(part - kLag);                                \
     ++part;                                                            \
   }

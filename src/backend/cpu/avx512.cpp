@@ -21,6 +21,7 @@ constexpr Kernels avx512_kernels() {
   kernels.linear_int8 = linear_int8_tiles<Avx512>;
   kernels.linear_bf16 = linear_tiles<Avx512Bf16Tile>;
   kernels.linear_f32 = linear_f32_tiles<Avx512>;
+  kernels.quantise = quantise_avx512;
   kernels.round_to_bf16 = round_to_bf16_avx512;
   kernels.attend = attend_avx512;
   kernels.keep = keep_avx512;

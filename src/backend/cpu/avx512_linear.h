@@ -126,6 +126,65 @@ struct Avx512Bf16Tile {
   }
 };
 
+// The largest of each of four vectors, [4] in every 128 bits.
+CORTEX_INLINE __m512i largest_of_four(const __m512i (&of)[4]) {
+  const __m512i first = _mm512_max_epi32(_mm512_unpacklo_epi32(of[0], of[1]), _mm512_unpackhi_epi32(of[0], of[1]));
+  const __m512i second = _mm512_max_epi32(_mm512_unpacklo_epi32(of[2], of[3]), _mm512_unpackhi_epi32(of[2], of[3]));
+  __m512i all = _mm512_max_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+  all = _mm512_max_epi32(all, _mm512_shuffle_i32x4(all, all, _MM_SHUFFLE(1, 0, 3, 2)));
+  return _mm512_max_epi32(all, _mm512_shuffle_i32x4(all, all, _MM_SHUFFLE(2, 3, 0, 1)));
+}
+
+// The sums of each 16 of 64 bytes, in all four places of their 128 bits.
+CORTEX_INLINE __m512i sums_of_sixteen(__m512i bytes) {
+  __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
+  sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
+  return _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+}
+
+// Four groups at a time: what quantise() of loops.h does, step by step.
+void quantise_avx512(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,
+                     std::int32_t* negative_sums) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  int column = 0;
+  for (; column + 128 <= columns; column += 128) {
+    const float* const values = x + column;
+    __m512i largest[4];
+#pragma GCC unroll 4
+    for (int group = 0; group < 4; ++group) {
+      largest[group] = _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(values + 32 * group), magnitude),
+                                        _mm512_and_si512(_mm512_loadu_si512(values + 32 * group + 16), magnitude));
+    }
+    const __m128 size = _mm_castsi128_ps(_mm512_castsi512_si128(largest_of_four(largest)));
+    const __m128 scale = _mm_div_ps(size, _mm_set1_ps(127.0f));
+    const __mmask8 some = _mm_cmp_ps_mask(size, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
+    alignas(16) float inverses[4];
+    _mm_store_ps(inverses, _mm_maskz_div_ps(some, _mm_set1_ps(127.0f), size));
+
+    alignas(64) __m128i bytes[8];
+#pragma GCC unroll 8
+    for (int half = 0; half < 8; ++half) {
+      const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(values + 16 * half), _mm512_set1_ps(inverses[half / 2]));
+      const __m512 shifted = _mm512_add_ps(scaled, _mm512_set1_ps(12582912.0f));  // its low bits are the integer's
+      bytes[half] = _mm512_cvtepi32_epi8(_mm512_castps_si512(shifted));
+    }
+    __m512i all[2];
+    std::memcpy(all, bytes, sizeof all);
+    _mm512_storeu_si512(codes + column, all[0]);
+    _mm512_storeu_si512(codes + column + 64, all[1]);
+    const __m512i places = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+    const __m256i sums =
+        _mm512_castsi512_si256(_mm512_permutex2var_epi32(sums_of_sixteen(all[0]), places, sums_of_sixteen(all[1])));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(negative_sums + column / 16),
+                        _mm256_sub_epi32(_mm256_setzero_si256(), sums));
+    const __m128i pairs = _mm_hadd_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    _mm_storeu_ps(scales + column / 32, scale);
+    _mm_storeu_ps(scaled_sums + column / 32, _mm_mul_ps(scale, _mm_cvtepi32_ps(pairs)));
+  }
+  quantise(x + column, columns - column, codes + column, scales + column / 32, scaled_sums + column / 32,
+           negative_sums + column / 16);
+}
+
 void round_to_bf16_avx512(const float* x, std::size_t count, std::uint16_t* out) {
   const auto rounded = [](__m512i bits) CORTEX_INLINE_LAMBDA {
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
