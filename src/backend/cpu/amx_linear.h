@@ -103,10 +103,6 @@ CORTEX_INLINE void unpack_codes(const std::byte* from, int zero, std::byte* to) 
   }
 }
 
-// How far weights are fetched ahead, and into which cache.
-constexpr std::ptrdiff_t kPanelsAhead = 4;
-constexpr int kSecondLevel = 2;
-
 // A panel of codes as bytes, and what scales them: unpacked once for all rows of a task.
 struct UnpackedPanel {
   std::byte* codes = nullptr;  // [blocks][512]
@@ -119,16 +115,10 @@ CORTEX_INLINE void unpack_panel(const PackedMatrix& matrix, int panel, const Unp
   const PackedFormat format = matrix.format;
   const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
   const int zero = format.zero_shift > 0 ? 1 << format.zero_shift : 0;
-  const auto panel_bytes = static_cast<std::ptrdiff_t>(matrix.panel_bytes());
   PanelCursor<Avx512> cursor;
   cursor.at = matrix.panel(panel);
   for (int block = 0; block < matrix.blocks(); ++block) {
     if (block % group_blocks == 0) read_header<Avx512, kTwoLevel, kHalves>(cursor, format, block);
-    // Panels that this thread comes to next: while tiles multiply, nothing else reads ahead.
-#pragma GCC unroll 9
-    for (int line = 0; line <= kBits; ++line) {
-      __builtin_prefetch(cursor.at + kPanelsAhead * panel_bytes + 64 * line, 0, kSecondLevel);
-    }
     unpack_codes<kBits>(cursor.at, zero, to.codes + 512 * block);
     cursor.at += kBits * 64;
     _mm512_store_ps(to.scales + 32 * block, cursor.scale);
@@ -150,9 +140,26 @@ CORTEX_INLINE void add_group(const std::int32_t (*integers)[kPanelRows], __m512 
   }
 }
 
+// Brings what comes after into the second cache, some lines at a time: while tiles multiply, nothing else reads memory.
+class ReadAhead {
+ public:
+  CORTEX_INLINE ReadAhead() = default;
+  CORTEX_INLINE ReadAhead(const std::byte* from, std::size_t bytes, int steps)
+      : at_(from), lines_((static_cast<int>(bytes / 64) + steps - 1) / steps) {}
+
+  CORTEX_INLINE void step() {
+    constexpr int kSecondCache = 2;
+    for (int line = 0; line < lines_; ++line, at_ += 64) __builtin_prefetch(at_, 0, kSecondCache);
+  }
+
+ private:
+  const std::byte* at_ = nullptr;
+  int lines_ = 0;
+};
+
 // Integer sums of one group after another: tiles take turns, so that one is stored while the next adds up.
 template <bool kSigned, bool kHalves, bool kMinima>
-CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPanel& panel, int blocks,
+CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPanel& panel, int blocks, ReadAhead ahead,
                              float (*out)[kPanelRows], std::ptrdiff_t apart) {
   const std::size_t groups = static_cast<std::size_t>(task.in.columns) / kBlockColumns;
   const std::size_t first = static_cast<std::size_t>(row) * groups;
@@ -183,6 +190,7 @@ CORTEX_INLINE void int8_rows(const LinearTask& task, int row, const UnpackedPane
       CORTEX_TILE_MIXED(tile, rows_tile, codes_tile);                  \
     }                                                                  \
     CORTEX_TILE_STORE(tile, integers[part % 4], 64);                   \
+    ahead.step();                                                      \
     if (part >= kLag) add(part - kLag);                                \
     ++part;                                                            \
   }
@@ -237,10 +245,12 @@ void int8_panels(const LinearTask& task, int rows, PanelRoom* room) {
       alignas(64) float sums[kTileRows * 2][kPanelRows];
       for (int p = 0; p < panels; ++p) {
         const std::ptrdiff_t apart = panels * kPanelRows;
+        ReadAhead ahead;
+        if (row == task.first_row) ahead = ReadAhead(matrix.panel(panel + p + 2), matrix.panel_bytes(), blocks);
         if (matrix.format.minima) {
-          int8_rows<false, kHalves, true>(task, row, room[p].panel(), blocks, sums + p, apart);
+          int8_rows<false, kHalves, true>(task, row, room[p].panel(), blocks, ahead, sums + p, apart);
         } else {
-          int8_rows<true, kHalves, false>(task, row, room[p].panel(), blocks, sums + p, apart);
+          int8_rows<true, kHalves, false>(task, row, room[p].panel(), blocks, ahead, sums + p, apart);
         }
       }
       end_tile(task, row, kTileRows, panel, panels, &sums[0][0]);
