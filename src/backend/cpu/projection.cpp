@@ -12,6 +12,13 @@ namespace {
 constexpr int kUnitPanels = 4;
 // Few enough that taking them costs nothing beside a part, enough that the threads end nearly together.
 constexpr int kPartsPerThread = 4;
+constexpr int kFewRows = 4;
+constexpr int kPartsPerThreadOfFewRows = 2;
+
+// Of so many rows a thread takes some and all panels instead: what it writes of them stays in its own cache, and
+// weights are still read for enough rows at a time.
+constexpr int kPartRows = 128;
+constexpr int kUnitRows = 16;
 
 Product product_of(const PackedFormat& format, Arithmetic arithmetic) {
   if (arithmetic == Arithmetic::exact || format.bits == 32) return Product::f32;
@@ -104,10 +111,22 @@ void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEn
                         .activation = activation_,
                         .out = out,
                         .out_stride = out_stride};
+  if (team.size() == 1) return run_panels(task, 0, panels_);
+  if (rows >= kPartRows * team.size()) {
+    const int row_units = (rows + kUnitRows - 1) / kUnitRows;
+    const int row_parts = rows / kPartRows / team.size() * team.size();
+    const auto row_bound = [&](int part) { return std::min(rows, row_units * part / row_parts * kUnitRows); };
+    return team.run(row_parts, [&](int part) {
+      LinearTask some = task;
+      some.first_row = row_bound(part);
+      some.rows = row_bound(part + 1) - some.first_row;
+      run_panels(some, 0, panels_);
+    });
+  }
   const int units = (panels_ + kUnitPanels - 1) / kUnitPanels;
-  const int parts = team.size() == 1 ? 1 : std::min(units, team.size() * kPartsPerThread);
+  const int wanted = team.size() * (rows <= kFewRows ? kPartsPerThreadOfFewRows : kPartsPerThread);
+  const int parts = std::min(units, wanted);
   const auto bound = [&](int part) { return std::min(panels_, units * part / parts * kUnitPanels); };
-  if (parts == 1) return run_panels(task, 0, panels_);
   team.run(parts, [&](int part) { run_panels(task, bound(part), bound(part + 1)); });
 }
 

@@ -1,6 +1,6 @@
 // A linear layer, or several that read the same rows: packed matrices whose outputs lie side by side, spread over the
-// team by panels so that each thread streams its own part of the weights once for all rows. Made on the loading thread,
-// run by the engine thread.
+// team by panels so that each thread streams its own part of the weights once for all rows; of a long prompt by rows.
+// Made on the loading thread, run by the engine thread.
 #pragma once
 
 #include <initializer_list>

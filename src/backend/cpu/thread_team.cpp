@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 
 #include "backend/cpu/flush_denormals.h"
@@ -36,14 +37,19 @@ constexpr int kPartsPerThread = 4;
 
 constexpr int kFewRows = 4;
 
-// Some microseconds: what lies between two parts of a step.
-constexpr int kSpins = 500;
+// What the caller does alone between two runs of a step takes less; waking a thread that sleeps takes longer than most
+// runs of a step of one row.
+constexpr std::chrono::microseconds kSpinTime{50};
 
 void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    relax();
-  }
+  constexpr int kLooks = 32;  // between two at the clock
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < kLooks; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
   value.wait(old, std::memory_order_acquire);
 }
 
