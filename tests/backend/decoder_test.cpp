@@ -122,6 +122,17 @@ TEST_P(DecoderTest, ThreadsDoNotMatter) {
   }
 }
 
+TEST_P(DecoderTest, NumericClassIsThatOfTheArithmetic) {
+  const std::string name = load_golden("llama", 1)->kv_geometry().numeric_class;
+  EXPECT_EQ(load_golden("qwen2", 2)->kv_geometry().numeric_class, name);
+  const Model model = open_model(real_file_system(), golden_model("llama"));
+  const auto& [spec, weights] = std::get<DecoderModel>(model.network);
+  for (const std::string& other : tested_backends()) {
+    const auto decoder = open_tested(other)->load(spec, weights, {});
+    EXPECT_EQ(decoder->kv_geometry().numeric_class == name, other == GetParam()) << other << " and " << name;
+  }
+}
+
 TEST_P(DecoderTest, BlocksThatWereReadRestoreASequence) {
   const Golden golden(golden_model("llama") / "golden.safetensors");
   const auto decoder = load_golden("llama");

@@ -1,7 +1,11 @@
 #include "backend/cpu/decoder.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <string_view>
 
 #include "backend/cpu/flush_denormals.h"
 #include "backend/cpu/kernels.h"
@@ -36,6 +40,15 @@ std::variant<CpuFeedForward, CpuExperts> read_mlp(const DecoderSpec& spec, bool 
                         {weights.up.value(), weights.up_bias}, {weights.down.value(), weights.down_bias});
 }
 
+// Goes up whenever a change of the arithmetic, in any of the kernels, changes what is kept of a token.
+constexpr std::string_view kArithmeticVersion = "1";
+
+// Exact arithmetic is the same bits on every instruction set; sums over bfloat16 are not.
+std::string numeric_class(Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::exact) return fmt::format("cpu-exact-{}", kArithmeticVersion);
+  return fmt::format("cpu-fast-{}-{}", kArithmeticVersion, kernels().name);
+}
+
 LogitSummary summary_of(std::span<const float> logits) {
   float largest = 0.0f;
   double sum = 0.0;
@@ -51,6 +64,7 @@ LogitSummary summary_of(std::span<const float> logits) {
 CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const LoadProgress& progress,
                        std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
     : spec_(spec),
+      arithmetic_(arithmetic),
       width_(static_cast<std::size_t>((spec.hidden + kPanelRows - 1) / kPanelRows * kPanelRows)),
       team_(std::move(team)),
       attention_(spec, arithmetic, team_) {
@@ -70,6 +84,12 @@ CpuDecoder::Layer CpuDecoder::read_layer(int layer, const DecoderLayerWeights& w
           .mlp_norms = {loader.vector(weights.mlp_norm), loader.vector(weights.mlp_post_norm)},
           .attention = AttentionWeights(loader, arithmetic, weights),
           .mlp = read_mlp(spec_, spec_.layers[static_cast<std::size_t>(layer)].experts, weights, loader, arithmetic)};
+}
+
+KvGeometry CpuDecoder::kv_geometry() const {
+  KvGeometry geometry = attention_.kv().geometry();
+  geometry.numeric_class = numeric_class(arithmetic_);
+  return geometry;
 }
 
 void CpuDecoder::submit(const StepPlan& plan) {

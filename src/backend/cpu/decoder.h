@@ -24,7 +24,7 @@ class CpuDecoder : public DecoderBackend {
   CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const LoadProgress& progress,
              std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic);
 
-  KvGeometry kv_geometry() const override { return attention_.kv().geometry(); }
+  KvGeometry kv_geometry() const override;
   void reserve_kv(int blocks) override { attention_.kv().reserve(blocks); }
   void submit(const StepPlan& plan) override;
   void collect(StepResult* result) override;
@@ -62,6 +62,7 @@ class CpuDecoder : public DecoderBackend {
   void finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end, std::vector<RowResult>& results);
 
   const DecoderSpec spec_;
+  const Arithmetic arithmetic_;
   const std::size_t width_;  // hidden, padded to whole panels: what rows of the stream are apart
   const std::shared_ptr<ThreadTeam> team_;
   WeightArena arena_;

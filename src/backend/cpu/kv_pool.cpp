@@ -46,11 +46,11 @@ KvPool::KvPool(int layers, int kv_heads, int head_dim, KvPrecision precision)
 
 KvGeometry KvPool::geometry() const {
   if (precision_ == KvPrecision::f32) {
-    return {.block_bytes = block_bytes_, .layout = "f32[layer][k,v][kv_head][token][dim]", .numeric_class = "cpu-f32"};
+    return {.block_bytes = block_bytes_, .layout = "f32[layer][k,v][kv_head][token][dim]", .numeric_class = {}};
   }
   return {.block_bytes = block_bytes_,
           .layout = "bf16[layer]{k[kv_head][dim/2][token][2],v[kv_head][token/2][dim to 16s][2]}",
-          .numeric_class = "cpu-bf16-" + std::string(kernels().name)};
+          .numeric_class = {}};
 }
 
 void KvPool::reserve(int blocks) {

@@ -21,7 +21,7 @@ class KvPool {
   // bf16 takes an even head_dim of at most kMostHeadDim.
   KvPool(int layers, int kv_heads, int head_dim, KvPrecision precision = KvPrecision::f32);
 
-  // Sums over bfloat16 differ between instruction sets, so its numeric class names the one in use.
+  // But for the numeric class, which who computes keys and values knows.
   KvGeometry geometry() const;
   int blocks() const { return blocks_; }
   std::size_t memory_bytes() const { return memory_.size_bytes(); }
