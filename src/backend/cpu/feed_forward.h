@@ -31,8 +31,8 @@ class CpuFeedForward {
            std::size_t out_stride) const;
 
  private:
-  // Gate and up have outputs of their own.
-  void gate_rows(ThreadTeam& team, int rows, FeedForwardBuffers& buffers) const;
+  // Where gate and up have outputs of their own: out = activation(gate) * up of one row; changes `gate`.
+  void gate_row(float* gate, float* out) const;
 
   Activation activation_;
   Projection in_;  // gate, if any, and up

@@ -101,26 +101,33 @@ void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearV
   }
 }
 
+RowParts::RowParts(int rows, int threads)
+    : rows_(rows), count_(threads > 1 ? rows / kPartRows / threads * threads : 0) {}
+
+int RowParts::first(int part) const {
+  const int units = (rows_ + kUnitRows - 1) / kUnitRows;
+  return std::min(rows_, units * part / count_ * kUnitRows);
+}
+
+LinearTask Projection::task_of(const LinearInput& in, int rows, LinearEnd end, float* out,
+                               std::size_t out_stride) const {
+  CORTEX_CHECK(end == LinearEnd::store || (end == LinearEnd::add && !activates()));
+  return {.in = in,
+          .rows = rows,
+          .end = activates() ? end_ : end,
+          .activation = activation_,
+          .out = out,
+          .out_stride = out_stride};
+}
+
 void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out,
                      std::size_t out_stride) const {
   if (rows == 0) return;
-  CORTEX_CHECK(end == LinearEnd::store || (end == LinearEnd::add && !activates()));
-  const LinearTask task{.in = in,
-                        .rows = rows,
-                        .end = activates() ? end_ : end,
-                        .activation = activation_,
-                        .out = out,
-                        .out_stride = out_stride};
+  const LinearTask task = task_of(in, rows, end, out, out_stride);
   if (team.size() == 1) return run_panels(task, 0, panels_);
-  if (rows >= kPartRows * team.size()) {
-    const int row_units = (rows + kUnitRows - 1) / kUnitRows;
-    const int row_parts = rows / kPartRows / team.size() * team.size();
-    const auto row_bound = [&](int part) { return std::min(rows, row_units * part / row_parts * kUnitRows); };
-    return team.run(row_parts, [&](int part) {
-      LinearTask some = task;
-      some.first_row = row_bound(part);
-      some.rows = row_bound(part + 1) - some.first_row;
-      run_panels(some, 0, panels_);
+  if (const RowParts parts(rows, team.size()); parts.count() > 0) {
+    return team.run(parts.count(), [&](int part) {
+      run_rows(in, parts.first(part), parts.first(part + 1) - parts.first(part), end, out, out_stride);
     });
   }
   const int units = (panels_ + kUnitPanels - 1) / kUnitPanels;
@@ -128,6 +135,13 @@ void Projection::run(ThreadTeam& team, const LinearInput& in, int rows, LinearEn
   const int parts = std::min(units, wanted);
   const auto bound = [&](int part) { return std::min(panels_, units * part / parts * kUnitPanels); };
   team.run(parts, [&](int part) { run_panels(task, bound(part), bound(part + 1)); });
+}
+
+void Projection::run_rows(const LinearInput& in, int first_row, int rows, LinearEnd end, float* out,
+                          std::size_t out_stride) const {
+  LinearTask task = task_of(in, rows, end, out, out_stride);
+  task.first_row = first_row;
+  run_panels(task, 0, panels_);
 }
 
 void Projection::run_panels(const LinearTask& all, int begin, int end) const {

@@ -16,6 +16,18 @@ namespace cortex {
 // How projections multiply: fast rounds activations (and other floats than bfloat16) first, exact does not.
 enum class Arithmetic : std::uint8_t { fast, exact };
 
+// The rows of a long prompt in parts of whole sixteens, as many for each thread; of fewer rows there are none. A thread
+// that takes a part through what rows don't share keeps it in its own cache.
+class RowParts {
+ public:
+  RowParts(int rows, int threads);
+  int count() const { return count_; }
+  int first(int part) const;  // of part count(): all rows
+
+ private:
+  int rows_ = 0, count_ = 0;
+};
+
 class Projection {
  public:
   Projection() = default;
@@ -40,6 +52,10 @@ class Projection {
   // out [rows, out_stride] from row 0 on, out_stride >= outputs(); `in` has rows of at least padded_columns().
   void run(ThreadTeam& team, const LinearInput& in, int rows, LinearEnd end, float* out, std::size_t out_stride) const;
 
+  // The same of rows [first_row, first_row + rows), by the thread that calls.
+  void run_rows(const LinearInput& in, int first_row, int rows, LinearEnd end, float* out,
+                std::size_t out_stride) const;
+
   // Row `row` of the first part as float32, into out [columns()].
   void unpack_row(int row, float* out) const { cortex::unpack_row(matrices_.front().packed, row, out); }
 
@@ -52,6 +68,7 @@ class Projection {
 
   void append(PackedMatrix packed, Product product);
   void read_biases(WeightLoader& loader, std::initializer_list<LinearView> parts);
+  LinearTask task_of(const LinearInput& in, int rows, LinearEnd end, float* out, std::size_t out_stride) const;
   void run_panels(const LinearTask& all, int begin, int end) const;
 
   std::vector<Matrix> matrices_;
