@@ -12,8 +12,8 @@ namespace {
 
 // NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets inside a panel or a row are small.
 
-// Ahead in each panel, when rows are so few that memory is the limit; past its end, in the one that comes after those
-// of the tile.
+// Ahead in each panel, by the first rows of a task, for those after them too; past its end, in the one that comes after
+// those of the tile.
 constexpr std::ptrdiff_t kPrefetchBytes = 6144;
 
 // Where a panel is being read, and what scales the block at hand.
@@ -152,7 +152,7 @@ struct Int8Tile {
     const PackedFormat format = matrix.format;
     const int blocks = matrix.blocks();
     const int group_blocks = format.group_columns < kBlockColumns ? 1 : format.group_columns / kBlockColumns;
-    const bool prefetches = task.rows <= Set::kMostRows;
+    const bool prefetches = row == task.first_row;
     const auto panel_bytes = static_cast<std::ptrdiff_t>(matrix.panel_bytes());
     const std::byte* last_near = matrix.panel(panel) + panel_bytes - kPrefetchBytes;
 
