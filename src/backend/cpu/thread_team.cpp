@@ -79,7 +79,7 @@ void ThreadTeam::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadTeam::run(int parts, const std::function<void(int)>& body) {
+void ThreadTeam::run(int parts, FunctionRef<int> body) {
   body_ = &body;
   parts_ = static_cast<std::uint32_t>(parts);
   failure_ = nullptr;
@@ -95,7 +95,7 @@ void ThreadTeam::run(int parts, const std::function<void(int)>& body) {
   if (failure_) std::rethrow_exception(failure_);
 }
 
-void ThreadTeam::parallel_for(int items, const std::function<void(int, int)>& body) {
+void ThreadTeam::parallel_for(int items, FunctionRef<int, int> body) {
   const int parts = size() == 1 ? 1 : std::min(items, size() * kPartsPerThread);
   if (parts <= 1) {
     if (items > 0) body(0, items);
@@ -107,7 +107,7 @@ void ThreadTeam::parallel_for(int items, const std::function<void(int, int)>& bo
   });
 }
 
-void ThreadTeam::for_rows(int rows, const std::function<void(int)>& body) {
+void ThreadTeam::for_rows(int rows, FunctionRef<int> body) {
   const auto run_of = [&](int begin, int end) {
     for (int row = begin; row < end; ++row) body(row);
   };

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/function_ref.h"
+
 namespace cortex {
 
 class ThreadTeam {
@@ -30,13 +32,14 @@ class ThreadTeam {
 
   // Calls body(part) once for each part in 0..parts-1, on any of the threads, and waits for all. Throws what one of
   // them threw.
-  void run(int parts, const std::function<void(int part)>& body);
+  void run(int parts, FunctionRef<int> body);
 
-  // Splits [0, items) into contiguous parts. What is computed of an item must not depend on the part it is in.
-  void parallel_for(int items, const std::function<void(int begin, int end)>& body);
+  // Calls body(begin, end) for contiguous parts of [0, items). What is computed of an item must not depend on the part
+  // it is in.
+  void parallel_for(int items, FunctionRef<int, int> body);
 
-  // Light work on each row: a few rows are cheaper than waking anybody.
-  void for_rows(int rows, const std::function<void(int row)>& body);
+  // Calls body(row) for each: light work, so that a few rows are cheaper than waking anybody.
+  void for_rows(int rows, FunctionRef<int> body);
 
  private:
   static std::thread start_thread(std::function<void()> body) { return std::thread(std::move(body)); }
@@ -49,7 +52,7 @@ class ThreadTeam {
   std::atomic<std::uint32_t> untaken_{0};     // parts; body_ and parts_ hold still for whoever takes one
   std::atomic<std::uint32_t> unfinished_{0};  // parts
   std::atomic<bool> stopping_{false};
-  const std::function<void(int)>* body_ = nullptr;
+  const FunctionRef<int>* body_ = nullptr;
   std::uint32_t parts_ = 0;
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
