@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,7 @@ std::atomic<int> allocations{0};
 
 void* counted(std::size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
-  void* const memory = std::malloc(bytes);  // NOLINT(cppcoreguidelines-no-malloc): this is what allocates
+  void* const memory = std::malloc(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -31,12 +32,10 @@ void* counted(std::size_t bytes) {
 // All that the backend's containers call.
 void* operator new(std::size_t bytes) { return counted(bytes); }
 void* operator new[](std::size_t bytes) { return counted(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }               // NOLINT(cppcoreguidelines-no-malloc)
-void operator delete[](void* memory) noexcept { std::free(memory); }             // NOLINT(cppcoreguidelines-no-malloc)
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }  // NOLINT(cppcoreguidelines-no-malloc)
-void operator delete[](void* memory, std::size_t) noexcept {
-  std::free(memory);
-}  // NOLINT(cppcoreguidelines-no-malloc)
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace cortex {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/row_parts.h"
 
 namespace cortex {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/row_parts.h"
 #include "base/error.h"
 
 namespace cortex {
@@ -14,11 +15,6 @@ constexpr int kUnitPanels = 4;
 constexpr int kPartsPerThread = 4;
 constexpr int kFewRows = 4;
 constexpr int kPartsPerThreadOfFewRows = 2;
-
-// Of so many rows a thread takes some and all panels instead: what it writes of them stays in its own cache, and
-// weights are still read for enough rows at a time.
-constexpr int kPartRows = 128;
-constexpr int kUnitRows = 16;
 
 Product product_of(const PackedFormat& format, Arithmetic arithmetic) {
   if (arithmetic == Arithmetic::exact || format.bits == 32) return Product::f32;
@@ -99,14 +95,6 @@ void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearV
     const Vector bias = loader.vector(*part.bias);
     std::copy_n(bias.values, bias.size, biases + offset(index++));
   }
-}
-
-RowParts::RowParts(int rows, int threads)
-    : rows_(rows), count_(threads > 1 ? rows / kPartRows / threads * threads : 0) {}
-
-int RowParts::first(int part) const {
-  const int units = (rows_ + kUnitRows - 1) / kUnitRows;
-  return std::min(rows_, units * part / count_ * kUnitRows);
 }
 
 LinearTask Projection::task_of(const LinearInput& in, int rows, LinearEnd end, float* out,

@@ -16,18 +16,6 @@ namespace cortex {
 // How projections multiply: fast rounds activations (and other floats than bfloat16) first, exact does not.
 enum class Arithmetic : std::uint8_t { fast, exact };
 
-// The rows of a long prompt in parts of whole sixteens, as many for each thread; of fewer rows there are none. A thread
-// that takes a part through what rows don't share keeps it in its own cache.
-class RowParts {
- public:
-  RowParts(int rows, int threads);
-  int count() const { return count_; }
-  int first(int part) const;  // of part count(): all rows
-
- private:
-  int rows_ = 0, count_ = 0;
-};
-
 class Projection {
  public:
   Projection() = default;
