@@ -38,21 +38,13 @@ struct Candidate {
   double logit;
 };
 
-bool likelier(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-}
-
-std::vector<TokenLogprob> likeliest(std::span<const float> logits, int count, double normaliser) {
-  std::vector<Candidate> candidates(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) candidates[i] = {static_cast<TokenId>(i), logits[i]};
-  const std::size_t kept = std::min<std::size_t>(static_cast<std::size_t>(count), candidates.size());
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(kept), candidates.end(),
-                    likelier);
-  std::vector<TokenLogprob> top(kept);
-  for (std::size_t i = 0; i < kept; ++i) {
-    top[i] = {candidates[i].token, static_cast<float>(candidates[i].logit - normaliser)};
-  }
-  return top;
+std::vector<TokenLogit> likeliest(std::span<const float> logits, int count) {
+  std::vector<TokenLogit> tokens(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) tokens[i] = {static_cast<TokenId>(i), logits[i]};
+  const std::size_t kept = std::min(static_cast<std::size_t>(count), tokens.size());
+  std::partial_sort(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(kept), tokens.end(), likelier);
+  tokens.resize(kept);
+  return tokens;
 }
 
 void penalise(std::span<float> logits, const RowSampling& sampling) {
@@ -123,8 +115,7 @@ bool is_plain_greedy(const RowSampling& sampling) {
          sampling.allowed.empty();
 }
 
-TokenId choose(std::span<const float> logits, const LogitSummary& summary, const RowSampling& sampling) {
-  if (is_plain_greedy(sampling)) return summary.likeliest;
+TokenId choose(std::span<const float> logits, const RowSampling& sampling) {
   const SamplingParams& params = sampling.params;
   std::vector<Candidate> candidates = allowed_candidates(logits, sampling);
   const Candidate best = *std::min_element(candidates.begin(), candidates.end(), likelier);
@@ -147,23 +138,29 @@ bool wants_logits(const WantedRow& wanted) {
   return wanted.token || wanted.top_logprobs > 0 || !wanted.scores.empty() || wanted.logits;
 }
 
-LogitSummary summarise(std::span<const float> logits) {
+bool wants_every_logit(const WantedRow& wanted) {
+  return wanted.logits || (wanted.token && !is_plain_greedy(wanted.sampling));
+}
+
+LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted) {
   LogitSummary summary;
   summary.finite = all_finite(logits);
   if (!summary.finite || logits.empty()) return summary;
   const auto largest = std::max_element(logits.begin(), logits.end());
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - *largest);
-  summary.likeliest = static_cast<TokenId>(largest - logits.begin());
+  summary.likeliest = {static_cast<TokenId>(largest - logits.begin()), *largest};
   summary.log_sum_exp = *largest + std::log(sum);
+  if (wanted.top_logprobs > 0) summary.top = likeliest(logits, wanted.top_logprobs);
+  for (const TokenId token : wanted.scores) summary.scores.push_back(logits[static_cast<std::size_t>(token)]);
   return summary;
 }
 
 RowResult sample_row(std::span<const float> logits, std::span<const float> hidden, const WantedRow& wanted) {
-  return sample_row(logits, summarise(logits), hidden, wanted);
+  return sample_row(summarise(logits, wanted), logits, hidden, wanted);
 }
 
-RowResult sample_row(std::span<const float> logits, const LogitSummary& summary, std::span<const float> hidden,
+RowResult sample_row(const LogitSummary& summary, std::span<const float> logits, std::span<const float> hidden,
                      const WantedRow& wanted) {
   RowResult result;
   result.finite = summary.finite && all_finite(hidden);
@@ -171,14 +168,13 @@ RowResult sample_row(std::span<const float> logits, const LogitSummary& summary,
 
   if (wanted.hidden) result.hidden.assign(hidden.begin(), hidden.end());
   if (wanted.logits) result.logits.assign(logits.begin(), logits.end());
-  const auto logprob = [&](TokenId token) {
-    return static_cast<float>(logits[static_cast<std::size_t>(token)] - summary.log_sum_exp);
-  };
-  if (wanted.top_logprobs > 0) result.top_logprobs = likeliest(logits, wanted.top_logprobs, summary.log_sum_exp);
-  for (const TokenId token : wanted.scores) result.scores.push_back(logprob(token));
+  const auto logprob = [&](float logit) { return static_cast<float>(logit - summary.log_sum_exp); };
+  for (const auto& [token, logit] : summary.top) result.top_logprobs.push_back({token, logprob(logit)});
+  for (const float logit : summary.scores) result.scores.push_back(logprob(logit));
   if (wanted.token) {
-    result.token = choose(logits, summary, wanted.sampling);
-    result.logprob = logprob(result.token);
+    result.token = is_plain_greedy(wanted.sampling) ? summary.likeliest.token : choose(logits, wanted.sampling);
+    const bool likeliest = result.token == summary.likeliest.token;
+    result.logprob = logprob(likeliest ? summary.likeliest.logit : logits[static_cast<std::size_t>(result.token)]);
   }
   return result;
 }

@@ -15,7 +15,9 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
+#include <vector>
 
 #include "backend/step_plan.h"
 
@@ -24,20 +26,35 @@ namespace cortex {
 // Whether the row must go through the head at all.
 bool wants_logits(const WantedRow& wanted);
 
-// What every choice and log-probability of a row begins with.
-struct LogitSummary {
-  bool finite = true;     // all of them; otherwise nothing else here is valid
-  TokenId likeliest = 0;  // of the largest logit, the lowest id
-  double log_sum_exp = 0.0;
+// Whether each logit of the row is needed: it is asked for, or the choice is not simply the largest.
+bool wants_every_logit(const WantedRow& wanted);
+
+struct TokenLogit {
+  TokenId token = 0;
+  float logit = -std::numeric_limits<float>::infinity();
 };
-LogitSummary summarise(std::span<const float> logits);
+// The larger logit; of equal ones the lower id.
+inline constexpr auto likelier = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+};
+
+// What every choice and log-probability of a row begins with; all there is to know of the logits of a row that doesn't
+// want every one.
+struct LogitSummary {
+  bool finite = true;  // all of them; otherwise nothing else here is valid
+  TokenLogit likeliest;
+  double log_sum_exp = 0.0;
+  std::vector<TokenLogit> top;  // [WantedRow::top_logprobs, or the whole vocabulary], likeliest first
+  std::vector<float> scores;    // the logits of WantedRow::scores
+};
+LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted);
 
 // `logits` [vocabulary], empty when only the hidden state is wanted; `hidden` [hidden], empty unless wanted. Values
 // that are not finite give a result with finite = false and nothing else. The mask, where there is one, allows at least
 // one token; ids are below the vocabulary (plan_check.h).
 RowResult sample_row(std::span<const float> logits, std::span<const float> hidden, const WantedRow& wanted);
-// The same where a device has summarised the logits.
-RowResult sample_row(std::span<const float> logits, const LogitSummary& summary, std::span<const float> hidden,
+// The same where a device has summarised the logits; these may be empty unless wants_every_logit(wanted).
+RowResult sample_row(const LogitSummary& summary, std::span<const float> logits, std::span<const float> hidden,
                      const WantedRow& wanted);
 
 // Standard Gumbel noise of one token at one position: nothing else enters, so a result does not depend on how it was

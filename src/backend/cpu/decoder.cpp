@@ -49,16 +49,6 @@ std::string numeric_class(Arithmetic arithmetic) {
   return fmt::format("cpu-fast-{}-{}", kArithmeticVersion, kernels().name);
 }
 
-LogitSummary summary_of(std::span<const float> logits) {
-  float largest = 0.0f;
-  double sum = 0.0;
-  kernels().log_sum(logits.data(), logits.size(), &largest, &sum);
-  if (!std::isfinite(sum)) return {.finite = false};
-  const auto at = std::find(logits.begin(), logits.end(), largest);
-  return {
-      .finite = true, .likeliest = static_cast<TokenId>(at - logits.begin()), .log_sum_exp = largest + std::log(sum)};
-}
-
 }  // namespace
 
 CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const LoadProgress& progress,
@@ -126,9 +116,9 @@ void CpuDecoder::collect(StepResult* result) {
 }
 
 std::size_t CpuDecoder::memory_bytes() const {
-  const std::size_t floats = stream_.capacity() + update_.capacity() + logits_.capacity();
+  const std::size_t floats = stream_.capacity() + update_.capacity();
   return arena_.bytes_used() + attention_.memory_bytes() + in_.memory_bytes() + feed_forward_.memory_bytes() +
-         floats * sizeof(float);
+         language_head_.memory_bytes() + floats * sizeof(float);
 }
 
 void CpuDecoder::embed(const std::vector<TokenId>& tokens) {
@@ -164,43 +154,24 @@ void CpuDecoder::enter_branch(const Vector& after, const Vector& before, const P
 void CpuDecoder::finish(const StepPlan& plan, const Vector& after) {
   for (const WantedRow& wanted : plan.wanted) add_update(wanted.row, after);
   std::vector<RowResult> results(plan.wanted.size());
-  for (std::size_t begin = 0; begin < plan.wanted.size(); begin += kHeadRows) {
-    finish_rows(plan, begin, std::min(plan.wanted.size(), begin + kHeadRows), results);
+  for (std::size_t begin = 0; begin < results.size(); begin += kHeadRows) {
+    const std::size_t count = std::min(kHeadRows, results.size() - begin);
+    finish_rows(std::span(plan.wanted).subspan(begin, count), std::span(results).subspan(begin, count));
   }
   last_step_.assign(plan.wanted.size(), {});
   for (std::size_t i = 0; i < last_step_.size(); ++i) last_step_[i].token = results[i].token;
   result_ = StepResult{std::move(results)};
 }
 
-void CpuDecoder::finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end,
-                             std::vector<RowResult>& results) {
-  const auto count = static_cast<int>(end - begin);
-  const auto wanted = [&](int i) -> const WantedRow& { return plan.wanted[begin + static_cast<std::size_t>(i)]; };
+void CpuDecoder::finish_rows(std::span<const WantedRow> wanted, std::span<RowResult> results) {
   const Projection& head = spec_.tied_head ? embedding_ : head_;
-  const auto width = static_cast<std::size_t>(head.outputs());
-  in_.reshape(count, spec_.hidden, head.padded_columns(), head.products());
-  bool any_logits = false;
-  for (int i = 0; i < count; ++i) {
-    any_logits = any_logits || wants_logits(wanted(i));
-    kernels().rms_norm(stream_row(wanted(i).row), final_norm_.values, spec_.norm_epsilon, spec_.hidden, in_.row(i));
+  in_.reshape(static_cast<int>(wanted.size()), spec_.hidden, head.padded_columns(), head.products());
+  for (int i = 0; i < static_cast<int>(wanted.size()); ++i) {
+    const int row = wanted[static_cast<std::size_t>(i)].row;
+    kernels().rms_norm(stream_row(row), final_norm_.values, spec_.norm_epsilon, spec_.hidden, in_.row(i));
     in_.pack(i);
   }
-  if (any_logits) {
-    logits_.resize(static_cast<std::size_t>(count) * width);
-    head.run(*team_, in_.view(), count, LinearEnd::store, logits_.data(), width);
-  }
-  team_->parallel_for(count, [&](int first, int last) {
-    for (int i = first; i < last; ++i) {
-      std::span<const float> logits, hidden;
-      LogitSummary summary;
-      if (wants_logits(wanted(i))) {
-        logits = {logits_.data() + static_cast<std::size_t>(i) * width, static_cast<std::size_t>(spec_.vocabulary)};
-        summary = summary_of(logits);
-      }
-      if (wanted(i).hidden) hidden = {in_.row(i), static_cast<std::size_t>(spec_.hidden)};
-      results[begin + static_cast<std::size_t>(i)] = sample_row(logits, summary, hidden, wanted(i));
-    }
-  });
+  language_head_.run(*team_, head, spec_.vocabulary, in_, wanted, results);
 }
 
 }  // namespace cortex

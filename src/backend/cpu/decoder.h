@@ -13,6 +13,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/experts.h"
 #include "backend/cpu/feed_forward.h"
+#include "backend/cpu/language_head.h"
 #include "backend/cpu/projection.h"
 #include "backend/cpu/self_attention.h"
 #include "backend/cpu/thread_team.h"
@@ -59,7 +60,7 @@ class CpuDecoder : public DecoderBackend {
   float* stream_row(int row) { return stream_.data() + static_cast<std::size_t>(row) * width_; }
   void add_update(int row, const Vector& after);
   void finish(const StepPlan& plan, const Vector& after);
-  void finish_rows(const StepPlan& plan, std::size_t begin, std::size_t end, std::vector<RowResult>& results);
+  void finish_rows(std::span<const WantedRow> wanted, std::span<RowResult> results);
 
   const DecoderSpec spec_;
   const Arithmetic arithmetic_;
@@ -78,7 +79,7 @@ class CpuDecoder : public DecoderBackend {
   std::vector<float> update_;  // [T, width_]
   InputRows in_;               // what the next projection reads
   FeedForwardBuffers feed_forward_;
-  std::vector<float> logits_;         // [some wanted rows, vocabulary padded to whole panels]
+  LanguageHead language_head_;
   std::optional<StepResult> result_;  // submitted, not collected
   std::vector<RowResult> last_step_;  // tokens only
 };

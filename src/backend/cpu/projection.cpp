@@ -132,6 +132,12 @@ void Projection::run_rows(const LinearInput& in, int first_row, int rows, Linear
   run_panels(task, 0, panels_);
 }
 
+void Projection::run_outputs(const LinearInput& in, int rows, int first, int end, float* out,
+                             std::size_t out_stride) const {
+  CORTEX_CHECK(end_ != LinearEnd::gate && first % kPanelRows == 0);
+  run_panels(task_of(in, rows, LinearEnd::store, out - first, out_stride), first / kPanelRows, end / kPanelRows);
+}
+
 void Projection::run_panels(const LinearTask& all, int begin, int end) const {
   for (const Matrix& matrix : matrices_) {
     const int first = std::max(begin, matrix.first_panel);

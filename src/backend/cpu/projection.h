@@ -44,6 +44,10 @@ class Projection {
   void run_rows(const LinearInput& in, int first_row, int rows, LinearEnd end, float* out,
                 std::size_t out_stride) const;
 
+  // Outputs [first, end) of all rows, by the thread that calls; `first` is a multiple of 16, and `end` too or
+  // outputs(). out [rows, out_stride], from output `first` on. Not of a projection that is gated.
+  void run_outputs(const LinearInput& in, int rows, int first, int end, float* out, std::size_t out_stride) const;
+
   // Row `row` of the first part as float32, into out [columns()].
   void unpack_row(int row, float* out) const { cortex::unpack_row(matrices_.front().packed, row, out); }
 
