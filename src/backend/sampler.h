@@ -34,9 +34,8 @@ struct TokenLogit {
   float logit = -std::numeric_limits<float>::infinity();
 };
 // The larger logit; of equal ones the lower id.
-inline constexpr auto likelier = [](const auto& a, const auto& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-};
+inline constexpr auto likelier =  // NOLINT(readability-identifier-naming): called like a function
+    [](const auto& a, const auto& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; };
 
 // What every choice and log-probability of a row begins with; all there is to know of the logits of a row that doesn't
 // want every one.

@@ -1,7 +1,8 @@
 // A fixed number of threads that work on one thing together: the caller is the first of them. Work is cut into parts,
 // and whoever is free takes the next one, so that a thread the system has put aside holds up no more than the part it
-// has in hand. The others sleep between steps, and spin for some tens of microseconds between the calls of one. One
-// caller at a time, the engine thread; the destructor joins.
+// has in hand. The others sleep between steps, and spin for some tens of microseconds between the calls of one. None is
+// bound to a core: alone that gains nothing, and beside other programs it costs a tenth. One caller at a time, the
+// engine thread; the destructor joins.
 #pragma once
 
 #include <atomic>
