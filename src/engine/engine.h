@@ -43,6 +43,7 @@ struct GenerateRequest {
   bool logprobs = false;         // of sampled tokens
   int top_logprobs = 0;          // the likeliest alternatives beside each, and beside each of the prompt's
   bool prompt_logprobs = false;  // of prompt[1..], as events before the first sampled token; takes no prefix hits
+  bool explain = false;          // tells why no more of the prompt was found in KV
   int priority = 0;              // -10..10, lower first
   std::string salt;              // keeps cached blocks of tenants apart
   std::optional<std::chrono::milliseconds> timeout;  // from now; then deadline_exceeded
@@ -57,6 +58,23 @@ struct SampledToken {
 
 enum class FinishReason { stop, length };
 
+// Why a prompt's next block was not found.
+enum class CacheMiss {
+  first_use,          // nothing like it was computed
+  diverged,           // what was computed has another token there
+  evicted,            // it was there, and made room
+  other_salt,         // only another tenant of the same key has it
+  not_yet_written,    // a sequence that runs is computing it
+  cheaper_to_compute  // it is on disk, but reading it would take longer
+};
+std::string_view name_of(CacheMiss miss);
+
+struct CacheExplanation {
+  std::optional<CacheMiss> miss;       // absent: all that can be found was
+  std::optional<int> diverged_at;      // position of the first token that differs
+  std::optional<TokenId> diverged_to;  // the prompt's token there
+};
+
 struct GenerateTimings {
   double queue_ms = 0.0;    // from submission to the first step
   double prefill_ms = 0.0;  // to the first token
@@ -66,6 +84,7 @@ struct GenerateTimings {
   int cached_disk_tokens = 0;
   int draft_tokens = 0;
   int draft_accepted = 0;
+  std::optional<CacheExplanation> cache;  // when it is asked for
 };
 
 // Some tokens, or the end. A failed request gets `error` as its only last event.
@@ -107,6 +126,29 @@ using EncodeSink = std::function<void(EncodeReply)>;
 enum class ModelState { unloaded, loading, ready, failed };
 std::string_view name_of(ModelState state);
 
+// What a decoder's KV cache has done since the model was loaded, and holds.
+struct KvStatus {
+  int blocks = 0;
+  int blocks_used = 0;    // by sequences
+  int blocks_cached = 0;  // by nobody, with content that can be found
+  int running = 0;        // sequences
+  int waiting = 0;
+  std::uint64_t query_tokens = 0;  // of prompts that were looked up
+  std::uint64_t memory_hit_tokens = 0;
+  std::uint64_t disk_hit_tokens = 0;
+  std::uint64_t preemptions = 0;
+};
+
+// The disk tier of all decoders.
+struct KvDiskStatus {
+  std::string state = "off";  // off, scanning, ready, degraded, in_use (another server has the directory)
+  std::string message;        // when it is degraded or in use
+  std::uint64_t bytes = 0, limit_bytes = 0;
+  std::uint64_t files = 0;
+  std::uint64_t written_bytes = 0, read_bytes = 0;              // since the start
+  std::vector<std::pair<std::string, std::uint64_t>> rejected;  // files that were not what they should be, by reason
+};
+
 struct ModelStatus {
   std::string name;
   ModelState state = ModelState::unloaded;
@@ -115,6 +157,7 @@ struct ModelStatus {
   std::string backend;      // "cpu", "mlx"; empty before it is chosen
   std::string device;
   std::string failure;  // why it failed, fit for a client
+  KvStatus kv;          // of a decoder
 };
 
 enum class EngineState { idle, running, stalled, failing, restarting, dead };
@@ -138,6 +181,7 @@ struct EngineStatus {
   std::uint64_t memory_bytes = 0;  // resident, of the process that computes
   bool own_process = false;  // the engine runs in a process of its own; memory_bytes is then not part of the caller's
   std::vector<ModelStatus> models;
+  KvDiskStatus kv_disk;
 };
 
 class Engine {

@@ -33,6 +33,7 @@ constexpr std::int64_t size_of(ModelKind) { return 4; }
 constexpr std::int64_t size_of(FinishReason) { return 2; }
 constexpr std::int64_t size_of(ModelState) { return 4; }
 constexpr std::int64_t size_of(EngineState) { return 6; }
+constexpr std::int64_t size_of(CacheMiss) { return 6; }
 
 // One description for both directions, so that they can't differ: `a` is a Writer or a Reader.
 template <typename A, Is<ModelConfig> T>
@@ -41,8 +42,8 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
-  a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens,
-           v.idle_turn_ms);
+  a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.kv_dir, v.kv_disk_bytes, v.kv_write_bytes_per_day,
+           v.kv_disk_free_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens, v.idle_turn_ms);
 }
 template <typename A, Is<SamplingParams> T>
 void describe(A& a, T& v) {
@@ -56,7 +57,7 @@ void describe(A& a, T& v) {
 template <typename A, Is<GenerateRequest> T>
 void describe(A& a, T& v) {
   a.fields(v.id, v.model, v.prompt, v.max_tokens, v.max_tokens_may_shrink, v.stop_ids, v.sampling, v.logit_bias,
-           v.logprobs, v.top_logprobs, v.prompt_logprobs, v.priority, v.salt, v.timeout, v.trace);
+           v.logprobs, v.top_logprobs, v.prompt_logprobs, v.explain, v.priority, v.salt, v.timeout, v.trace);
 }
 template <typename A, Is<EncodeRequest> T>
 void describe(A& a, T& v) {
@@ -70,10 +71,14 @@ template <typename A, Is<SampledToken> T>
 void describe(A& a, T& v) {
   a.fields(v.token, v.logprob, v.top_logprobs);
 }
+template <typename A, Is<CacheExplanation> T>
+void describe(A& a, T& v) {
+  a.fields(v.miss, v.diverged_at, v.diverged_to);
+}
 template <typename A, Is<GenerateTimings> T>
 void describe(A& a, T& v) {
   a.fields(v.queue_ms, v.prefill_ms, v.decode_ms, v.prompt_tokens, v.cached_tokens, v.cached_disk_tokens,
-           v.draft_tokens, v.draft_accepted);
+           v.draft_tokens, v.draft_accepted, v.cache);
 }
 template <typename A, Is<GenerateEvent> T>
 void describe(A& a, T& v) {
@@ -83,14 +88,27 @@ template <typename A, Is<EncodeReply> T>
 void describe(A& a, T& v) {
   a.fields(v.dimensions, v.vectors, v.queue_ms, v.compute_ms, v.error);
 }
+template <typename A, Is<KvStatus> T>
+void describe(A& a, T& v) {
+  a.fields(v.blocks, v.blocks_used, v.blocks_cached, v.running, v.waiting, v.query_tokens, v.memory_hit_tokens,
+           v.disk_hit_tokens, v.preemptions);
+}
+template <typename A, Is<std::pair<std::string, std::uint64_t>> T>
+void describe(A& a, T& v) {
+  a.fields(v.first, v.second);
+}
+template <typename A, Is<KvDiskStatus> T>
+void describe(A& a, T& v) {
+  a.fields(v.state, v.message, v.bytes, v.limit_bytes, v.files, v.written_bytes, v.read_bytes, v.rejected);
+}
 template <typename A, Is<ModelStatus> T>
 void describe(A& a, T& v) {
-  a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure);
+  a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure, v.kv);
 }
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.state, v.backend, v.device, v.last_tick, v.last_step, v.steps, v.consecutive_failures, v.restarts,
-           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.own_process, v.models);
+           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.own_process, v.models, v.kv_disk);
 }
 template <typename A, Is<HelloFrame> T>
 void describe(A& a, T& v) {

@@ -17,7 +17,7 @@
 namespace cortex {
 
 inline constexpr std::size_t kMaxFrameBytes = std::size_t{16} << 20;  // after the length
-inline constexpr std::int64_t kWireVersion = 4;
+inline constexpr std::int64_t kWireVersion = 5;
 
 // Front to worker: the first frame; any other version than kWireVersion is refused.
 struct HelloFrame {
