@@ -141,8 +141,9 @@ struct KvStatus {
 
 // The disk tier of all decoders.
 struct KvDiskStatus {
-  std::string state = "off";  // off, scanning, ready, degraded, in_use (another server has the directory)
-  std::string message;        // when it is degraded or in use
+  std::string state = "off";  // off, ok, full (nothing more is written), error
+  std::string message;        // why it is off though it was asked for, full, or in error
+  bool scanning = false;      // not all of what lies there is known yet
   std::uint64_t bytes = 0, limit_bytes = 0;
   std::uint64_t files = 0;
   std::uint64_t written_bytes = 0, read_bytes = 0;              // since the start

@@ -99,7 +99,7 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<KvDiskStatus> T>
 void describe(A& a, T& v) {
-  a.fields(v.state, v.message, v.bytes, v.limit_bytes, v.files, v.written_bytes, v.read_bytes, v.rejected);
+  a.fields(v.state, v.message, v.scanning, v.bytes, v.limit_bytes, v.files, v.written_bytes, v.read_bytes, v.rejected);
 }
 template <typename A, Is<ModelStatus> T>
 void describe(A& a, T& v) {
