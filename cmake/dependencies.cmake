@@ -14,6 +14,13 @@ find_package(Boost 1.81 REQUIRED)
 target_compile_definitions(Boost::headers INTERFACE BOOST_ENABLE_ASSERT_HANDLER)
 find_package(prometheus-cpp REQUIRED COMPONENTS core)
 
+# Debian's has no CMake package.
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
+add_library(xxhash INTERFACE)
+target_link_libraries(xxhash INTERFACE "${XXHASH_LIBRARY}")
+target_include_directories(xxhash SYSTEM INTERFACE "${XXHASH_INCLUDE_DIR}")
+
 # Its CMake package wants programs that Debian has elsewhere.
 find_library(ZIP_LIBRARY zip REQUIRED)
 find_path(ZIP_INCLUDE_DIR zip.h REQUIRED)
