@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -70,6 +72,23 @@ class MemoryFiles : public FileSystem {
   void replace(const std::filesystem::path& path, std::span<const std::byte> /*content*/) override { refuse(path); }
   void remove(const std::filesystem::path& path) override { refuse(path); }
   void create_directories(const std::filesystem::path& path) override { refuse(path); }
+
+  std::optional<FileStatus> status(const std::filesystem::path& path) const override {
+    if (!exists(path)) return std::nullopt;
+    FileStatus status;
+    status.kind = is_file(path) ? FileStatus::Kind::file : FileStatus::Kind::directory;
+    if (is_file(path)) status.size_bytes = files_.at(path)->size();
+    return status;
+  }
+  std::unique_ptr<WritableFile> create(const std::filesystem::path& path) override { refuse(path); }
+  void create_directory(const std::filesystem::path& path) override { refuse(path); }
+  void rename(const std::filesystem::path& from, const std::filesystem::path& /*to*/) override { refuse(from); }
+  void sync_directory(const std::filesystem::path& directory) override { refuse(directory); }
+  void set_modified(const std::filesystem::path& path, std::chrono::system_clock::time_point /*time*/) override {
+    refuse(path);
+  }
+  std::uint64_t available_bytes(const std::filesystem::path& /*path*/) const override { return 0; }
+  std::unique_ptr<FileLock> lock(const std::filesystem::path& path) override { refuse(path); }
 
  private:
   [[noreturn]] static void refuse(const std::filesystem::path& path) {

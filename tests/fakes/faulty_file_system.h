@@ -2,13 +2,17 @@
 // Any thread.
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -22,12 +26,37 @@ namespace cortex {
 
 class FaultyFileSystem : public FileSystem {
  public:
-  enum class Call { open, read, list, replace, remove, create_directories };
+  enum class Call {
+    open,
+    read,
+    list,
+    replace,
+    remove,
+    create_directories,
+    status,
+    create,
+    write,
+    sync,
+    create_directory,
+    rename,
+    sync_directory,
+    set_modified,
+    available_bytes,
+    lock
+  };
 
   explicit FaultyFileSystem(FileSystem& disk) : disk_(disk) {}
 
-  // The `nth` call of this kind from now on throws std::system_error; 1 is the next. One fault a kind.
-  void fail(Call call, int nth, int error = EIO) { faults_->fail(call, nth, error); }
+  // The `nth` call of this kind from now on throws std::system_error; 1 is the next. One fault a kind. A write that is
+  // to fail with EINTR is interrupted before its first byte instead.
+  void fail(Call call, int nth, int error = EIO) { faults_->fail(call, nth, error, false); }
+  // So do all after it, until mend().
+  void fail_from(Call call, int nth, int error = EIO) { faults_->fail(call, nth, error, true); }
+  void mend() { faults_->mend(); }
+  // A write takes no more than so many bytes at a time.
+  void shorten_writes(std::size_t bytes) { faults_->shorten_writes(bytes); }
+  // What available_bytes() says, whatever the disk does.
+  void set_available(std::uint64_t bytes) { faults_->set_available(bytes); }
   // Reads past this offset fail, as in files that were cut after they were opened.
   void cut_files_to(std::uint64_t bytes) { faults_->cut_to(bytes); }
   // As if nothing had this name.
@@ -68,12 +97,67 @@ class FaultyFileSystem : public FileSystem {
     disk_.create_directories(path);
   }
 
+  std::optional<FileStatus> status(const std::filesystem::path& path) const override {
+    faults_->meet(Call::status, path);
+    if (faults_->hides(path)) return std::nullopt;
+    return disk_.status(path);
+  }
+  std::unique_ptr<WritableFile> create(const std::filesystem::path& path) override {
+    faults_->meet(Call::create, path);
+    return std::make_unique<NewFile>(disk_.create(path), path, faults_);
+  }
+  void create_directory(const std::filesystem::path& path) override {
+    faults_->meet(Call::create_directory, path);
+    disk_.create_directory(path);
+  }
+  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    faults_->meet(Call::rename, to);
+    disk_.rename(from, to);
+  }
+  void sync_directory(const std::filesystem::path& directory) override {
+    faults_->meet(Call::sync_directory, directory);
+    disk_.sync_directory(directory);
+  }
+  void set_modified(const std::filesystem::path& path, std::chrono::system_clock::time_point time) override {
+    faults_->meet(Call::set_modified, path);
+    disk_.set_modified(path, time);
+  }
+  std::uint64_t available_bytes(const std::filesystem::path& path) const override {
+    faults_->meet(Call::available_bytes, path);
+    return faults_->available().value_or(disk_.available_bytes(path));
+  }
+  std::unique_ptr<FileLock> lock(const std::filesystem::path& path) override {
+    faults_->meet(Call::lock, path);
+    return disk_.lock(path);
+  }
+
  private:
   class Faults {
    public:
-    void fail(Call call, int nth, int error) {
+    void fail(Call call, int nth, int error, bool lasts) {
       std::lock_guard lock(mutex_);
-      planned_[call] = {counts_[call] + nth, error};
+      planned_[call] = {counts_[call] + nth, error, lasts};
+    }
+    void mend() {
+      std::lock_guard lock(mutex_);
+      planned_.clear();
+      available_.reset();
+    }
+    void shorten_writes(std::size_t bytes) {
+      std::lock_guard lock(mutex_);
+      write_bytes_ = bytes;
+    }
+    std::size_t write_bytes() {
+      std::lock_guard lock(mutex_);
+      return write_bytes_;
+    }
+    void set_available(std::uint64_t bytes) {
+      std::lock_guard lock(mutex_);
+      available_ = bytes;
+    }
+    std::optional<std::uint64_t> available() {
+      std::lock_guard lock(mutex_);
+      return available_;
     }
     void hide(const std::filesystem::path& path) {
       std::lock_guard lock(mutex_);
@@ -95,11 +179,18 @@ class FaultyFileSystem : public FileSystem {
       return counts_[call];
     }
     void meet(Call call, const std::filesystem::path& path) {
+      if (const int error = error_of(call)) {
+        throw std::system_error(error, std::generic_category(), path.string() + ": injected fault");
+      }
+    }
+    // Counts a call: what it is to fail with, 0 if it is not to.
+    int error_of(Call call) {
       std::lock_guard lock(mutex_);
       const int count = ++counts_[call];
       const auto planned = planned_.find(call);
-      if (planned == planned_.end() || planned->second.first != count) return;
-      throw std::system_error(planned->second.second, std::generic_category(), path.string() + ": injected fault");
+      if (planned == planned_.end()) return 0;
+      const Fault& fault = planned->second;
+      return count == fault.number || (fault.lasts && count > fault.number) ? fault.error : 0;
     }
     void meet_end(std::uint64_t end, const std::filesystem::path& path) {
       std::lock_guard lock(mutex_);
@@ -107,9 +198,16 @@ class FaultyFileSystem : public FileSystem {
     }
 
    private:
+    struct Fault {
+      int number, error;
+      bool lasts;
+    };
+
     std::mutex mutex_;
     std::map<Call, int> counts_;
-    std::map<Call, std::pair<int, int>> planned_;  // call -> (its number, errno)
+    std::map<Call, Fault> planned_;
+    std::size_t write_bytes_ = std::numeric_limits<std::size_t>::max();
+    std::optional<std::uint64_t> available_;
     std::set<std::filesystem::path> hidden_;
     std::uint64_t cut_to_ = std::numeric_limits<std::uint64_t>::max();
   };
@@ -128,6 +226,27 @@ class FaultyFileSystem : public FileSystem {
 
    private:
     std::shared_ptr<const RandomAccessFile> file_;
+    std::shared_ptr<Faults> faults_;
+  };
+
+  class NewFile : public WritableFile {
+   public:
+    NewFile(std::unique_ptr<WritableFile> file, std::filesystem::path path, std::shared_ptr<Faults> faults)
+        : file_(std::move(file)), path_(std::move(path)), faults_(std::move(faults)) {}
+    std::size_t write_some(std::span<const std::byte> bytes) override {
+      const int error = faults_->error_of(Call::write);
+      if (error == EINTR) return 0;
+      if (error) throw std::system_error(error, std::generic_category(), path_.string() + ": injected fault");
+      return file_->write_some(bytes.first(std::min(bytes.size(), faults_->write_bytes())));
+    }
+    void sync() override {
+      faults_->meet(Call::sync, path_);
+      file_->sync();
+    }
+
+   private:
+    std::unique_ptr<WritableFile> file_;
+    std::filesystem::path path_;
     std::shared_ptr<Faults> faults_;
   };
 
