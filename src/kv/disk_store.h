@@ -25,6 +25,7 @@
 #include "backend/step_plan.h"
 #include "base/clock.h"
 #include "base/file_system.h"
+#include "kv/block_file.h"
 #include "kv/block_hash.h"
 
 namespace cortex {
@@ -38,15 +39,6 @@ struct DiskStoreOptions {
   std::chrono::milliseconds flush_deadline{2000};
   // Called where a crash would matter most, by the names that docs/kv-cache.md lists: for tests.
   std::function<void(std::string_view)> failpoint;
-};
-
-// Neighbouring blocks of one sequence and their bytes: what a file holds.
-struct StoredRun {
-  BlockKey root, parent;           // parent: the key of the block before the first, of the very first the root
-  int first_block = 0;             // of the sequence; a multiple of kBlocksPerFile
-  std::vector<BlockKey> keys;      // [1..kBlocksPerFile]
-  std::vector<TokenId> tokens;     // [kBlockTokens * keys]
-  std::vector<std::byte> payload;  // [block_bytes * keys], block after block
 };
 
 struct BlockRead {
