@@ -105,10 +105,18 @@ typedef struct cortex_chat {
 cortex_status cortex_template_render(const cortex_template* chat_template, const cortex_chat* chat, cortex_bytes* text,
                                      cortex_bytes* error);
 
+/* Ids that were sampled for the text from byte `begin` on. */
+typedef struct cortex_sampled {
+  size_t begin;
+  const int32_t* ids;
+  size_t ids_size;
+} cortex_sampled;
+
 /* Renders and encodes; special tokens, and others that the template writes, are text when they come with the chat.
- * `text` may be null and gets what was encoded. */
+ * `sampled`, in order, keeps its ids as far as they spell the text. `text` may be null and gets what was encoded. */
 cortex_status cortex_template_encode(const cortex_template* chat_template, const cortex_tokenizer* tokenizer,
-                                     const cortex_chat* chat, cortex_ids* ids, cortex_bytes* text, cortex_bytes* error);
+                                     const cortex_chat* chat, const cortex_sampled* sampled, size_t sampled_size,
+                                     cortex_ids* ids, cortex_bytes* text, cortex_bytes* error);
 
 #ifdef __cplusplus
 }

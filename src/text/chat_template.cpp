@@ -8,13 +8,17 @@ namespace cortex {
 // Reaches the Rust side of both.
 class ChatEncoder {
  public:
-  static ChatPrompt encode(const Tokenizer& tokenizer, const ChatTemplate& chat_template, const cortex_chat& chat) {
+  static ChatPrompt encode(const Tokenizer& tokenizer, const ChatTemplate& chat_template, const cortex_chat& chat,
+                           std::span<const SampledText> sampled) {
+    std::vector<cortex_sampled> raw;
+    raw.reserve(sampled.size());
+    for (const auto& text : sampled) raw.push_back({text.begin, text.ids.data(), text.ids.size()});
     cortex_ids ids{};
     cortex_bytes text{};
     cortex_bytes error{};
-    rust::check(
-        cortex_template_encode(chat_template.template_.get(), tokenizer.tokenizer_.get(), &chat, &ids, &text, &error),
-        error, ErrorCode::invalid_value);
+    rust::check(cortex_template_encode(chat_template.template_.get(), tokenizer.tokenizer_.get(), &chat, raw.data(),
+                                       raw.size(), &ids, &text, &error),
+                error, ErrorCode::invalid_value);
     return {rust::take(ids), rust::take(text)};
   }
 };
@@ -68,7 +72,13 @@ std::string ChatTemplate::render(std::string_view messages_json, const ChatTempl
 
 ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                               std::string_view messages_json, const ChatTemplateOptions& options) {
-  return ChatEncoder::encode(tokenizer, chat_template, chat_of(messages_json, options));
+  return encode_chat_prompt(tokenizer, chat_template, messages_json, options, {});
+}
+
+ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                              std::string_view messages_json, const ChatTemplateOptions& options,
+                              std::span<const SampledText> sampled) {
+  return ChatEncoder::encode(tokenizer, chat_template, chat_of(messages_json, options), sampled);
 }
 
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,

@@ -4,9 +4,11 @@
 // repeated by *. Immutable and cheap to copy; any thread, several at once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +53,13 @@ struct ChatPrompt {
   std::string text;  // what the ids encode: as rendered
 };
 
+// Ids that a model has sampled after a prompt of `begin` bytes.
+struct SampledText {
+  std::size_t begin = 0;
+  std::vector<std::int32_t> ids;
+  bool operator==(const SampledText&) const = default;
+};
+
 // Renders and encodes. Reserved tokens come from the template alone: the same text in a message, a tool or an argument
 // is encoded as text, also if a normalizer makes it one. Reserved are all special tokens and, since many a vocabulary
 // does not flag its turn tokens, every other added token that stands in the template's text, in its strings or in
@@ -67,6 +76,15 @@ struct ChatPrompt {
 // - it can make tokens of what is none, by upper() or replace(), or from more than a name and two literals.
 ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                               std::string_view messages_json, const ChatTemplateOptions& options = {});
+
+// Where a prompt goes on from an earlier one, many ids may spell what the model said in between. What was `sampled`, in
+// order, keeps its ids, so that the prompt's ids begin with the earlier prompt's and the reply's; all else is encoded
+// as if the text were cut there. That holds as far as the ids spell the prompt's text from their byte on, in whole
+// characters, with no reserved token in it or among them: the prompt is the same text with and without `sampled`. A
+// tokenizer that begins every piece of a text with a space of its own keeps those alone that a reserved token follows.
+ChatPrompt encode_chat_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat_template,
+                              std::string_view messages_json, const ChatTemplateOptions& options,
+                              std::span<const SampledText> sampled);
 
 // Its ids alone.
 std::vector<std::int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat_template,

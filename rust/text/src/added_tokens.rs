@@ -11,6 +11,7 @@ use tokenizers::normalizer::Range as Offsets;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, PreTokenizedString, Token};
 
 use crate::failure::{Failure, Outcome};
+use crate::sampled::Spelled;
 
 /// Where a token stands in a text, in bytes.
 #[derive(Clone, Debug)]
@@ -19,6 +20,9 @@ pub struct Match {
     pub token: usize,
     pub range: Range<usize>,
 }
+
+/// The parts of a text, and the tokens of those that have some.
+type Cuts = Vec<(NormalizedString, Option<Vec<Token>>)>;
 
 pub struct AddedTokens {
     tokens: Vec<(u32, AddedToken)>,
@@ -98,17 +102,44 @@ impl AddedTokens {
         found
     }
 
+    /// The token with this id, by its index in `tokens`.
+    pub fn index_of(&self, id: u32) -> Option<usize> {
+        self.tokens.binary_search_by_key(&id, |(id, _)| *id).ok()
+    }
+
+    /// Where a token's piece of `text` ends: it may take the blanks behind it.
+    pub fn end_of(&self, found: &Match, text: &str) -> usize {
+        let after = &text[found.range.end..];
+        let takes_blanks = self.tokens[found.token].1.rstrip;
+        text.len() - if takes_blanks { after.trim_start() } else { after }.len()
+    }
+
     /// AddedVocabulary::extract_and_normalize, but reserved tokens count where they are among `own` only, and all of
-    /// those are taken before the text is normalized: what stands beside one can't make it another text.
+    /// those are taken before the text is normalized: what stands beside one can't make it another text. What is
+    /// `spelled` already is cut out first, so that nothing reaches over its ends.
     pub fn extract_and_normalize<N: Normalizer>(
         &self,
         normalizer: Option<&N>,
         text: &str,
         is_reserved: &[bool],
         own: &[Match],
+        spelled: &[Spelled],
     ) -> Outcome<PreTokenizedString> {
         let mut pieces = PreTokenizedString::from(text);
-        pieces.split(|_, piece| Ok(self.cut(&piece, self.find_as_is(text, is_reserved, own)))).map_err(Failure::new)?;
+        pieces
+            .split(|_, piece| {
+                let mut cuts = Vec::with_capacity(2 * own.len() + spelled.len() + 1);
+                let mut begin = 0;
+                for Spelled { range, ids } in spelled {
+                    cuts.extend(self.cut_reserved(&piece, begin..range.start, is_reserved, own));
+                    let tokens = ids.iter().map(|id| Token::new(*id, String::new(), (0, 0))).collect();
+                    cuts.push((slice(&piece, range.clone()), Some(tokens)));
+                    begin = range.end;
+                }
+                cuts.extend(self.cut_reserved(&piece, begin..text.len(), is_reserved, own));
+                Ok(cuts)
+            })
+            .map_err(Failure::new)?;
         pieces
             .split(|_, mut piece| {
                 if let Some(normalizer) = normalizer {
@@ -120,6 +151,20 @@ impl AddedTokens {
             })
             .map_err(Failure::new)?;
         Ok(pieces)
+    }
+
+    /// The part of a text that lies `within`.
+    fn cut_reserved(&self, text: &NormalizedString, within: Range<usize>, is_reserved: &[bool], own: &[Match]) -> Cuts {
+        if within.is_empty() {
+            return Vec::new();
+        }
+        let up_to = |end| own.partition_point(|own| own.range.start < end);
+        let own = own[up_to(within.start)..up_to(within.end)].iter().map(|Match { token, range }| Match {
+            token: *token,
+            range: range.start - within.start..range.end - within.start,
+        });
+        let part = slice(text, within.clone());
+        self.cut(&part, self.find_as_is(part.get(), is_reserved, &own.collect::<Vec<_>>()))
     }
 
     fn find_as_is(&self, text: &str, is_reserved: &[bool], own: &[Match]) -> Vec<Match> {
@@ -136,9 +181,8 @@ impl AddedTokens {
     }
 
     /// By the tokens' own rules for what stands around them.
-    fn cut(&self, piece: &NormalizedString, found: Vec<Match>) -> Vec<(NormalizedString, Option<Vec<Token>>)> {
+    fn cut(&self, piece: &NormalizedString, found: Vec<Match>) -> Cuts {
         let text = piece.get();
-        let slice = |range| piece.slice(Offsets::Normalized(range)).expect("whole characters");
         let mut cuts = Vec::with_capacity(2 * found.len() + 1);
         let mut begin = 0;
         for Match { token, range } in found {
@@ -152,14 +196,14 @@ impl AddedTokens {
             let start = if token.lstrip { before.trim_end().len().max(begin) } else { range.start };
             let end = if token.rstrip { text.len() - after.trim_start().len() } else { range.end };
             if begin < start {
-                cuts.push((slice(begin..start), None));
+                cuts.push((slice(piece, begin..start), None));
             }
             let value = text[start..end].to_string();
-            cuts.push((slice(start..end), Some(vec![Token::new(*id, value, (0, end - start))])));
+            cuts.push((slice(piece, start..end), Some(vec![Token::new(*id, value, (0, end - start))])));
             begin = end;
         }
         if begin < text.len() {
-            cuts.push((slice(begin..text.len()), None));
+            cuts.push((slice(piece, begin..text.len()), None));
         }
         cuts
     }
@@ -171,6 +215,10 @@ fn frame(token: &str) -> Option<(&str, &str)> {
     let end = token.trim_end_matches(|c: char| !c.is_alphanumeric());
     let end = &token[end.len()..];
     (!begin.is_empty() && !end.is_empty()).then_some((begin, end))
+}
+
+fn slice(text: &NormalizedString, range: Range<usize>) -> NormalizedString {
+    text.slice(Offsets::Normalized(range)).expect("whole characters")
 }
 
 fn is_word(c: char) -> bool {

@@ -18,6 +18,7 @@ use crate::deep_stack;
 use crate::failure::{Failure, Outcome};
 use crate::hermes;
 use crate::reserved_tokens::ReservedTokens;
+use crate::sampled::Sampled;
 use crate::stand_ins::StandIns;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -96,10 +97,10 @@ pub fn render(template: &Template, chat: Chat) -> Outcome<String> {
     deep_stack::run(|| template.render(&hermes::adapt(template, chat)?))
 }
 
-pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: Chat) -> Outcome<Prompt> {
+pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: Chat, sampled: &[Sampled]) -> Outcome<Prompt> {
     let reserved = ReservedTokens::new(tokenizer.added(), template.literals());
     let Written { text, own } = deep_stack::run(|| write(template, &reserved, &hermes::adapt(template, chat)?))?;
-    let ids = tokenizer.encode_reserved(&text, reserved.is_reserved(), &own)?;
+    let ids = tokenizer.encode_reserved(&text, reserved.is_reserved(), &own, sampled)?;
     Ok(Prompt { ids, text })
 }
 

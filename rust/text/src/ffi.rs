@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use crate::chat::{self, Chat};
 use crate::failure::{Failure, Outcome};
+use crate::sampled::Sampled;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
 use crate::vocabulary::Vocabulary;
@@ -75,6 +76,13 @@ pub struct RawChat {
     tools: Span,
     arguments: Span,
     add_generation_prompt: bool,
+}
+
+#[repr(C)]
+pub struct RawSampled {
+    begin: usize,
+    ids: *const i32,
+    ids_size: usize,
 }
 
 // Crossing over -------------------------------------------------------------------------------------------------------
@@ -319,12 +327,18 @@ pub unsafe extern "C" fn cortex_template_encode(
     template: *const Template,
     tokenizer: *const Tokenizer,
     raw: *const RawChat,
+    sampled: *const RawSampled,
+    sampled_size: usize,
     ids: *mut Ids,
     text: *mut Bytes,
     error: *mut Bytes,
 ) -> Status {
     enter(error, || {
-        let prompt = chat::encode(&*template, &*tokenizer, read_chat(&*raw)?)?;
+        let sampled: Vec<_> = slice(sampled, sampled_size)
+            .iter()
+            .map(|one| Sampled { begin: one.begin, ids: slice(one.ids, one.ids_size) })
+            .collect();
+        let prompt = chat::encode(&*template, &*tokenizer, read_chat(&*raw)?, &sampled)?;
         give_ids(to_signed(&prompt.ids), ids);
         give_bytes(prompt.text, text);
         Ok(())

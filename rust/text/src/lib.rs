@@ -12,6 +12,7 @@ mod plain_model;
 mod pre_tokenizers;
 mod python_json;
 mod reserved_tokens;
+mod sampled;
 mod sentencepiece;
 mod stand_ins;
 mod template;

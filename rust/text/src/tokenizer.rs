@@ -1,10 +1,14 @@
 //! A tokenizer that is ready to use: `tokenizers`' own pipeline, with the choice per call whether the texts of special
 //! tokens are read as those tokens. Immutable.
 
-use tokenizers::{AddedVocabulary, Encoding, Model, OffsetType, PreTokenizer};
+use tokenizers::normalizer::Range as Offsets;
+use tokenizers::{
+    AddedVocabulary, Encoding, Model, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
 
 use crate::added_tokens::{AddedTokens, Match};
 use crate::failure::{Failure, Outcome};
+use crate::sampled::{Sampled, Speller};
 use crate::token_table::TokenTable;
 use crate::vocabulary::{self, Vocabulary};
 use crate::{plain_model, tokenizer_json};
@@ -15,6 +19,7 @@ pub struct Tokenizer {
     plain: AddedVocabulary,
     added: AddedTokens,
     table: TokenTable,
+    begins_pieces_with_space: bool,
 }
 
 impl Tokenizer {
@@ -37,7 +42,8 @@ impl Tokenizer {
         if let Some(model) = plain_model::without_marks(inner.get_model(), &added)? {
             inner.with_model(model);
         }
-        let tokenizer = Tokenizer { inner, plain, added, table };
+        let begins_pieces_with_space = begins_pieces_with_space(&inner)?;
+        let tokenizer = Tokenizer { inner, plain, added, table, begins_pieces_with_space };
         tokenizer.check_frame()?;
         Ok(tokenizer)
     }
@@ -62,6 +68,20 @@ impl Tokenizer {
         &self.added
     }
 
+    /// Whether what follows a special token begins with a space that is not in the text.
+    pub fn begins_pieces_with_space(&self) -> bool {
+        self.begins_pieces_with_space
+    }
+
+    /// What the id adds to a text, if it is no reserved token and adds anything.
+    pub fn text_bytes(&self, id: i32, is_reserved: &[bool]) -> Option<&[u8]> {
+        let id = u32::try_from(id).ok().filter(|id| (*id as usize) < self.table.special.len())?;
+        let is_reserved = self.added.index_of(id).is_some_and(|token| is_reserved[token]);
+        let offset = |id: usize| self.table.offsets[id] as usize;
+        let bytes = &self.table.bytes[offset(id as usize)..offset(id as usize + 1)];
+        (!is_reserved && !bytes.is_empty()).then_some(bytes)
+    }
+
     pub fn id(&self, token: &str) -> Option<i32> {
         // What `plain_model` took out has no text.
         self.inner.token_to_id(token).filter(|_| !token.is_empty()).map(|id| id as i32)
@@ -76,10 +96,18 @@ impl Tokenizer {
         self.inner.post_process(first, second, add_special).map_err(Failure::new)
     }
 
-    /// Encodes a text in which reserved tokens are read as such where they are among `own`, and nowhere else. Nothing
-    /// is put around the text.
-    pub fn encode_reserved(&self, text: &str, is_reserved: &[bool], own: &[Match]) -> Outcome<Vec<u32>> {
-        let pieces = self.added.extract_and_normalize(self.inner.get_normalizer(), text, is_reserved, own)?;
+    /// Encodes a text in which reserved tokens are read as such where they are among `own`, and nowhere else, and in
+    /// which what was `sampled` keeps its ids. Nothing is put around the text.
+    pub fn encode_reserved(
+        &self,
+        text: &str,
+        is_reserved: &[bool],
+        own: &[Match],
+        sampled: &[Sampled],
+    ) -> Outcome<Vec<u32>> {
+        let spelled = Speller { tokenizer: self, is_reserved, text, own }.spell_all(sampled);
+        let normalizer = self.inner.get_normalizer();
+        let pieces = self.added.extract_and_normalize(normalizer, text, is_reserved, own, &spelled)?;
         let encoding = self.encode_pieces(pieces, 0, OffsetType::None)?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -101,4 +129,20 @@ impl Tokenizer {
         self.inner.get_model().tokenize_in_pretokenized(&mut pieces, None).map_err(Failure::new)?;
         pieces.into_encoding(None, type_id, offsets).map_err(Failure::new)
     }
+}
+
+/// Some do so at the beginning of every piece of a text, some at that of the text alone.
+fn begins_pieces_with_space(tokenizer: &tokenizers::Tokenizer) -> Outcome<bool> {
+    let mut pieces = PreTokenizedString::from("aa");
+    let halves = |text: &tokenizers::NormalizedString| [0..1, 1..2].map(|half| text.slice(Offsets::Original(half)));
+    pieces.split(|_, text| Ok(halves(&text).into_iter().flatten().collect::<Vec<_>>())).map_err(Failure::new)?;
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        pieces.normalize(|piece| normalizer.normalize(piece)).map_err(Failure::new)?;
+    }
+    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+        pre_tokenizer.pre_tokenize(&mut pieces).map_err(Failure::new)?;
+    }
+    let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    let added = splits.iter().flat_map(|(text, ..)| text.chars()).filter(|c| *c != 'a');
+    Ok(added.count() > 1)
 }
