@@ -24,14 +24,14 @@ bool EncodeQueue::cancel(RequestId id) {
   return std::erase_if(jobs_, [&](const Job& job) { return job.request.id == id; }) > 0;
 }
 
-const PackedTexts& EncodeQueue::plan() {
+const PackedTexts& EncodeQueue::plan(int most_tokens) {
   CORTEX_CHECK(!in_batch_);
   in_batch_ = true;
   planned_ids_.clear();
   std::ranges::sort(jobs_, {}, [](const Job& job) { return std::pair(job.request.priority, job.turn); });
   batch_.starts.push_back(0);
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
-    if (!pack(i)) break;
+    if (!pack(i, std::min(batch_tokens_, static_cast<std::size_t>(most_tokens)))) break;
   }
   if (planned_.empty()) end_batch();
   return batch_;
@@ -72,10 +72,10 @@ void EncodeQueue::fail_batch() {
   end_batch();
 }
 
-bool EncodeQueue::pack(std::size_t index) {
+bool EncodeQueue::pack(std::size_t index, std::size_t most_tokens) {
   const Job& job = jobs_[index];
   const auto fits = [&](const std::vector<TokenId>& text) {
-    return batch_.tokens.empty() || batch_.tokens.size() + text.size() <= batch_tokens_;
+    return batch_.tokens.empty() || batch_.tokens.size() + text.size() <= most_tokens;
   };
   std::size_t i = job.done;
   if (!fits(job.request.texts[i])) return false;

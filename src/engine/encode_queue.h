@@ -39,8 +39,13 @@ class EncodeQueue {
   // Between batches only. False when there is no such job.
   bool cancel(RequestId id);
 
-  // The next batch, valid until commit() or fail_batch(); no texts when there is nothing to do.
-  const PackedTexts& plan();
+  // The most tokens of a batch.
+  int batch_tokens() const { return static_cast<int>(batch_tokens_); }
+
+  // The next batch, of at most so many tokens (a single text may have more), valid until commit() or fail_batch(); no
+  // texts when there is nothing to do.
+  const PackedTexts& plan(int most_tokens);
+  const PackedTexts& plan() { return plan(batch_tokens()); }
   const PackedTexts& planned_batch() const { return batch_; }
   // The requests in the planned batch, in its order; still there after the batch, until the next plan().
   std::span<const RequestId> planned() const { return planned_ids_; }
@@ -67,7 +72,7 @@ class EncodeQueue {
   };
 
   // Packs what fits of the job's texts; false when its next one does not.
-  bool pack(std::size_t job);
+  bool pack(std::size_t job, std::size_t most_tokens);
   void end_batch();
 
   const std::size_t batch_tokens_;

@@ -21,7 +21,7 @@ struct EngineOptions {
   std::uint64_t kv_write_bytes_per_day = std::uint64_t{64} << 30;
   std::uint64_t kv_disk_free_bytes = std::uint64_t{1} << 30;  // that the tier leaves free on its file system
   int max_sequences = 64;                                     // running at a time, of each decoder
-  int rows_per_step = 256;
+  int rows_per_step = 512;
   int encode_batch_tokens = 4096;
   int idle_turn_ms = 1000;  // the loop turns at least so often while it has nothing to do; at least 1
 };

@@ -19,6 +19,8 @@ constexpr auto kMemoryReadEvery = std::chrono::milliseconds(250);
 constexpr auto kFailedTurn = std::chrono::milliseconds(10);  // a pause, so that a loop that fails does not spin
 constexpr int kFailingAfterSteps = 3;
 constexpr double kProgressStep = 0.01;
+// A step's prompt rows, or a batch, while another model waits for its turn.
+constexpr double kTurnMs = 40.0;
 
 // A sink that throws loses its event, nothing else.
 template <typename Sink, typename Event>
@@ -42,13 +44,25 @@ void fail(const EncodeSink& sink, const Error& error) noexcept {
   call(sink, std::move(reply));
 }
 
+KvDiskStatus disk_status_of(DiskStoreStatus store) {
+  return {.state = std::move(store.state),
+          .message = std::move(store.message),
+          .scanning = store.scanning,
+          .bytes = store.bytes,
+          .limit_bytes = store.limit_bytes,
+          .files = store.files,
+          .written_bytes = store.written_bytes,
+          .read_bytes = store.read_bytes,
+          .rejected = std::move(store.rejected)};
+}
+
 }  // namespace
 
 LocalEngine::LocalEngine(LocalEngineOptions options)
     : options_(std::move(options)),
       clock_(*options_.clock),
-      loader_(options_.backend, {.threads = options_.threads, .exact = options_.exact}, options_.open_model,
-              options_.open_backend) {
+      loader_(options_.backend, {.threads = options_.threads, .exact = options_.exact}, !options_.kv_dir.empty(),
+              options_.open_model, options_.open_backend) {
   // Made to be refused: what does not fit shows now, not when a model is there.
   BlockPool no_blocks(0);
   const Scheduler scheduler({options_.rows_per_step, options_.max_sequences}, &no_blocks);
@@ -64,6 +78,13 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
     ModelSlot& slot = models_.emplace_back();
     slot.status.name = config.name;
     slot.status.state = ModelState::loading;
+  }
+  if (!options_.kv_dir.empty()) {
+    store_ = std::make_unique<DiskStore>(real_file_system(), clock_,
+                                         DiskStoreOptions{.directory = options_.kv_dir,
+                                                          .limit_bytes = options_.kv_disk_bytes,
+                                                          .write_bytes_per_day = options_.kv_write_bytes_per_day,
+                                                          .free_bytes = options_.kv_disk_free_bytes});
   }
   current_.backend = options_.backend;
   publish();
@@ -156,6 +177,8 @@ void LocalEngine::turn(bool* busy) {
   if (loader_failed_.exchange(false)) fail_loading();
   end_late();
   *busy = compute();
+  // What is kept waits while somebody waits for tokens, but not for ever.
+  *busy = write_blocks() || *busy;
   publish();
   if (std::exchange(failed_turns_, 0) > 0) publish();
 }
@@ -194,11 +217,19 @@ void LocalEngine::handle(Loaded loaded) {
   ModelSlot& slot = models_[loaded.model];
   try {
     if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
-    slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_);
+    slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_, store_.get(),
+                 [this, model = loaded.model](DiskTier::Part part) { inbox_.send(ReadPart{model, std::move(part)}); });
   } catch (...) {
     fail_model(&slot, caught_error().message());
   }
   for (const RequestId id : std::exchange(slot.held, {})) start(id);
+}
+
+void LocalEngine::handle(ReadPart read) {
+  ModelSlot& slot = models_[read.model];
+  if (!slot.tier) return;  // the model failed meanwhile
+  const auto restored = slot.tier->take(read.part);
+  if (restored) slot.scheduler->restored(restored->restore, restored->blocks);
 }
 
 void LocalEngine::fail_loading() {
@@ -322,25 +353,53 @@ nanoseconds LocalEngine::patience() const {
 }
 
 bool LocalEngine::compute() {
-  for (std::size_t i = 0; i < models_.size(); ++i) {
-    const std::size_t model = (next_model_ + i) % models_.size();
-    ModelSlot& slot = models_[model];
-    const bool worked = (slot.scheduler && step(&slot)) || (slot.queue && encode_batch(&slot));
-    if (!worked) continue;
-    next_model_ = model + 1;
-    return true;
-  }
-  return false;
+  const std::vector<ModelSlot*> order = turn_order();
+  const bool alone = order.size() == 1;
+  return std::ranges::any_of(order, [&](ModelSlot* slot) {
+    const double begin = now_ms();
+    const bool worked = slot->scheduler ? step(slot, alone) : encode_batch(slot, alone);
+    slot->used_ms += now_ms() - begin;
+    return worked;
+  });
 }
 
-bool LocalEngine::step(ModelSlot* slot) {
+// A model that had no work begins with no more to catch up on than those that had.
+std::vector<ModelSlot*> LocalEngine::turn_order() {
+  std::vector<ModelSlot*> order;
+  std::optional<double> least;
+  for (ModelSlot& slot : models_) {
+    if (!slot.has_work()) continue;
+    order.push_back(&slot);
+    if (slot.had_work) least = std::min(least.value_or(slot.used_ms), slot.used_ms);
+  }
+  for (ModelSlot& slot : models_) {
+    const bool has_work = slot.has_work();
+    if (has_work && !slot.had_work && least) slot.used_ms = std::max(slot.used_ms, *least);
+    slot.had_work = has_work;
+  }
+  std::ranges::stable_sort(order, {}, &ModelSlot::used_ms);
+  return order;
+}
+
+double LocalEngine::now_ms() const {
+  return std::chrono::duration<double, std::milli>(clock_.steady_now().time_since_epoch()).count();
+}
+
+bool LocalEngine::write_blocks() {
+  return std::ranges::any_of(models_, [](ModelSlot& slot) { return slot.tier && slot.tier->write_next(); });
+}
+
+bool LocalEngine::step(ModelSlot* slot, bool alone) {
   Scheduler& scheduler = *slot->scheduler;
-  if (scheduler.idle()) return false;
+  bool planned = true;
   TimePoint end;
   std::vector<SequenceEvent> events;
   const auto failure = attempt(slot, [&] {
-    const StepPlan& plan = scheduler.plan();
-    CORTEX_CHECK(!plan.slices.empty());
+    StepBudget budget{.now_ms = now_ms()};
+    if (!alone) budget.alone_ms = kTurnMs;
+    const StepPlan& plan = scheduler.plan(budget);
+    planned = !plan.slices.empty();
+    if (!planned) return;
     const TimePoint begin = clock_.steady_now();
     for (const RequestId id : scheduler.planned()) {
       const auto generation = generations_.find(id);
@@ -352,6 +411,8 @@ bool LocalEngine::step(ModelSlot* slot) {
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
     current_.last_step = end = clock_.steady_now();
+    ++current_.steps;
+    scheduler.measured(milliseconds_between(begin, end));
     events = scheduler.commit(result);
   });
   if (failure) fail_step(slot, *failure);
@@ -362,15 +423,15 @@ bool LocalEngine::step(ModelSlot* slot) {
       deliver(std::move(event), end);
     }
   }
-  return true;
+  return planned || failure;
 }
 
-bool LocalEngine::encode_batch(ModelSlot* slot) {
+bool LocalEngine::encode_batch(ModelSlot* slot, bool alone) {
   EncodeQueue& queue = *slot->queue;
-  if (queue.idle()) return false;
   std::vector<EncodeEvent> events;
   const auto failure = attempt(slot, [&] {
-    const PackedTexts& batch = queue.plan();
+    const int most = queue.batch_tokens();
+    const PackedTexts& batch = queue.plan(alone ? most : slot->encode_times.rows_within(kTurnMs, {}, 0, most, 1));
     CORTEX_CHECK(!batch.tokens.empty());
     const TimePoint begin = clock_.steady_now();
     if (options_.before_step) options_.before_step();
@@ -378,6 +439,8 @@ bool LocalEngine::encode_batch(ModelSlot* slot) {
     slot->loaded.encoder->encode(batch, &result);
     const TimePoint end = clock_.steady_now();
     current_.last_step = end;
+    ++current_.steps;
+    slot->encode_times.observe({.rows = static_cast<int>(batch.tokens.size())}, milliseconds_between(begin, end));
     for (const RequestId id : queue.planned()) {
       Encoding& encoding = encodings_.at(id);
       if (!encoding.started) encoding.started = begin;
@@ -400,7 +463,6 @@ std::optional<Error> LocalEngine::attempt(ModelSlot* slot, const Work& work) {
     log_failure("a step failed", error);
     return error;
   }
-  ++current_.steps;
   slot->consecutive_failures = 0;
   return std::nullopt;
 }
@@ -426,6 +488,9 @@ void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
     timings.prefill_ms = milliseconds_between(*generation.started, first);
     timings.decode_ms = milliseconds_between(first, now);
     timings.prompt_tokens = generation.prompt_tokens;
+    timings.cached_tokens = event.hit.memory_tokens + event.hit.disk_tokens;
+    timings.cached_disk_tokens = event.hit.disk_tokens;
+    timings.cache = event.hit.explanation;
     event.event.timings = timings;
   }
   if (!event.event.last()) return call(generation.sink, std::move(event.event));
@@ -466,6 +531,7 @@ void LocalEngine::publish() {
   for (ModelSlot& slot : models_) {
     status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
     status.running += slot.entered();
+    if (slot.scheduler) slot.status.kv = slot.scheduler->kv_status();
     if (slot.pool) {
       status.kv_blocks += slot.pool->total_blocks();
       status.kv_blocks_used += slot.pool->used_blocks();
@@ -478,6 +544,7 @@ void LocalEngine::publish() {
     }
     status.models.push_back(slot.status);
   }
+  if (store_) status.kv_disk = disk_status_of(store_->status());
   status.waiting = static_cast<int>(generations_.size() + encodings_.size()) - status.running;
   status.state = status.consecutive_failures >= kFailingAfterSteps ? EngineState::failing
                  : generations_.empty() && encodings_.empty()      ? EngineState::idle
@@ -499,6 +566,8 @@ void LocalEngine::shut_down() {
   for (const auto& [id, encoding] : encodings_) fail(encoding.sink, shutting_down_);
   generations_.clear();
   encodings_.clear();
+  while (write_blocks()) {
+  }
   models_.clear();
 }
 

@@ -1,9 +1,10 @@
 // The engine: runs decoders and encoders on a thread of its own. Implements Engine; see there for threads and sinks.
 //
 // One thread turns the loop: take what came in, end what is late, compute one step of a decoder or one batch of an
-// encoder (the models with work take turns), tell the sinks. A loader thread brings up the configured models one after
-// another; requests to a model that loads wait, as long as their deadline lets them. The idle loop turns at least every
-// EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows.
+// encoder (of the models with work, the one that has had the least of the device's time), tell the sinks. A loader
+// thread brings up the configured models one after another; requests to a model that loads wait, as long as their
+// deadline lets them. The idle loop turns at least every EngineOptions::idle_turn_ms, which EngineStatus::last_tick
+// shows.
 //
 // No exception leaves either thread. A step that throws ends its requests, a model whose device failed ends all of its
 // own; anything else that throws is counted as a failure, and the loop turns on. A request always ends.
@@ -25,6 +26,7 @@
 #include "engine/engine_options.h"
 #include "engine/model_loader.h"
 #include "engine/model_slot.h"
+#include "kv/disk_store.h"
 
 namespace cortex {
 
@@ -81,7 +83,11 @@ class LocalEngine : public Engine {
     std::size_t model;
     std::variant<LoadedModel, Error> outcome;
   };
-  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded>;
+  struct ReadPart {
+    std::size_t model;
+    DiskTier::Part part;
+  };
+  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded, ReadPart>;
 
   void stop();         // both threads
   void load_models();  // the loader thread, whole
@@ -98,6 +104,7 @@ class LocalEngine : public Engine {
   void handle(Cancel cancel);
   void handle(Progress progress);
   void handle(Loaded loaded);
+  void handle(ReadPart read);
   void fail_loading();
   template <typename Kind>
   void accept(Kind job, std::map<RequestId, Kind>* jobs);
@@ -111,9 +118,13 @@ class LocalEngine : public Engine {
   void end_late();
   std::chrono::nanoseconds patience() const;
 
-  bool compute();  // one step or batch of the next model that has work
-  bool step(ModelSlot* slot);
-  bool encode_batch(ModelSlot* slot);
+  bool compute();  // one step or batch
+  // The models that have work, the one with the least time first.
+  std::vector<ModelSlot*> turn_order();
+  bool step(ModelSlot* slot, bool alone);
+  bool encode_batch(ModelSlot* slot, bool alone);
+  bool write_blocks();  // one run of blocks to disk
+  double now_ms() const;
   // Runs a step's work; what it threw, if it did.
   template <typename Work>
   std::optional<Error> attempt(ModelSlot* slot, const Work& work);
@@ -133,10 +144,10 @@ class LocalEngine : public Engine {
   std::atomic<bool> loader_failed_ = false;  // it could not even say so
   const Error shutting_down_{ErrorCode::engine_unavailable, "the engine is shutting down"};
 
+  std::unique_ptr<DiskStore> store_;  // where there is a disk tier
   std::vector<ModelSlot> models_;
   std::map<RequestId, Generation> generations_;
   std::map<RequestId, Encoding> encodings_;
-  std::size_t next_model_ = 0;
   int failed_turns_ = 0;  // since the last good one
   TimePoint memory_read_;
   EngineStatus current_;

@@ -5,12 +5,15 @@
 #include "base/error.h"
 #include "base/file_system.h"
 #include "base/log.h"
+#include "model/fingerprint.h"
 
 namespace cortex {
 
-ModelLoader::ModelLoader(std::string backend, BackendOptions options, OpenModel open_model, OpenBackend open_backend)
+ModelLoader::ModelLoader(std::string backend, BackendOptions options, bool fingerprints, OpenModel open_model,
+                         OpenBackend open_backend)
     : backend_(std::move(backend)),
       options_(options),
+      fingerprints_(fingerprints),
       open_model_(open_model
                       ? std::move(open_model)
                       : [](const ModelConfig& config) { return cortex::open_model(real_file_system(), config.path); }),
@@ -29,6 +32,7 @@ LoadedModel ModelLoader::load(const ModelConfig& config, const LoadProgress& pro
     Backend& chosen = choose(decoder->spec);
     note(chosen);
     loaded.limits.decoder = true;
+    if (fingerprints_) loaded.fingerprint = fingerprint_of(real_file_system(), model.path);
     loaded.decoder = chosen.load(decoder->spec, decoder->weights, progress);
   } else {
     const auto& encoder = std::get<EncoderModel>(model.network);

@@ -23,14 +23,17 @@ struct LoadedModel {
   std::string backend;
   std::string device;
   RequestLimits limits;
+  std::string fingerprint;                  // of its files, where it is wanted
   std::unique_ptr<DecoderBackend> decoder;  // this one
   std::unique_ptr<EncoderBackend> encoder;  // or that one
 };
 
 class ModelLoader {
  public:
-  // `backend` as open_backend takes it. An empty function is the machine's own: open_model() and open_backend().
-  ModelLoader(std::string backend, BackendOptions options, OpenModel open_model, OpenBackend open_backend);
+  // `fingerprints`: decoders get theirs. `backend` as open_backend takes it. An empty function is the machine's own:
+  // open_model() and open_backend().
+  ModelLoader(std::string backend, BackendOptions options, bool fingerprints, OpenModel open_model,
+              OpenBackend open_backend);
 
   // Throws what opening and loading throw; Error model_failed when no backend can execute the model, naming the first
   // feature that each lacks.
@@ -44,6 +47,7 @@ class ModelLoader {
 
   const std::string backend_;
   const BackendOptions options_;
+  const bool fingerprints_;
   const OpenModel open_model_;
   const OpenBackend open_backend_;
   std::map<std::string, std::unique_ptr<Backend>> backends_;  // by the name they were opened with

@@ -8,16 +8,33 @@
 #include "engine/memory_plan.h"
 
 namespace cortex {
+namespace {
 
-void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options) {
+// Goes up whenever the same files would give other blocks.
+constexpr std::string_view kKvVersion = "cortex-kv-1";
+
+// All that a block's bytes depend on but tokens and salt: the files say weights, rope and vocabulary, the numeric class
+// the arithmetic.
+std::vector<std::string> identity_of(const LoadedModel& loaded, const KvGeometry& geometry) {
+  return {std::string(kKvVersion), loaded.fingerprint,     loaded.backend,
+          geometry.layout,         geometry.numeric_class, std::to_string(geometry.block_bytes)};
+}
+
+}  // namespace
+
+void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options, DiskStore* store,
+                        std::function<void(DiskTier::Part)> post) {
   loaded = std::move(new_loaded);
   status.backend = loaded.backend;
   status.device = loaded.device;
   if (DecoderBackend* decoder = loaded.decoder.get()) {
-    const int blocks = kv_block_count(decoder->kv_geometry(), loaded.limits.context_tokens, options.kv_bytes);
+    const KvGeometry geometry = decoder->kv_geometry();
+    const int blocks = kv_block_count(geometry, loaded.limits.context_tokens, options.kv_bytes);
     decoder->reserve_kv(blocks);
     pool = std::make_unique<BlockPool>(blocks);
-    scheduler = std::make_unique<Scheduler>(SchedulerLimits{options.rows_per_step, options.max_sequences}, pool.get());
+    if (store != nullptr) tier = std::make_unique<DiskTier>(store, decoder, pool.get(), std::move(post));
+    scheduler = std::make_unique<Scheduler>(SchedulerLimits{options.rows_per_step, options.max_sequences}, pool.get(),
+                                            identity_of(loaded, geometry), tier.get());
     texts = std::make_unique<TextSequences>(scheduler.get(), options.rows_per_step);
     log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", status.name, status.backend,
                          static_cast<std::int64_t>(blocks) * kBlockTokens));
@@ -35,6 +52,7 @@ void ModelSlot::fail(const std::string& why) {
   consecutive_failures = 0;  // it steps no more; the state says how it is
   texts.reset();
   scheduler.reset();
+  tier.reset();
   queue.reset();
   pool.reset();
   loaded = {};

@@ -7,11 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/disk_tier.h"
 #include "engine/encode_queue.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
 #include "engine/model_loader.h"
 #include "engine/scheduler.h"
+#include "engine/step_times.h"
 #include "engine/text_sequences.h"
 #include "kv/block_pool.h"
 
@@ -21,14 +23,20 @@ struct ModelSlot {
   ModelStatus status;
   LoadedModel loaded;
   std::unique_ptr<BlockPool> pool;       // decoders
+  std::unique_ptr<DiskTier> tier;        // decoders, where there is a store
   std::unique_ptr<Scheduler> scheduler;  // decoders
   std::unique_ptr<TextSequences> texts;  // decoders: what they encode
   std::unique_ptr<EncodeQueue> queue;    // encoders
+  StepTimes encode_times;                // encoders: of batches, by tokens
+  double used_ms = 0.0;                  // of the device, for a fair share
+  bool had_work = false;                 // at the last turn
   std::vector<RequestId> held;           // came while it loads, in order; some may be over
   int consecutive_failures = 0;          // steps that threw since its last good one
 
-  // Makes it ready. Throws Error invalid_option when its blocks don't fit, and what the device throws.
-  void install(LoadedModel new_loaded, const EngineOptions& options);
+  // Makes it ready. The store may be null; what it reads is brought by `post`. Throws Error invalid_option when its
+  // blocks don't fit, and what the device throws.
+  void install(LoadedModel new_loaded, const EngineOptions& options, DiskStore* store = nullptr,
+               std::function<void(DiskTier::Part)> post = {});
   // For good: gives back what it holds.
   void fail(const std::string& why);
   // Why it failed, for the requests to it.
@@ -40,6 +48,9 @@ struct ModelSlot {
   void cancel(RequestId id);
   // Requests that run: those with a sequence in the steps, and all that encode.
   int entered() const;
+
+  // Something to compute, or that waits to be.
+  bool has_work() const { return scheduler ? !scheduler->idle() : queue && !queue->idle(); }
 
   // From plan() to commit(), or to fail_step().
   bool in_step() const;

@@ -3,15 +3,19 @@
 //
 //   add() ...  loop { plan()  -> the device computes it ->  commit(result) or fail_step() }
 //
-// Order: a waiting sequence starts by priority (lower first), then arrival, once the pool has blocks for its prompt and
-// all of max_tokens; while the first one waits for blocks, none overtakes it. A step takes every decoding sequence's
-// row, then prompt rows of the longest waiting sequences until the step is full. A chunk that does not end its prompt
-// ends on a block boundary, so that every chunk starts on one.
+// Order: a waiting sequence starts by priority (lower first), then arrival; one that has waited for kLongestWaitMs goes
+// before all that have not. It starts when the pool has blocks for its tokens and one more for each that generates;
+// while the first one waits for blocks, none overtakes it. One whose next block a running sequence is computing waits
+// for that, and holds up nobody. A step takes every decoding sequence's row, then prompt rows of the longest waiting
+// sequences until the step is full or predicted to take as long as it may. A chunk that does not end its prompt ends on
+// a block boundary. When a decoding sequence needs a block and none is free, the youngest of the lowest priority stops,
+// gives its blocks back, of which the full ones can be found again, and waits anew.
 //
 // Invariants:
-//   1. waiting sequences hold no blocks, running ones all they can ever need: nothing is preempted;
-//   2. a step has at most rows_per_step rows;
-//   3. a sequence that ended, by itself, by cancel() or by an error, has given its blocks back.
+//   1. waiting sequences hold no blocks, running ones all that their next step writes;
+//   2. a step has at most rows_per_step rows, and at least one block of some prompt where there is one;
+//   3. a sequence that ended, by itself, by cancel() or by an error, has given its blocks back;
+//   4. what a sequence samples depends on none of this.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +27,11 @@
 #include <vector>
 
 #include "backend/step_plan.h"
+#include "engine/block_tier.h"
 #include "engine/engine.h"
+#include "engine/prefix_reuse.h"
 #include "engine/sequence.h"
+#include "engine/step_times.h"
 #include "kv/block_pool.h"
 
 namespace cortex {
@@ -32,9 +39,20 @@ namespace cortex {
 inline constexpr int kMostSequences = 4096;
 inline constexpr int kMostRowsPerStep = 65536;
 
+inline constexpr double kLongestWaitMs = 10000.0;
+
 struct SchedulerLimits {
-  int rows_per_step = 256;
+  int rows_per_step = 512;
   int max_sequences = 64;  // running at a time; rows_per_step has room for these and one block of prompt
+};
+
+// What the next step may take. Its times are predicted from those of earlier steps; where there are none yet, rows
+// alone count.
+struct StepBudget {
+  double now_ms = 0.0;          // since any moment, the same for all budgets
+  double alone_ms = 200.0;      // while nobody decodes
+  double beside_ms = 25.0;      // while somebody does, or
+  double beside_decode = 2.25;  // this many times as long as the decoding rows alone would take, if that is longer
 };
 
 // What a step means to one sequence; timings are left to the engine.
@@ -43,12 +61,14 @@ struct SequenceEvent {
   GenerateEvent event;              // of a text its end: finish = length, or an error
   std::optional<std::size_t> text;  // which of the request's, where it encodes
   std::vector<float> row;           // what is wanted of the text's last row
+  PrefixHit hit;                    // with the first token, and with the end
 };
 
 class Scheduler {
  public:
-  // The pool outlives it. Throws Error invalid_option when a limit is out of range or they don't fit each other.
-  Scheduler(SchedulerLimits limits, BlockPool* pool);
+  // The pool, and the tier below it if there is one, outlive it. `identity` is all that a block's bytes depend on but
+  // tokens and salt. Throws Error invalid_option when a limit is out of range or they don't fit each other.
+  Scheduler(SchedulerLimits limits, BlockPool* pool, std::vector<std::string> identity = {}, BlockTier* tier = nullptr);
 
   // Prompts are not empty, ids in range. Throws Error request_cannot_fit when even an empty pool has too few blocks.
   void add(GenerateRequest request);
@@ -58,8 +78,8 @@ class Scheduler {
   // All sequences of the request. Between steps only. False when there is none.
   bool cancel(RequestId id);
 
-  // The next step, valid until commit() or fail_step(); no slices when there is nothing to do.
-  const StepPlan& plan();
+  // The next step, valid until commit() or fail_step(); no slices when there is nothing to do now.
+  const StepPlan& plan(const StepBudget& budget = {});
   const StepPlan& planned_step() const { return plan_; }
   // The requests in the planned step, [slices], in its order (twice or more, where several of its texts are); still
   // there after the step, until the next plan().
@@ -67,15 +87,21 @@ class Scheduler {
   // Takes in what the step computed. Events come in the order of the slices, at most one a sequence. When it throws,
   // every planned sequence still has its blocks, and fail_step() is to follow.
   std::vector<SequenceEvent> commit(const StepResult& result);
+  // How long the last planned step took.
+  void measured(double ms) { times_.observe(size_, ms); }
   // plan(), the device or commit() threw: the planned sequences are removed, the others go on. Allocates nothing.
   void fail_step();
   // From plan() to commit() or fail_step().
   bool in_step() const { return in_step_; }
+  // The tier below has put the first `blocks` blocks of a run into their place: BlockTier::restore. Between steps.
+  // Nothing happens when the sequence is gone.
+  void restored(std::uint64_t id, int blocks);
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int running() const { return static_cast<int>(running_.size()); }
   int running_texts() const;
   int waiting() const { return static_cast<int>(waiting_.size()); }
+  KvStatus kv_status() const;
 
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
@@ -90,23 +116,41 @@ class Scheduler {
   void check_shape(const StepResult& result) const;
   template <typename Request>
   void add(Request request, int priority);
-  void admit();
-  int chunk_rows(const Sequence& sequence, int budget) const;
+  void admit(double now_ms);
+  // Those that wait, in the order in which they start.
+  std::vector<Sequence*> starting_order(double now_ms) const;
+  enum class Admission { started, waits, no_room };
+  Admission start(Sequence* sequence);
+  bool has_room(const PrefixReuse::Found& found, int blocks) const;
+  void restore(Sequence* sequence, int first, int blocks);
+  double compute_ms(int first, int blocks) const;
+  void make_room_for_decoding();
+  void preempt(Sequence* sequence);
+  void take(Sequence* sequence);  // out of waiting_ into running_
+  double planned_ms(const StepBudget& budget) const;
+  int chunk_rows(const Sequence& sequence, int most, double ms) const;
   void add_slice(Sequence* sequence, int rows);
   void add_wanted(const Sequence& sequence, int position, int row);
   // Slice `index` of the step is computed; `rows` [W] are the whole step's.
   SequenceEvent advance(std::size_t index, std::span<const RowResult> rows);
   void take_token(Sequence* sequence, const RowResult& row, GenerateEvent* event);
-  void remove(const Sequence* sequence);
+  void release(Sequence* sequence);
+  void remove(Sequence* sequence);
   void end_step();
 
   const SchedulerLimits limits_;
   BlockPool* const pool_;
-  std::uint64_t arrivals_ = 0;
+  BlockTier* const tier_;
+  PrefixReuse reuse_;
+  StepTimes times_;
+  KvStatus counts_;
+  std::uint64_t arrivals_ = 0, restores_ = 0;
   std::map<std::pair<int, std::uint64_t>, SequencePtr> waiting_;  // by priority, arrival
   std::vector<SequencePtr> running_;                              // by arrival
   bool in_step_ = false;
   StepPlan plan_;
+  StepSize size_;                       // of the last planned step
+  double now_ms_ = 0.0;                 // at the last plan()
   std::vector<Planned> planned_;        // as plan_.slices
   std::vector<RequestId> planned_ids_;  // as plan_.slices
 };

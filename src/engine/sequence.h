@@ -5,7 +5,10 @@
 // Invariants:
 //   1. tokens = prompt, then what was sampled; tokens[i] stands at position i;
 //   2. 0 <= computed <= tokens.size(); positions below `computed` have their K and V in `blocks`;
-//   3. while it runs, `blocks` has room for prompt + max_tokens positions.
+//   3. while it waits, it has no blocks and nothing is computed; from then on `blocks` has room for the tokens that it
+//      started with, and for those that came until its last step was planned;
+//   4. 0 <= published <= computed / kBlockTokens <= keys.size() <= tokens.size() / kBlockTokens; blocks below
+//      `published` hold what their keys say.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +20,7 @@
 
 #include "backend/step_plan.h"
 #include "engine/engine.h"
+#include "kv/block_hash.h"
 
 namespace cortex {
 
@@ -50,6 +54,14 @@ struct TextSequence {
   std::vector<TokenId> tokens;
   std::span<const TokenId> scores;  // the request's, which outlives the sequence
   int priority = 0;
+  std::string salt;
+};
+
+// How much of a sequence's tokens was found when it first started.
+struct PrefixHit {
+  int memory_tokens = 0;
+  int disk_tokens = 0;
+  std::optional<CacheExplanation> explanation;  // when it is asked for
 };
 
 struct Sequence {
@@ -63,13 +75,16 @@ struct Sequence {
       : arrival(new_arrival), tokens(std::move(new_text.tokens)), text(new_text.index), scores(new_text.scores) {
     request.id = new_text.id;
     request.priority = new_text.priority;
+    request.salt = std::move(new_text.salt);
     prompt_tokens = static_cast<int>(tokens.size());
   }
 
   int remaining() const { return static_cast<int>(tokens.size()) - computed; }
   int output_tokens() const { return static_cast<int>(tokens.size()) - prompt_tokens; }
-  // Its prompt is computed: one row a step from here on.
-  bool decodes() const { return computed >= prompt_tokens; }
+  // A single row is left: it rides in every step.
+  bool decodes() const { return remaining() == 1; }
+  // What was computed for another may stand for its own: not where the log-probability of each prompt token is wanted.
+  bool reuses() const { return !request.prompt_logprobs; }
 
   GenerateRequest request;  // its prompt has moved into `tokens`
   std::uint64_t arrival;    // lower came earlier
@@ -77,6 +92,19 @@ struct Sequence {
   int prompt_tokens = 0;
   int computed = 0;
   std::vector<BlockId> blocks;
+  double waits_since_ms = 0.0;  // on the clock of StepBudget::now_ms
+  int scored = 0;               // prompt positions whose log-probabilities have been told
+
+  BlockKey root, kin_root;               // PrefixReuse's
+  std::vector<BlockKey> keys;            // of full blocks of tokens, as far as they were needed
+  std::vector<BlockKey> kin_keys;        // as keys, see PrefixIndex::Link::kin
+  int published = 0;                     // blocks that the index has, or has another one for
+  int announced = 0;                     // blocks up to here that others wait for
+  int kept = 0;                          // blocks that have been offered to the tier below
+  std::optional<std::uint64_t> restore;  // being read from the tier below: no step until that is over
+  bool started_before = false;
+  PrefixHit hit;
+
   PenaltyCounts counts;             // empty while the penalties are off
   std::optional<std::size_t> text;  // TextSequence::index
   std::span<const TokenId> scores;  // of a text

@@ -50,7 +50,8 @@ void TextSequences::feed(Job* job) {
   const auto& texts = job->request.texts;
   for (; job->next < texts.size() && job->inside_tokens < window_tokens_; ++job->next) {
     const auto& tokens = texts[job->next];
-    scheduler_->add({job->request.id, job->next, tokens, job->request.scores, job->request.priority});
+    scheduler_->add(
+        {job->request.id, job->next, tokens, job->request.scores, job->request.priority, job->request.salt});
     job->inside_tokens += tokens.size();
   }
 }

@@ -323,6 +323,7 @@ TEST_F(LocalEngineTest, AChatDoesNotWaitForAllTextsOfARequest) {
 TEST_F(LocalEngineTest, CancelAndDeadlineEndAllTextsOfARequest) {
   switches_.step_ms = 2;
   EncodeRequest request = texts(1, std::vector<std::vector<TokenId>>(500, long_prompt(200)));
+  for (std::size_t i = 0; i < 500; ++i) request.texts[i].front() = static_cast<TokenId>(100 + i);
   request.model = "m";
   CollectedReply cancelled, late;
   engine().encode(request, cancelled.sink());

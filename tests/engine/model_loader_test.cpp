@@ -14,7 +14,7 @@ class ModelLoaderTest : public testing::Test {
  protected:
   // "auto" is the cpu; each backend lacks what `lacks_` says.
   ModelLoader loader(const std::string& backend) {
-    return ModelLoader(backend, {}, open_fake_model, [this](std::string_view name, const BackendOptions&) {
+    return ModelLoader(backend, {}, false, open_fake_model, [this](std::string_view name, const BackendOptions&) {
       opened_.emplace_back(name);
       const std::string real = name == "auto" ? "cpu" : std::string(name);
       if (real == missing_) throw Error(ErrorCode::invalid_option, "backend " + real + ": no module");

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -82,15 +83,25 @@ class FakeDecoder : public DecoderBackend {
     }
   }
   void collect(StepResult* result) override { *result = std::move(result_); }
-  void read_blocks(std::span<const BlockId>, std::span<std::byte>) override {}
-  void write_blocks(std::span<const BlockId>, std::span<const std::byte>) override {}
+  void read_blocks(std::span<const BlockId> blocks, std::span<std::byte> out) override {
+    CORTEX_CHECK(out.size() == blocks.size() * kFakeBlockBytes);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      std::memcpy(out.data() + i * kFakeBlockBytes, block(blocks[i]), kFakeBlockBytes);
+    }
+  }
+  void write_blocks(std::span<const BlockId> blocks, std::span<const std::byte> bytes) override {
+    CORTEX_CHECK(bytes.size() == blocks.size() * kFakeBlockBytes);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      std::memcpy(block(blocks[i]), bytes.data() + i * kFakeBlockBytes, kFakeBlockBytes);
+    }
+  }
   void discard(std::span<const BlockId>) override {}
   std::size_t memory_bytes() const override { return pool_.size() * sizeof(TokenId); }
 
  private:
+  TokenId* block(BlockId id) { return &pool_.at(static_cast<std::size_t>(id) * kBlockTokens); }
   TokenId& at(const SequenceSlice& slice, int position) {
-    const auto block = static_cast<std::size_t>(slice.blocks[static_cast<std::size_t>(position / kBlockTokens)]);
-    return pool_.at(block * kBlockTokens + static_cast<std::size_t>(position % kBlockTokens));
+    return block(slice.blocks[static_cast<std::size_t>(position / kBlockTokens)])[position % kBlockTokens];
   }
 
   RowResult compute(const SequenceSlice& slice, int position, const WantedRow& wanted) {

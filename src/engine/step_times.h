@@ -1,0 +1,51 @@
+// How long a step of one model takes, learnt from the steps that were measured: a + b * rows + c * positions that its
+// rows see, fitted to the latest steps of each size so that errors count by their share. It is what turns a budget of
+// milliseconds into rows. Pure: no clock; owned by the model's slot, the engine thread only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace cortex {
+
+// What a step does, as far as its time goes.
+struct StepSize {
+  int rows = 0;
+  std::int64_t seen = 0;  // over the rows, positions that each attends to
+};
+
+// Of `rows` rows of a sequence from position `start` on.
+constexpr StepSize slice_size(int start, int rows) {
+  return {rows, static_cast<std::int64_t>(rows) * start + static_cast<std::int64_t>(rows) * (rows + 1) / 2};
+}
+
+class StepTimes {
+ public:
+  void observe(const StepSize& size, double ms);
+
+  // 0 until something has been observed.
+  double predict_ms(const StepSize& size) const;
+
+  // Of a sequence at `start`, the most rows up to `most` that a step of `size` may take along for `ms` in all; a
+  // multiple of `unit`, or `most`. All of them until something has been observed.
+  int rows_within(double ms, const StepSize& size, int start, int most, int unit) const;
+
+ private:
+  static constexpr int kSizes = 17;  // powers of two of rows
+  static constexpr int kKept = 8;    // of each
+
+  struct Observation {
+    double rows = 0.0, seen = 0.0, ms = 0.0;
+  };
+  struct Latest {
+    std::array<Observation, kKept> kept;
+    int count = 0, next = 0;
+  };
+
+  void fit();
+
+  std::array<Latest, kSizes> latest_;
+  double fixed_ms_ = 0.0, row_ms_ = 0.0, seen_ms_ = 0.0;
+};
+
+}  // namespace cortex
