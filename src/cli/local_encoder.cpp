@@ -73,9 +73,10 @@ class LocalEncoder : public TextEncoder {
   Models models_;
   std::unique_ptr<LocalEngine> engine_;
   Admission admission_{*engine_, kMostUnderWay};
+  EmbedCache cache_{0};  // off: few texts come twice, and none stays
   ThreadPool text_threads_{1};
-  EmbedService embed_{models_, admission_, text_threads_, system_clock()};
-  RerankService rerank_{models_, admission_, text_threads_, system_clock()};
+  EmbedService embed_{models_, admission_, cache_, text_threads_, system_clock()};
+  RerankService rerank_{models_, admission_, cache_, text_threads_, system_clock()};
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "service/chat.h"
 #include "service/completion.h"
 #include "service/embed.h"
+#include "service/embed_cache.h"
 #include "service/rerank.h"
 
 namespace cortex {
@@ -29,12 +30,13 @@ struct Front::Parts {
   Parts(FrontOptions options, const Models& models, Engine& engine, const Clock& clock)
       : keys_required(!options.listener.api_keys.empty()),
         admission(engine, options.most_under_way),
+        embed_cache(options.embed_cache_bytes),
         conversations(options.conversations, options.conversation_limits, clock),
         text_threads(static_cast<std::size_t>(options.text_threads)),
         chat(models, admission, conversations, text_threads, clock),
         completion(models, admission, text_threads, clock),
-        embed(models, admission, text_threads, clock),
-        rerank(models, admission, text_threads, clock),
+        embed(models, admission, embed_cache, text_threads, clock),
+        rerank(models, admission, embed_cache, text_threads, clock),
         probes(models, engine, options.health, clock),
         services{chat, completion, conversations, embed, rerank, engine, metrics},
         openai_services{models, chat, completion, embed, engine, metrics, unix_seconds(clock)},
@@ -49,6 +51,7 @@ struct Front::Parts {
   const bool keys_required;
   Metrics metrics;
   Admission admission;
+  EmbedCache embed_cache;
   Conversations conversations;
   ThreadPool text_threads;
   ChatService chat;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -21,6 +22,7 @@ struct FrontOptions {
   std::filesystem::path conversations = ":memory:";
   ConversationLimits conversation_limits;
   HealthRules health;
+  std::size_t embed_cache_bytes = std::size_t{64} << 20;  // of vectors and scores of texts; 0 keeps none
   int most_under_way = 576;  // requests that run or wait
   int text_threads = 2;
 };

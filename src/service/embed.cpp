@@ -33,7 +33,7 @@ std::string find_prompt(const ServedModel& model, const std::optional<std::strin
 
 }  // namespace
 
-RequestId EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
+CancelEncode EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
   const ServedModel& model = models_.find(request.model, Task::embed);
   require_dimensions(model, request.dimensions);
   const std::string prompt = find_prompt(model, request.prompt_name);
@@ -53,7 +53,7 @@ RequestId EmbedService::embed(const EmbedRequest& request, EmbedSink sink) {
     }
   }
   return std::move(batch).send(
-      std::move(ticket), text_threads_, request.salt, request.trace,
+      std::move(ticket), cache_, text_threads_, request.salt, request.trace,
       [name = model.name, normalize = request.normalize, sink = std::move(sink)](EncodedBatch encoded) {
         if (normalize) {
           for (auto& vector : encoded.vectors) normalise(vector);

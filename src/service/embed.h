@@ -40,15 +40,17 @@ using EmbedSink = std::function<void(EmbedReply)>;
 
 class EmbedService {
  public:
-  EmbedService(const Models& models, Admission& admission, ThreadPool& text_threads, const Clock& clock)
-      : models_(models), admission_(admission), text_threads_(text_threads), clock_(clock) {}
+  EmbedService(const Models& models, Admission& admission, EmbedCache& cache, ThreadPool& text_threads,
+               const Clock& clock)
+      : models_(models), admission_(admission), cache_(cache), text_threads_(text_threads), clock_(clock) {}
 
-  // Throws Error for a bad request; later failures come to the sink. Returns the id for Engine::cancel.
-  RequestId embed(const EmbedRequest& request, EmbedSink sink);
+  // Throws Error for a bad request; later failures come to the sink. Returns what cancels it.
+  CancelEncode embed(const EmbedRequest& request, EmbedSink sink);
 
  private:
   const Models& models_;
   Admission& admission_;
+  EmbedCache& cache_;
   ThreadPool& text_threads_;
   const Clock& clock_;
 };

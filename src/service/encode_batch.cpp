@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "service/choice_text.h"
-#include "service/request_ids.h"
+#include "service/encode_call.h"
 #include "worker/wire.h"
 
 namespace cortex {
@@ -45,25 +45,10 @@ std::string_view whole_characters(std::string_view text, std::size_t bytes, Trun
   return text.substr(0, end);
 }
 
-// [texts][dimensions] of a reply, which comes from another process.
-std::vector<std::vector<float>> rows_of(const EncodeReply& reply, std::size_t texts) {
-  const auto size = static_cast<std::size_t>(std::max(reply.dimensions, 0));
-  if (size == 0 || reply.vectors.size() != texts * size) {
-    throw Error(ErrorCode::internal_error, fmt::format("the engine gave {} numbers for {} texts of {}",
-                                                       reply.vectors.size(), texts, reply.dimensions));
-  }
-  std::vector<std::vector<float>> rows;
-  for (auto row = reply.vectors.begin(); row != reply.vectors.end(); row += reply.dimensions) {
-    rows.emplace_back(row, row + reply.dimensions);
-  }
-  return rows;
-}
-
 }  // namespace
 
 EncodeBatch::EncodeBatch(const ServedModel& model, const Clock& clock)
     : model_(model), clock_(clock), begun_(clock.steady_now()) {
-  request_.id = next_request_id();
   request_.model = model.name;
   if (model.rerank == RerankBy::generative) request_.scores = {model.answers.yes, model.answers.no};
 }
@@ -185,34 +170,31 @@ void EncodeBatch::add(std::vector<TokenId> ids, const std::string& param) {
   request_.texts.push_back(std::move(ids));
 }
 
-RequestId EncodeBatch::send(Admission::Ticket ticket, ThreadPool& threads, std::string salt, std::string trace,
-                            EncodedBatchSink sink) && {
+CancelEncode EncodeBatch::send(Admission::Ticket ticket, EmbedCache& cache, ThreadPool& threads, std::string salt,
+                               std::string trace, EncodedBatchSink sink) && {
   request_.salt = std::move(salt);
   request_.trace = std::move(trace);
   cost_.tokenization_ms = milliseconds_between(begun_, clock_.steady_now());
-  const RequestId id = request_.id;
   Engine& engine = ticket.engine();
   auto finish = [ticket = std::move(ticket), cost = cost_, begun = begun_, &clock = clock_,
-                 sink = std::move(sink)](EncodeReply reply) mutable {
-    cost.queue_ms = reply.queue_ms;
-    cost.inference_ms = reply.compute_ms;
+                 sink = std::move(sink)](EncodedTexts encoded) mutable {
+    cost.cached = encoded.cached;
+    cost.queue_ms = encoded.queue_ms;
+    cost.inference_ms = encoded.compute_ms;
     cost.total_ms = milliseconds_between(begun, clock.steady_now());
-    EncodedBatch batch{{}, cost, std::move(reply.error)};
-    try {
-      if (!batch.error) batch.vectors = rows_of(reply, static_cast<std::size_t>(cost.texts));
-    } catch (const Error& error) {
-      batch.error = error;
+    EncodedBatch batch{{}, cost, std::move(encoded.error)};
+    for (const EmbedVector& vector : encoded.vectors) {
+      if (!batch.error) batch.vectors.push_back(*vector);
     }
     // Who has the answer may ask again.
     ticket = Admission::Ticket();
     sink(std::move(batch));
   };
-  // The engine's thread has better things to do than to write numbers as text, or to copy what a sink holds.
-  auto shared = std::make_shared<decltype(finish)>(std::move(finish));
-  engine.encode(std::move(request_), [&threads, shared](EncodeReply reply) {
-    threads.submit([shared, reply = std::move(reply)]() mutable { (*shared)(std::move(reply)); });
-  });
-  return id;
+  const auto call = std::make_shared<EncodeCall>(std::move(request_), engine, cache, threads, std::move(finish));
+  call->start();
+  return [weak = std::weak_ptr<EncodeCall>(call)] {
+    if (const auto running = weak.lock()) running->cancel();
+  };
 }
 
 void normalise(std::span<float> vector) {

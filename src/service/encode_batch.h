@@ -15,6 +15,7 @@
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "service/admission.h"
+#include "service/embed_cache.h"
 #include "service/models.h"
 
 namespace cortex {
@@ -29,7 +30,8 @@ struct Truncation {
 
 // For headers, metrics and logs.
 struct EncodeCost {
-  int texts = 0;  // that the engine computes: of a reranker one for each document
+  int texts = 0;   // of a reranker one for each document
+  int cached = 0;  // texts that were not computed for this call
   int characters = 0;
   int tokens = 0;
   int truncated = 0;  // texts that were cut
@@ -40,10 +42,13 @@ struct EncodeCost {
 };
 
 struct EncodedBatch {
-  std::vector<std::vector<float>> vectors;  // [texts][dimensions] as EncodeReply has them
+  std::vector<std::vector<float>> vectors;  // [texts][dimensions] as the engine gave them
   EncodeCost cost;
   std::optional<Error> error;
 };
+// Ends a call with the error `cancelled`, or nothing when it is over. Any thread, also when the call is long gone.
+using CancelEncode = std::function<void()>;
+
 using EncodedBatchSink = std::function<void(EncodedBatch)>;
 
 class EncodeBatch {
@@ -64,9 +69,9 @@ class EncodeBatch {
   void set_query(std::string_view query, const std::string& param);
   void add_document(std::string_view document, const Truncation& truncation, const std::string& param);
 
-  // Hands everything to the ticket's engine; the sink is called on one of `threads`. Returns the id for Engine::cancel.
-  RequestId send(Admission::Ticket ticket, ThreadPool& threads, std::string salt, std::string trace,
-                 EncodedBatchSink sink) &&;
+  // Hands what the cache lacks to the ticket's engine; the sink is called on one of `threads`, or before this returns.
+  CancelEncode send(Admission::Ticket ticket, EmbedCache& cache, ThreadPool& threads, std::string salt,
+                    std::string trace, EncodedBatchSink sink) &&;
 
  private:
   // Counts the text's characters; the part of it that is worth a look.

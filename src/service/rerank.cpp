@@ -64,7 +64,7 @@ void add_inputs(const RerankRequest& request, RerankBy by, EncodeBatch* batch) {
 
 }  // namespace
 
-RequestId RerankService::rerank(const RerankRequest& request, RerankSink sink) {
+CancelEncode RerankService::rerank(const RerankRequest& request, RerankSink sink) {
   const ServedModel& model = models_.find(request.model, Task::rerank);
   if (request.texts.empty()) {
     throw Error(ErrorCode::empty_input, fmt::format("{}: is empty", request.param), request.param);
@@ -92,7 +92,8 @@ RequestId RerankService::rerank(const RerankRequest& request, RerankSink sink) {
     }
     sink(std::move(reply));
   };
-  return std::move(batch).send(std::move(ticket), text_threads_, request.salt, request.trace, std::move(finish));
+  return std::move(batch).send(std::move(ticket), cache_, text_threads_, request.salt, request.trace,
+                               std::move(finish));
 }
 
 }  // namespace cortex

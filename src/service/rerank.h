@@ -44,15 +44,17 @@ using RerankSink = std::function<void(RerankReply)>;
 
 class RerankService {
  public:
-  RerankService(const Models& models, Admission& admission, ThreadPool& text_threads, const Clock& clock)
-      : models_(models), admission_(admission), text_threads_(text_threads), clock_(clock) {}
+  RerankService(const Models& models, Admission& admission, EmbedCache& cache, ThreadPool& text_threads,
+                const Clock& clock)
+      : models_(models), admission_(admission), cache_(cache), text_threads_(text_threads), clock_(clock) {}
 
-  // Throws Error for a bad request; later failures come to the sink. Returns the id for Engine::cancel.
-  RequestId rerank(const RerankRequest& request, RerankSink sink);
+  // Throws Error for a bad request; later failures come to the sink. Returns what cancels it.
+  CancelEncode rerank(const RerankRequest& request, RerankSink sink);
 
  private:
   const Models& models_;
   Admission& admission_;
+  EmbedCache& cache_;
   ThreadPool& text_threads_;
   const Clock& clock_;
 };

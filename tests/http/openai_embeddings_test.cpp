@@ -28,7 +28,10 @@ TEST_F(OpenaiEmbeddingsTest, AReplyHasTheDocumentedShape) {
       reply.body,
       R"({"object":"list","data":[{"object":"embedding","index":0,"embedding":[0,0,0,0.70710677,0.70710677,0,0,0]}],)"
       R"("model":"embed","usage":{"prompt_tokens":2,"total_tokens":2}})");
-  EXPECT_EQ(post("/embeddings", R"({"input":[3,4]})").body, reply.body);
+  EXPECT_EQ(reply.headers.at("x-cached-texts"), "0");
+  const RawReply again = post("/embeddings", R"({"input":[3,4]})");
+  EXPECT_EQ(again.body, reply.body);
+  EXPECT_EQ(again.headers.at("x-cached-texts"), "1");
 }
 
 TEST_F(OpenaiEmbeddingsTest, Base64IsTheSameNumbersLittleEndian) {
@@ -43,8 +46,8 @@ TEST_F(OpenaiEmbeddingsTest, InputHasFourShapes) {
   EXPECT_THAT(engine_.encode_requests().back().texts, SizeIs(2));
   post(kPath, R"({"input":[1,2]})");
   EXPECT_THAT(engine_.encode_requests().back().texts, ElementsAre(ElementsAre(1, 2)));
-  post(kPath, R"({"input":[[1,2],[3]]})");
-  EXPECT_THAT(engine_.encode_requests().back().texts, ElementsAre(ElementsAre(1, 2), ElementsAre(3)));
+  post(kPath, R"({"input":[[1,3],[3]]})");
+  EXPECT_THAT(engine_.encode_requests().back().texts, ElementsAre(ElementsAre(1, 3), ElementsAre(3)));
 }
 
 TEST_F(OpenaiEmbeddingsTest, TooLongATextIsCutWhereThatIsAllowed) {

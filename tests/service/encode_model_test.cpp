@@ -73,6 +73,7 @@ class EncodeModelTest : public testing::TestWithParam<const char*> {
   LocalEngine local_{options()};
   ListeningEngine engine_{local_};
   Admission admission_{engine_, 4};
+  EmbedCache cache_{0};
   ThreadPool text_threads_{1};
 };
 
@@ -84,7 +85,7 @@ class RerankModelTest : public EncodeModelTest {
     return reply.get_future().get();
   }
 
-  RerankService reranker_{models_, admission_, text_threads_, system_clock()};
+  RerankService reranker_{models_, admission_, cache_, text_threads_, system_clock()};
 };
 
 TEST_P(RerankModelTest, IdsAndScoresAreTheGoldenOnes) {
@@ -137,7 +138,7 @@ class EmbedModelTest : public EncodeModelTest {};
 
 TEST_P(EmbedModelTest, IdsAndVectorsAreTheGoldenOnes) {
   const Golden golden(golden_model(GetParam()) / "golden.safetensors");
-  EmbedService embedder(models_, admission_, text_threads_, system_clock());
+  EmbedService embedder(models_, admission_, cache_, text_threads_, system_clock());
   EmbedRequest request;
   request.inputs = {std::string("The scheduler hands each sequence"), std::string("Paris"),
                     thrice("def add(a, b): return a + b  # 1 + 2 = 3\n"), twice(kRagged)};

@@ -48,9 +48,10 @@ class EncodeServicesTest : public testing::Test {
   FakeClock clock_;
   EchoEngine engine_{{.models = {"chat", "embed"}}};
   Admission admission_{engine_, 4};
+  EmbedCache cache_{0};
   ThreadPool text_threads_{2};
-  EmbedService embedder_{tiny_models(), admission_, text_threads_, clock_};
-  RerankService reranker_{tiny_models(), admission_, text_threads_, clock_};
+  EmbedService embedder_{tiny_models(), admission_, cache_, text_threads_, clock_};
+  RerankService reranker_{tiny_models(), admission_, cache_, text_threads_, clock_};
 };
 
 EmbedRequest texts(std::vector<EmbedInput> inputs) {
@@ -160,7 +161,7 @@ TEST_F(EncodeServicesTest, APromptGoesBeforeEachText) {
   const Models models = prompted(with_default, "\"query\"");
   const Models plain = prompted(without, "null");
   const auto sent = [&](const Models& served, const EmbedRequest& request) {
-    EmbedService embedder(served, admission_, text_threads_, clock_);
+    EmbedService embedder(served, admission_, cache_, text_threads_, clock_);
     std::promise<EmbedReply> reply;
     embedder.embed(request, [&](EmbedReply done) { reply.set_value(std::move(done)); });
     EXPECT_FALSE(reply.get_future().get().error);
@@ -193,7 +194,7 @@ TEST_F(EncodeServicesTest, WhatTheEngineSaysReachesTheCaller) {
                        return std::optional(Error(ErrorCode::numerical_error, "non-finite"));
                      }});
   Admission admission(engine, 4);
-  EmbedService embedder(tiny_models(), admission, text_threads_, clock_);
+  EmbedService embedder(tiny_models(), admission, cache_, text_threads_, clock_);
   std::promise<EmbedReply> reply;
   embedder.embed(texts({std::string("a")}), [&](EmbedReply done) { reply.set_value(std::move(done)); });
   EXPECT_EQ(reply.get_future().get().error->code(), ErrorCode::numerical_error);
@@ -259,7 +260,7 @@ TEST_F(EncodeServicesTest, AnEngineThatIsAwayTakesNothing) {
 TEST_F(EncodeServicesTest, NoMoreAreUnderWayThanMayBe) {
   EchoEngine slow({.models = {"embed"}, .encode_delay = std::chrono::milliseconds(50)});
   Admission admission(slow, 2);
-  EmbedService embedder(tiny_models(), admission, text_threads_, clock_);
+  EmbedService embedder(tiny_models(), admission, cache_, text_threads_, clock_);
   std::array<std::promise<void>, 2> done;
   for (auto& promise : done) embedder.embed(texts({std::string("a")}), [&](const EmbedReply&) { promise.set_value(); });
   const Error error = error_of([&] { embedder.embed(texts({std::string("a")}), [](const EmbedReply&) {}); });
@@ -288,6 +289,126 @@ TEST_F(EncodeServicesTest, ATextOfTooManyBytesIsNotTokenized) {
   const EmbedReply reply = embed(request);
   ASSERT_FALSE(reply.error);
   EXPECT_EQ(reply.vectors, embed(texts({std::string("Paris")})).vectors);
+}
+
+// The same over a cache.
+class CachedServicesTest : public EncodeServicesTest {
+ protected:
+  EmbedReply embed(const EmbedRequest& request) {
+    std::promise<EmbedReply> reply;
+    embedder_.embed(request, [&](EmbedReply done) { reply.set_value(std::move(done)); });
+    return reply.get_future().get();
+  }
+  RerankReply rerank(const RerankRequest& request) {
+    std::promise<RerankReply> reply;
+    reranker_.rerank(request, [&](RerankReply done) { reply.set_value(std::move(done)); });
+    return reply.get_future().get();
+  }
+  std::size_t computed() const {
+    std::size_t texts = 0;
+    for (const auto& request : engine_.encode_requests()) texts += request.texts.size();
+    return texts;
+  }
+
+  EmbedCache kept_{std::size_t{1} << 20};
+  EmbedService embedder_{tiny_models(), admission_, kept_, text_threads_, clock_};
+  RerankService reranker_{tiny_rerankers(), admission_, kept_, text_threads_, clock_};
+};
+
+TEST_F(CachedServicesTest, TheSameTextsAgainComputeNothing) {
+  const EmbedRequest request = texts({"Paris", "a b", "Paris"});
+  const EmbedReply first = embed(request);
+  EXPECT_EQ(first.cost.texts, 3);
+  EXPECT_EQ(first.cost.cached, 1);
+  EXPECT_EQ(computed(), 2u);
+  const EmbedReply second = embed(request);
+  EXPECT_EQ(second.vectors, first.vectors);
+  EXPECT_EQ(second.vectors[0], second.vectors[2]);
+  EXPECT_EQ(second.cost.cached, 3);
+  EXPECT_EQ(second.cost.tokens, first.cost.tokens);
+  EXPECT_EQ(computed(), 2u);
+  EXPECT_EQ(kept_.counts().at("embed").hits, 4u);
+  EXPECT_EQ(kept_.counts().at("embed").misses, 2u);
+}
+
+TEST_F(CachedServicesTest, OneEntryServesNormalisedAndPlain) {
+  EmbedRequest request = texts({"Paris"});
+  EXPECT_NEAR(length(embed(request).vectors[0]), 1.0, 1e-6);
+  request.normalize = false;
+  EXPECT_GT(length(embed(request).vectors[0]), 1.5);
+  request.normalize = true;
+  EXPECT_NEAR(length(embed(request).vectors[0]), 1.0, 1e-6);
+  EXPECT_EQ(computed(), 1u);
+}
+
+TEST_F(CachedServicesTest, AnotherSaltIsAnotherText) {
+  EmbedRequest request = texts({"Paris"});
+  embed(request);
+  request.salt = "tenant";
+  EXPECT_EQ(embed(request).cost.cached, 0);
+  EXPECT_EQ(embed(request).cost.cached, 1);
+  EXPECT_EQ(computed(), 2u);
+}
+
+TEST_F(CachedServicesTest, RankingByCosineUsesEmbeddings) {
+  embed(texts({"Paris", "a b"}));
+  RerankRequest request;
+  request.model = "embed";
+  request.query = "Paris";
+  request.texts = {"a b", "Paris", "new"};
+  const RerankReply reply = rerank(request);
+  ASSERT_FALSE(reply.error) << reply.error->message();
+  EXPECT_EQ(reply.results[0].index, 1);
+  EXPECT_EQ(reply.cost.texts, 4);
+  EXPECT_EQ(reply.cost.cached, 3);
+  EXPECT_EQ(computed(), 3u);
+}
+
+TEST_F(CachedServicesTest, PairsAreKeptByBothOfTheirTexts) {
+  for (const char* model : {"bert-reranker", "qwen3-reranker"}) {
+    EchoEngine echo({.vector = [](const EncodeRequest& asked, std::size_t text) {
+      const auto tokens = static_cast<float>(asked.texts[text].size());
+      return asked.scores.empty() ? std::vector{tokens} : std::vector{0.0f, tokens};
+    }});
+    Admission admission(echo, 4);
+    RerankService reranker(tiny_rerankers(), admission, kept_, text_threads_, clock_);
+    const auto ask = [&](const std::string& query) {
+      RerankRequest request;
+      request.model = model;
+      request.query = query;
+      request.texts = {"a", "a b c", "a"};
+      request.raw_scores = true;
+      std::promise<RerankReply> reply;
+      reranker.rerank(request, [&](RerankReply done) { reply.set_value(std::move(done)); });
+      return reply.get_future().get();
+    };
+    const RerankReply first = ask("capital");
+    ASSERT_FALSE(first.error) << first.error->message();
+    EXPECT_EQ(first.cost.cached, 1) << model;
+    const RerankReply second = ask("capital");
+    EXPECT_EQ(second.cost.cached, 3) << model;
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(second.results[i].index, first.results[i].index);
+      EXPECT_EQ(second.results[i].score, first.results[i].score);
+    }
+    EXPECT_EQ(ask("other").cost.cached, 1) << model;
+    EXPECT_THAT(echo.encode_requests(), SizeIs(2));
+  }
+}
+
+TEST_F(CachedServicesTest, ACallWithoutAnythingToComputeNeedsNoTurn) {
+  EchoEngine slow({.models = {"embed"}, .encode_delay = std::chrono::hours(1)});
+  Admission admission(slow, 4);
+  embed(texts({"Paris"}));
+  EmbedService embedder(tiny_models(), admission, kept_, text_threads_, clock_);
+  std::promise<EmbedReply> waiting, cached;
+  const CancelEncode cancel =
+      embedder.embed(texts({"a"}), [&](EmbedReply done) { waiting.set_value(std::move(done)); });
+  embedder.embed(texts({"Paris"}), [&](EmbedReply done) { cached.set_value(std::move(done)); });
+  EXPECT_EQ(cached.get_future().get().cost.cached, 1);
+  cancel();
+  EXPECT_EQ(waiting.get_future().get().error->code(), ErrorCode::cancelled);
+  cancel();
 }
 
 }  // namespace

@@ -48,8 +48,9 @@ class RerankTest : public testing::Test {
   FakeClock clock_;
   EchoEngine engine_{{.vector = score}};
   Admission admission_{engine_, 4};
+  EmbedCache cache_{0};
   ThreadPool text_threads_{2};
-  RerankService reranker_{tiny_rerankers(), admission_, text_threads_, clock_};
+  RerankService reranker_{tiny_rerankers(), admission_, cache_, text_threads_, clock_};
 };
 
 RerankRequest ask(const std::string& model, std::vector<std::string> texts) {
@@ -96,7 +97,7 @@ TEST_F(RerankTest, AnAnswersScoreIsTheSigmoidOfTheDifference) {
 TEST_F(RerankTest, ACosineIsTheSameRawOrNot) {
   EchoEngine engine;
   Admission admission(engine, 4);
-  RerankService reranker(tiny_rerankers(), admission, text_threads_, clock_);
+  RerankService reranker(tiny_rerankers(), admission, cache_, text_threads_, clock_);
   std::vector<float> scores;
   for (const bool raw : {false, true}) {
     RerankRequest request = ask("embed", {"Paris", "capital"});
@@ -249,7 +250,7 @@ TEST_F(RerankTest, AReplyOfAnotherShapeIsAnError) {
       return std::vector<float>(static_cast<std::size_t>(dimensions), 1.0f);
     }});
     Admission admission(engine, 4);
-    RerankService reranker(tiny_rerankers(), admission, text_threads_, clock_);
+    RerankService reranker(tiny_rerankers(), admission, cache_, text_threads_, clock_);
     std::promise<RerankReply> promise;
     reranker.rerank(ask("bert-reranker", {"a", "b"}), [&](RerankReply done) { promise.set_value(std::move(done)); });
     const RerankReply reply = promise.get_future().get();

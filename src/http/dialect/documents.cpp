@@ -7,6 +7,7 @@
 #include "base/identifier.h"
 #include "base/json_writer.h"
 #include "http/dialect/fields.h"
+#include "http/dialect/text_inputs.h"
 #include "http/error_reply.h"
 #include "http/json_body.h"
 
@@ -77,15 +78,13 @@ void documents_rerank(const NativeServices& services, const JsonValue& body, con
     try {
       if (done.error) throw Error(*done.error);
       count_rerank(metrics, done);
-      HttpHeaders headers;
-      if (done.cost.truncated > 0) headers.emplace_back("x-truncated-inputs", std::to_string(done.cost.truncated));
-      respond_json(*reply, 200, reply_json(done, documents), std::move(headers));
+      respond_json(*reply, 200, reply_json(done, documents), text_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::documents, trace);
     }
   };
-  const RequestId id = services.rerank.rerank(rerank, std::move(answer));
-  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+  CancelEncode cancel = services.rerank.rerank(rerank, std::move(answer));
+  reply->on_disconnect(std::move(cancel));
 }
 
 // Throws Error missing_required_parameter or invalid_value.

@@ -93,7 +93,7 @@ RerankRequest read_rerank(const JsonValue& body, const HttpRequest& http) {
   return request;
 }
 
-// TEI's headers, in whole milliseconds, and ours for what was cut.
+// TEI's headers, in whole milliseconds, and ours.
 HttpHeaders cost_headers(const EncodeCost& cost) {
   const auto ms = [](double value) { return fmt::format("{:.0f}", value); };
   HttpHeaders headers = {{"x-compute-type", "cpu"},
@@ -104,7 +104,7 @@ HttpHeaders cost_headers(const EncodeCost& cost) {
                          {"x-tokenization-time", ms(cost.tokenization_ms)},
                          {"x-queue-time", ms(cost.queue_ms)},
                          {"x-inference-time", ms(cost.inference_ms)}};
-  if (cost.truncated > 0) headers.emplace_back("x-truncated-inputs", std::to_string(cost.truncated));
+  for (auto& header : text_headers(cost)) headers.push_back(std::move(header));
   return headers;
 }
 
@@ -145,7 +145,7 @@ void native_embed(const NativeServices& services, const HttpRequest& request, co
   EmbedShape shape{};
   const EmbedRequest embed = read_embed(document.root(), request, &shape);
   Metrics& metrics = services.metrics;
-  const RequestId id = services.embed.embed(embed, [reply, shape, trace = request.id, &metrics](EmbedReply done) {
+  CancelEncode cancel = services.embed.embed(embed, [reply, shape, trace = request.id, &metrics](EmbedReply done) {
     try {
       if (done.error) throw Error(*done.error);
       metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
@@ -154,7 +154,7 @@ void native_embed(const NativeServices& services, const HttpRequest& request, co
       respond_error(*reply, error, Dialect::native, trace);
     }
   });
-  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+  reply->on_disconnect(std::move(cancel));
 }
 
 void native_rerank(const NativeServices& services, const JsonValue& body, const HttpRequest& request,
@@ -171,8 +171,8 @@ void native_rerank(const NativeServices& services, const JsonValue& body, const 
       respond_error(*reply, error, Dialect::native, trace);
     }
   };
-  const RequestId id = services.rerank.rerank(rerank, std::move(answer));
-  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+  CancelEncode cancel = services.rerank.rerank(rerank, std::move(answer));
+  reply->on_disconnect(std::move(cancel));
 }
 
 }  // namespace cortex

@@ -78,18 +78,16 @@ void openai_embeddings(const OpenaiServices& services, const HttpRequest& reques
   const EncodingFormat format = read_format(document.root());
   const EmbedRequest embed = read_embeddings(document.root(), request);
   Metrics& metrics = services.metrics;
-  const RequestId id = services.embed.embed(embed, [reply, format, trace = request.id, &metrics](EmbedReply done) {
+  CancelEncode cancel = services.embed.embed(embed, [reply, format, trace = request.id, &metrics](EmbedReply done) {
     try {
       if (done.error) throw Error(*done.error);
       metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
-      HttpHeaders headers;
-      if (done.cost.truncated > 0) headers.emplace_back("x-truncated-inputs", std::to_string(done.cost.truncated));
-      respond_json(*reply, 200, reply_json(done, format), std::move(headers));
+      respond_json(*reply, 200, reply_json(done, format), text_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::openai, trace);
     }
   });
-  reply->on_disconnect([&engine = services.engine, id] { engine.cancel(id); });
+  reply->on_disconnect(std::move(cancel));
 }
 
 }  // namespace cortex

@@ -41,4 +41,10 @@ void require_batch(std::string_view param, std::size_t size, std::size_t most) {
               fmt::format("{}: batch size {} > maximum allowed batch size {}", param, size, most), std::string(param));
 }
 
+HttpHeaders text_headers(const EncodeCost& cost) {
+  HttpHeaders headers = {{"x-cached-texts", std::to_string(cost.cached)}};
+  if (cost.truncated > 0) headers.emplace_back("x-truncated-inputs", std::to_string(cost.truncated));
+  return headers;
+}
+
 }  // namespace cortex

@@ -1,5 +1,5 @@
-// The four shapes in which requests give texts: a string, strings, token ids, lists of token ids. Pure functions; any
-// thread.
+// The four shapes in which requests give texts: a string, strings, token ids, lists of token ids; and what the headers
+// of their replies tell of them. Pure functions; any thread.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,9 @@
 #include <variant>
 #include <vector>
 
+#include "http/exchange.h"
 #include "http/json_body.h"
+#include "service/encode_batch.h"
 
 namespace cortex {
 
@@ -22,5 +24,8 @@ TextInputs read_text_inputs(const JsonValue& value, std::string_view param, std:
 
 // Throws Error batch_too_large.
 void require_batch(std::string_view param, std::size_t size, std::size_t most);
+
+// How many texts were not computed, and how many were cut, if any.
+HttpHeaders text_headers(const EncodeCost& cost);
 
 }  // namespace cortex
