@@ -12,6 +12,21 @@ namespace cortex {
 
 using MetricLabels = std::map<std::string, std::string>;
 
+// One series under a name that another program looks for.
+struct MetricAlias {
+  enum class Kind { counter, gauge, histogram };
+
+  std::string name;  // whole; aliases of one name stand together
+  std::string help;
+  Kind kind = Kind::gauge;
+  MetricLabels labels;
+  // What counts or observes it here, as add() and observe() were told, summed over all series that have these labels;
+  // empty: `value` is it.
+  std::string source;
+  MetricLabels source_labels;
+  double value = 0.0;
+};
+
 class Metrics {
  public:
   Metrics();
@@ -25,8 +40,8 @@ class Metrics {
   void set(const std::string& name, const std::string& help, const MetricLabels& labels, double value);
   void observe(const std::string& name, const std::string& help, const MetricLabels& labels, double seconds);
 
-  // Content type: text/plain; version=0.0.4.
-  std::string text() const;
+  // Content type: text/plain; version=0.0.4. The aliases follow; one whose source is not there yet is 0.
+  std::string text(const std::vector<MetricAlias>& aliases = {}) const;
 
  private:
   struct State;

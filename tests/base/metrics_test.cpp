@@ -27,6 +27,28 @@ TEST(Metrics, WritesPrometheusText) {
   EXPECT_THAT(text, HasSubstr("cortex_request_seconds_bucket{endpoint=\"/chat\",le=\"0.025\"} 1"));
 }
 
+TEST(Metrics, AnAliasSumsItsSourceUnderAnotherName) {
+  Metrics metrics;
+  metrics.add("hit_tokens", "Hits.", {{"model", "a"}, {"tier", "ram"}}, 5);
+  metrics.add("hit_tokens", "Hits.", {{"model", "a"}, {"tier", "disk"}}, 2);
+  metrics.add("hit_tokens", "Hits.", {{"model", "b"}, {"tier", "ram"}}, 100);
+  metrics.observe("ttft_seconds", "Time.", {{"model", "a"}}, 0.02);
+  const MetricLabels labels = {{"model_name", "a"}};
+  using Kind = MetricAlias::Kind;
+  const std::string text =
+      metrics.text({{"other:hits_total", "H.", Kind::counter, labels, "hit_tokens", {{"model", "a"}}},
+                    {"other:first", "F.", Kind::histogram, labels, "ttft_seconds", {{"model", "a"}}},
+                    {"other:never", "N.", Kind::histogram, labels, "unknown", {}},
+                    {"other:state", "S.", Kind::gauge, {{"is", "up"}}, "", {}, 1},
+                    {"other:state", "S.", Kind::gauge, {{"is", "down"}}, "", {}, 0}});
+  EXPECT_THAT(text, HasSubstr("# TYPE other:hits_total counter\nother:hits_total{model_name=\"a\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("other:first_count{model_name=\"a\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("other:first_bucket{model_name=\"a\",le=\"0.01\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("other:first_bucket{model_name=\"a\",le=\"0.025\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("other:never_bucket{model_name=\"a\",le=\"+Inf\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("# TYPE other:state gauge\nother:state{is=\"up\"} 1\nother:state{is=\"down\"} 0\n"));
+}
+
 TEST(Metrics, OneNameIsOneKind) {
   Metrics metrics;
   metrics.add("a", "A.", {});
