@@ -89,6 +89,11 @@ std::string environment_name_of(std::string_view option) {
   return variable;
 }
 
+void takes_bytes(CLI::Option* option) {
+  option->transform(CLI::AsSizeValue(false));
+  option->transform(CLI::Validator(refuse_sign, ""));  // comes first: the other takes -1 for 2^64-1
+}
+
 std::string default_state_dir() {
   if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::string(state) + "/cortex";
   const char* home = std::getenv("HOME");
@@ -119,9 +124,8 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
       ->envname("CORTEX_EXACT");
   app.add_option("--kv-bytes", kv_bytes_, "Bytes of each chat model's KV cache; 0 leaves it to the model's size")
       ->envname("CORTEX_KV_BYTES")
-      ->transform(CLI::AsSizeValue(false))
-      ->transform(CLI::Validator(refuse_sign, ""))  // comes first: the other takes -1 for 2^64-1
       ->capture_default_str();
+  takes_bytes(app.get_option("--kv-bytes"));
   app.add_option("--max-sequences", options_.max_sequences, "Chats of a model that are computed at the same time")
       ->envname("CORTEX_MAX_SEQUENCES")
       ->check(CLI::Range(1, 4096))

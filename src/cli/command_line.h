@@ -20,6 +20,9 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
 // "--name" as CORTEX_NAME in the environment.
 std::string environment_name_of(std::string_view option);
 
+// An option whose value is a number of bytes, such as 4GiB; k, M and G are powers of 1024 with and without the i.
+void takes_bytes(CLI::Option* option);
+
 // Where serve keeps what outlives it; empty where the environment does not say whose it would be.
 std::string default_state_dir();
 

@@ -34,6 +34,12 @@ struct ServeFlags {
   bool insecure_no_auth = false;
   bool in_process = false;
   std::string state_dir;
+  std::optional<std::string> kv_dir;  // absent: in the state directory
+  std::uint64_t kv_disk_bytes = EngineOptions().kv_disk_bytes;
+  std::uint64_t kv_disk_free_bytes = EngineOptions().kv_disk_free_bytes;
+  std::uint64_t kv_write_bytes_per_day = EngineOptions().kv_write_bytes_per_day;
+  std::string metrics_compat;
+  std::uint64_t embed_cache_bytes = FrontOptions().embed_cache_bytes;
   int most_waiting = 512;
   int most_conversations = 1024;
   std::int64_t keep_conversations_s = 86400;
@@ -50,6 +56,25 @@ struct ServeFlags {
   std::int64_t restart_delay_ms = 1'000;
 };
 
+void add_cache_flags(CLI::App& app, ServeFlags* flags) {
+  app.add_option("--kv-dir", flags->kv_dir,
+                 "Where computed prompts are kept over restarts, by default \"kv\" in the state directory; an empty "
+                 "value keeps none")
+      ->envname(environment_name_of("kv-dir"))
+      ->type_name("DIR");
+  const auto add_bytes = [&](const std::string& name, std::uint64_t* value, const char* text, const std::string& help) {
+    CLI::Option* option = app.add_option("--" + name, *value, help)->envname(environment_name_of(name));
+    takes_bytes(option);
+    option->default_str(text);
+  };
+  add_bytes("kv-disk", &flags->kv_disk_bytes, "4GiB", "Bytes that computed prompts may have on disk; 0 keeps none");
+  add_bytes("kv-disk-free", &flags->kv_disk_free_bytes, "1GiB", "Bytes that they leave free on their file system");
+  add_bytes("kv-writes-per-day", &flags->kv_write_bytes_per_day, "64GiB",
+            "Bytes of them that may be written in a day, to spare the disk");
+  add_bytes("embed-cache", &flags->embed_cache_bytes, "64MiB",
+            "Bytes of embeddings and scores in memory; 0 keeps none");
+}
+
 void add_flags(CLI::App& app, ServeFlags* flags) {
   flags->state_dir = default_state_dir();
   const auto add = [&](const std::string& name, auto* value, const std::string& help) {
@@ -63,7 +88,11 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
       ->type_name("FILE");
   app.add_flag("--insecure-no-auth", flags->insecure_no_auth, "Listen beyond this machine without API keys");
   app.add_flag("--in-process", flags->in_process, "Run the engine in this process, for debugging");
-  add("state-dir", &flags->state_dir, "Where conversations are kept")->type_name("DIR");
+  add("state-dir", &flags->state_dir, "Where conversations and computed prompts are kept")->type_name("DIR");
+  add_cache_flags(app, flags);
+  app.add_option("--metrics-compat", flags->metrics_compat, "Adds to /metrics what others call it: vllm")
+      ->envname(environment_name_of("metrics-compat"))
+      ->check(CLI::IsMember({"vllm"}));
   add("max-waiting", &flags->most_waiting, "Requests that may wait; more get 429")->check(CLI::PositiveNumber);
   add("max-conversations", &flags->most_conversations, "Conversations that are kept")->check(CLI::PositiveNumber);
   add("keep-conversations-s", &flags->keep_conversations_s, "Seconds a conversation is kept after its last use")
@@ -138,7 +167,19 @@ FrontOptions front_options(const ServeFlags& flags, const EngineOptions& engine)
   options.conversation_limits = {flags.most_conversations, std::chrono::seconds(flags.keep_conversations_s)};
   options.health.stall_after = Milliseconds(flags.stall_after_ms);
   options.most_under_way = flags.most_waiting + engine.max_sequences;
+  options.embed_cache_bytes = flags.embed_cache_bytes;
+  options.vllm_metrics = flags.metrics_compat == "vllm";
   return options;
+}
+
+// Where computed prompts are kept on disk, and how many.
+void set_kv_disk(const ServeFlags& flags, EngineOptions* options) {
+  options->kv_disk_bytes = flags.kv_disk_bytes;
+  options->kv_disk_free_bytes = flags.kv_disk_free_bytes;
+  options->kv_write_bytes_per_day = flags.kv_write_bytes_per_day;
+  if (flags.kv_disk_bytes == 0 || flags.kv_dir == "") return;
+  const std::filesystem::path folder = flags.kv_dir ? *flags.kv_dir : std::filesystem::path(flags.state_dir) / "kv";
+  options->kv_dir = std::filesystem::absolute(folder);
 }
 
 std::unique_ptr<Engine> make_engine(const ServeFlags& flags, const LogFlags& log, EngineOptions options) {
@@ -211,10 +252,11 @@ void go_down(Front& front, const ServeFlags& flags, EndSignals& signals) {
   log_warning(fmt::format("requests still run after {} ms; they are cut off", flags.drain_timeout_ms));
 }
 
-int serve(const ServeFlags& flags, const LogFlags& log, const EngineOptions& engine_options) {
+int serve(const ServeFlags& flags, const LogFlags& log, EngineOptions engine_options) {
   EndSignals signals;
   // What can be wrong with the options and the files shows before anything is started.
   FrontOptions options = front_options(flags, engine_options);
+  set_kv_disk(flags, &engine_options);
   const std::string address = options.listener.address;
   const Models models(real_file_system(), engine_options.models);
   std::unique_ptr<Engine> engine = make_engine(flags, log, engine_options);

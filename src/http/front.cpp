@@ -40,7 +40,7 @@ struct Front::Parts {
         probes(models, engine, options.health, clock),
         services{chat, completion, conversations, embed, rerank, engine, metrics},
         openai_services{models, chat, completion, embed, engine, metrics, unix_seconds(clock)},
-        metrics_page(metrics, engine, conversations, clock),
+        metrics_page(metrics, models, engine, conversations, embed_cache, clock, options.vllm_metrics),
         listener(Router(routes()), listener_options(std::move(options.listener))) {}
 
   std::vector<Route> routes();

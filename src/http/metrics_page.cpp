@@ -1,8 +1,11 @@
 #include "http/metrics_page.h"
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 
 #include "base/resident_memory.h"
+#include "http/vllm_metrics.h"
 #include "service/health.h"
 
 namespace cortex {
@@ -15,19 +18,9 @@ void MetricsPage::count(const RequestRecord& record) {
                    record.seconds);
 }
 
-void MetricsPage::read_gauges() {
-  const EngineStatus engine = engine_.status();
+void MetricsPage::read_gauges(const EngineStatus& engine) {
   metrics_.set("requests_running", "Requests that are being computed.", {}, engine.running);
   metrics_.set("requests_waiting", "Requests that wait for their first step.", {}, engine.waiting);
-  const char* blocks = "KV blocks of all chat models.";
-  metrics_.set("kv_blocks", blocks, {{"state", "used"}}, engine.kv_blocks_used);
-  metrics_.set("kv_blocks", blocks, {{"state", "free"}}, engine.kv_blocks - engine.kv_blocks_used);
-  for (const auto& model : engine.models) {
-    for (const ModelState state : {ModelState::unloaded, ModelState::loading, ModelState::ready, ModelState::failed}) {
-      metrics_.set("model_state", "1 for the state a model is in.",
-                   {{"model", model.name}, {"state", std::string(name_of(state))}}, model.state == state ? 1 : 0);
-    }
-  }
   metrics_.set("engine_restarts", "Times the engine's process was started again.", {}, engine.restarts);
   metrics_.set("memory_used_bytes", "Resident bytes of the front and the engine.", {},
                static_cast<double>(memory_used_bytes(engine)));
@@ -41,9 +34,88 @@ void MetricsPage::read_gauges() {
   metrics_.set("build_info", "Always 1.", {{"version", CORTEX_VERSION}, {"backend", engine.backend}}, 1);
 }
 
+void MetricsPage::read_models(const EngineStatus& engine) {
+  for (const auto& model : engine.models) {
+    for (const ModelState state : {ModelState::unloaded, ModelState::loading, ModelState::ready, ModelState::failed}) {
+      metrics_.set("model_state", "1 for the state a model is in.",
+                   {{"model", model.name}, {"state", std::string(name_of(state))}}, model.state == state ? 1 : 0);
+    }
+    if (model.kv.blocks > 0) decoders_.insert(model.name);
+    if (decoders_.contains(model.name)) read_kv(model, engine.restarts);
+  }
+}
+
+void MetricsPage::read_kv(const ModelStatus& model, int restarts) {
+  const KvStatus& kv = model.kv;
+  const auto set_blocks = [&](const char* state, int blocks) {
+    metrics_.set("kv_blocks", "Blocks of a model's KV cache.", {{"model", model.name}, {"state", state}}, blocks);
+  };
+  set_blocks("used", kv.blocks_used);
+  set_blocks("cached", kv.blocks_cached);
+  set_blocks("free", kv.blocks - kv.blocks_used - kv.blocks_cached);
+  const MetricLabels labels = {{"model", model.name}};
+  metrics_.set("kv_usage_ratio", "The share of a model's KV blocks that sequences use.", labels, usage_of(kv));
+  read_counter("prefix_query_tokens", "Tokens of prompts that were looked up in KV.", labels, restarts,
+               kv.query_tokens);
+  const char* hits = "Tokens of prompts that were found in KV.";
+  read_counter("prefix_hit_tokens", hits, {{"model", model.name}, {"tier", "ram"}}, restarts, kv.memory_hit_tokens);
+  read_counter("prefix_hit_tokens", hits, {{"model", model.name}, {"tier", "disk"}}, restarts, kv.disk_hit_tokens);
+  read_counter("preemptions", "Sequences that made room for others.", labels, restarts, kv.preemptions);
+}
+
+void MetricsPage::read_disk(const EngineStatus& engine) {
+  const KvDiskStatus& disk = engine.kv_disk;
+  metrics_.set("disk_used_bytes", "Bytes of KV blocks on disk.", {}, static_cast<double>(disk.bytes));
+  read_counter("disk_read_bytes", "Bytes of KV blocks that were read.", {}, engine.restarts, disk.read_bytes);
+  read_counter("disk_written_bytes", "Bytes of KV blocks that were written.", {}, engine.restarts, disk.written_bytes);
+  for (const auto& [reason, count] : disk.rejected) {
+    read_counter("disk_blocks_rejected", "Files of KV blocks that were not what they should be.", {{"reason", reason}},
+                 engine.restarts, count);
+  }
+}
+
+void MetricsPage::read_embed_cache() {
+  metrics_.set("embed_cache_bytes", "Bytes of vectors and scores of texts that are kept.", {},
+               static_cast<double>(embed_cache_.bytes()));
+  for (const auto& [model, counts] : embed_cache_.counts()) {
+    const MetricLabels labels = {{"model", model}};
+    read_counter("embed_cache_hits", "Texts that were not computed for the request that had them.", labels, 0,
+                 counts.hits);
+    read_counter("embed_cache_misses", "Texts that were computed.", labels, 0, counts.misses);
+  }
+}
+
+// The page's own goes on where the engine's starts again.
+void MetricsPage::read_counter(const std::string& name, const std::string& help, const MetricLabels& labels,
+                               int restarts, std::uint64_t value) {
+  const Told told = std::exchange(told_[{name, labels}], {restarts, value});
+  const bool went_on = told.restarts == restarts && told.value <= value;
+  metrics_.add(name, help, labels, static_cast<double>(went_on ? value - told.value : value));
+}
+
+std::vector<MetricAlias> MetricsPage::aliases(const EngineStatus& engine) const {
+  if (!vllm_names_) return {};
+  const auto generates = [](const ServedModel& model) { return model.kind == ModelKind::chat; };
+  const auto served = std::find_if(models_.all().begin(), models_.all().end(), generates);
+  if (served == models_.all().end()) return {};
+  const auto is_it = [&](const ModelStatus& model) { return model.name == served->name; };
+  const auto status = std::find_if(engine.models.begin(), engine.models.end(), is_it);
+  const auto now = std::chrono::duration_cast<std::chrono::seconds>(clock_.wall_now().time_since_epoch());
+  return vllm_metrics(served->name, status == engine.models.end() ? KvStatus() : status->kv, now.count());
+}
+
 void MetricsPage::answer(HttpReply& reply) {
-  read_gauges();
-  reply.respond(200, {{"content-type", "text/plain; version=0.0.4"}}, metrics_.text());
+  std::string text;
+  {
+    std::lock_guard lock(mutex_);
+    const EngineStatus engine = engine_.status();
+    read_gauges(engine);
+    read_models(engine);
+    read_disk(engine);
+    read_embed_cache();
+    text = metrics_.text(aliases(engine));
+  }
+  reply.respond(200, {{"content-type", "text/plain; version=0.0.4"}}, std::move(text));
 }
 
 }  // namespace cortex

@@ -1,6 +1,14 @@
-// GET /metrics: what was counted as it happened, and gauges read when the page is asked for. Owned by the front; any
-// thread.
+// GET /metrics: what was counted as it happened, and what the engine and others tell when the page is asked for. Owned
+// by the front; any thread.
 #pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -8,24 +16,54 @@
 #include "http/exchange.h"
 #include "http/listener.h"
 #include "service/conversations.h"
+#include "service/embed_cache.h"
+#include "service/models.h"
 
 namespace cortex {
 
 class MetricsPage {
  public:
-  MetricsPage(Metrics& metrics, const Engine& engine, Conversations& conversations, const Clock& clock)
-      : metrics_(metrics), engine_(engine), conversations_(conversations), clock_(clock) {}
+  // `vllm_names`: with the names that vLLM has for some of it.
+  MetricsPage(Metrics& metrics, const Models& models, const Engine& engine, Conversations& conversations,
+              const EmbedCache& embed_cache, const Clock& clock, bool vllm_names)
+      : metrics_(metrics),
+        models_(models),
+        engine_(engine),
+        conversations_(conversations),
+        embed_cache_(embed_cache),
+        clock_(clock),
+        vllm_names_(vllm_names) {}
 
   void count(const RequestRecord& record);
   void answer(HttpReply& reply);
 
  private:
-  void read_gauges();
+  // A counter of the engine's as it was last told. It starts again with the engine's process, and with its model.
+  struct Told {
+    int restarts = 0;
+    std::uint64_t value = 0;
+  };
+
+  void read_gauges(const EngineStatus& engine);
+  void read_models(const EngineStatus& engine);
+  void read_kv(const ModelStatus& model, int restarts);
+  void read_embed_cache();
+  void read_disk(const EngineStatus& engine);
+  void read_counter(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
+                    std::uint64_t value);
+  std::vector<MetricAlias> aliases(const EngineStatus& engine) const;
 
   Metrics& metrics_;
+  const Models& models_;
   const Engine& engine_;
   Conversations& conversations_;
+  const EmbedCache& embed_cache_;
   const Clock& clock_;
+  const bool vllm_names_;
+
+  std::mutex mutex_;  // guards what follows
+  std::map<std::pair<std::string, MetricLabels>, Told> told_;
+  std::set<std::string> decoders_;  // that have shown a KV cache
 };
 
 }  // namespace cortex

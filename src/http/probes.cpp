@@ -27,6 +27,15 @@ void write_age(JsonWriter& json, std::string_view name, std::chrono::steady_cloc
   json.key(name).integer(std::max<std::int64_t>(0, std::llround(milliseconds_between(then, now))));
 }
 
+void write_kv(JsonWriter& json, const KvStatus& kv) {
+  json.begin_object().key("blocks").integer(kv.blocks).key("used").integer(kv.blocks_used);
+  json.key("cached").integer(kv.blocks_cached).key("running").integer(kv.running).key("waiting").integer(kv.waiting);
+  json.key("query_tokens").unsigned_integer(kv.query_tokens);
+  json.key("hit_tokens").unsigned_integer(kv.memory_hit_tokens + kv.disk_hit_tokens);
+  json.key("disk_hit_tokens").unsigned_integer(kv.disk_hit_tokens);
+  json.key("preemptions").unsigned_integer(kv.preemptions).end_object();
+}
+
 void write_models(JsonWriter& json, const Models& models, const EngineStatus& engine) {
   json.key("models").begin_array();
   for (const auto& model : models.all()) {
@@ -39,6 +48,7 @@ void write_models(JsonWriter& json, const Models& models, const EngineStatus& en
     json.key("bytes").unsigned_integer(known ? status->bytes : 0);
     if (model.rerank) json.key("rerank").string(name_of(*model.rerank));
     if (known && status->state == ModelState::loading) json.key("progress").number(status->progress);
+    if (known && status->kv.blocks > 0) write_kv(json.key("kv"), status->kv);
     json.end_object();
   }
   json.end_array();
@@ -83,6 +93,22 @@ void write_guards(JsonWriter& json, const EngineStatus& engine, double since_s) 
       .end_object();
 }
 
+void write_disk(JsonWriter& json, const KvDiskStatus& disk) {
+  json.key("disk").begin_object().key("state").string(disk.state);
+  json.key("used_bytes").unsigned_integer(disk.bytes).key("quota_bytes").unsigned_integer(disk.limit_bytes);
+  json.key("files").unsigned_integer(disk.files).key("scanning").boolean(disk.scanning);
+  if (!disk.message.empty()) json.key("message").string(disk.message);
+  json.end_object();
+}
+
+void write_reasons(JsonWriter& json, std::string_view name, const std::vector<HealthReason>& reasons) {
+  json.key(name).begin_array();
+  for (const auto& reason : reasons) {
+    json.begin_object().key("code").string(reason.code).key("message").string(reason.message).end_object();
+  }
+  json.end_array();
+}
+
 }  // namespace
 
 Probes::Probes(const Models& models, const Engine& engine, HealthRules rules, const Clock& clock)
@@ -98,20 +124,18 @@ Health Probes::assess_now(EngineStatus* engine) {
 std::string Probes::health_json(const Health& health, const EngineStatus& engine, bool anonymous) const {
   const auto now = clock_.steady_now();
   JsonWriter json;
-  json.begin_object().key("status").string(name_of(health.status)).key("reasons").begin_array();
-  for (const auto& reason : health.reasons) {
-    json.begin_object().key("code").string(reason.code).key("message").string(reason.message).end_object();
-  }
-  json.end_array();
+  json.begin_object().key("status").string(name_of(health.status));
+  write_reasons(json, "reasons", health.reasons);
   if (anonymous) return json.end_object().take();
-  json.key("warnings").begin_array().end_array().key("version").string(CORTEX_VERSION);
+  write_reasons(json, "warnings", health.warnings);
+  json.key("version").string(CORTEX_VERSION);
   const double uptime_s = std::round(milliseconds_between(started_, now)) / 1000;
   json.key("uptime_s").number(uptime_s);
   write_models(json, models_, engine);
   write_engine(json, engine, now);
   write_guards(json, engine, uptime_s);
-  json.key("disk").begin_object().key("state").string("off").key("used_bytes").integer(0);
-  return json.key("quota_bytes").integer(0).end_object().end_object().take();
+  write_disk(json, engine.kv_disk);
+  return json.end_object().take();
 }
 
 void Probes::healthz(HttpReply& reply, bool anonymous) {

@@ -48,6 +48,7 @@ Generation::Generation(const GenerationPlace& place, GenerationCall call, Genera
       served_(call.served),
       wants_logprobs_(call.choices.front().request.logprobs),
       keeps_tokens_(call.keeps_tokens),
+      keeps_ids_(call.keeps_ids),
       sink_(std::move(sink)),
       engine_(&call.tickets.front().engine()),
       tickets_(std::move(call.tickets)),
@@ -56,7 +57,7 @@ Generation::Generation(const GenerationPlace& place, GenerationCall call, Genera
   choices_.reserve(call.choices.size());
   for (std::size_t i = 0; i < call.choices.size(); ++i) {
     PlannedChoice& planned = call.choices[i];
-    Choice choice{planned.request.id, {served_->tokenizer, call.stop, wants_logprobs_}, {}, {}, {}, false, {}, false};
+    Choice choice{planned.request.id, {served_->tokenizer, call.stop, wants_logprobs_}, {}, {}, {}, false, {}};
     if (planned.prompt) {
       choice.text.continue_after(planned.request.prompt, count_characters(planned.prompt->text));
       if (call.echo) choice.echo = std::move(planned.prompt);
@@ -96,10 +97,7 @@ void Generation::follow(std::size_t index, GenerateEvent event) {
   // A stop string or another text's failure ended it; the engine has not heard yet.
   if (over_ || choice.ended) return;
   if (event.error) return fail(std::move(*event.error));
-  if (event.timings) {
-    timings_.engine = *event.timings;
-    if (event.finish && choice.counts_prompt) usage_.cached_tokens += event.timings->cached_tokens;
-  }
+  if (event.timings) take_timings(&choice, *event.timings);
   choice.prompt_logprobs.insert(choice.prompt_logprobs.end(), event.prompt_logprobs.begin(),
                                 event.prompt_logprobs.end());
   choice.prompt_top.insert(choice.prompt_top.end(), event.prompt_top_logprobs.begin(), event.prompt_top_logprobs.end());
@@ -109,15 +107,28 @@ void Generation::follow(std::size_t index, GenerateEvent event) {
   if (under_way_ == 0) end();
 }
 
+// They come with the first token and, unless a stop string ends the text, with the last.
+void Generation::take_timings(Choice* choice, const GenerateTimings& timings) {
+  timings_.engine = timings;
+  if (!choice->counts_prompt) return;
+  usage_.cached_tokens += timings.cached_tokens - std::exchange(choice->cached_tokens, timings.cached_tokens);
+  if (choice != choices_.data() || !timings.cache) return;
+  CacheReport report{timings.cached_tokens, timings.cached_disk_tokens, *timings.cache, {}};
+  if (const auto token = report.explanation.diverged_to) report.diverged_text = served_->tokenizer->token_bytes(*token);
+  timings_.cache = std::move(report);
+}
+
 void Generation::take_tokens(Choice* choice, const GenerateEvent& event) {
   for (const auto& token : event.tokens) {
     const bool is_end = event.finish == FinishReason::stop && &token == &event.tokens.back();
     ++usage_.completion_tokens;
+    ++choice->tokens;
     if (usage_.completion_tokens == 1) {
       first_token_ = place_.clock.steady_now();
       timings_.ttft_ms = milliseconds_between(begun_, first_token_);
     }
     if (is_end) return;  // the token that ends a turn is no text
+    if (keeps_ids_) choice->end.ids.push_back(token.token);
     tell(choice, choice->text.push(token));
     if (!choice->text.met_stop_string()) continue;
     // The engine would have told with its end, which nobody waits for.
@@ -142,12 +153,24 @@ void Generation::tell(Choice* choice, TextPiece piece) {
   if (piece.empty()) return;
   choice->end.text += piece.text;
   if (keeps_tokens_) choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
-  GenerationEvent event;
-  event.choice = static_cast<int>(choice - choices_.data());
+  GenerationEvent event = event_of(choice);
   event.text = std::move(piece.text);
   event.tokens = std::move(piece.tokens);
-  event.usage = usage_;
   sink_(std::move(event));
+}
+
+GenerationEvent Generation::event_of(Choice* choice) {
+  GenerationEvent event;
+  event.choice = static_cast<int>(choice - choices_.data());
+  event.usage = usage_;
+  const int told = std::exchange(choice->told_tokens, choice->tokens);
+  if (choice->tokens == told) return event;
+  const auto now = place_.clock.steady_now();
+  const auto before = std::exchange(choice->told, now);
+  if (told == 0) return event;
+  event.next_tokens = choice->tokens - told;
+  event.token_gap_s = milliseconds_between(before, now) / 1000 / event.next_tokens;
+  return event;
 }
 
 void Generation::end_choice(Choice* choice, FinishReason reason) {
@@ -155,10 +178,8 @@ void Generation::end_choice(Choice* choice, FinishReason reason) {
   choice->ended = true;
   choice->end.reason = choice->text.met_stop_string() ? FinishReason::stop : reason;
   --under_way_;
-  GenerationEvent event;
-  event.choice = static_cast<int>(choice - choices_.data());
+  GenerationEvent event = event_of(choice);
   event.finish = choice->end.reason;
-  event.usage = usage_;
   sink_(std::move(event));
 }
 

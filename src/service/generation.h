@@ -31,8 +31,17 @@ struct GenerationUsage {
   int cached_tokens = 0;
 };
 
+// What the KV cache had of a prompt.
+struct CacheReport {
+  int hit_tokens = 0;
+  int disk_tokens = 0;  // of these
+  CacheExplanation explanation;
+  std::string diverged_text;  // of the token where it diverged; may be a part of a character
+};
+
 struct GenerationTimings {
-  GenerateTimings engine;  // of the text that ended last
+  GenerateTimings engine;            // of the text that ended last
+  std::optional<CacheReport> cache;  // of the first prompt, when it is asked for
   double ttft_ms = 0.0;
   double total_ms = 0.0;
 };
@@ -41,6 +50,7 @@ struct GenerationTimings {
 struct ChoiceEnd {
   std::string text;
   std::vector<TokenText> tokens;
+  std::vector<TokenId> ids;  // sampled, without what ended a turn; past a stop string they go on to its last token
   FinishReason reason = FinishReason::stop;
 };
 
@@ -57,6 +67,9 @@ struct GenerationEvent {
   std::vector<TokenText> tokens;       // of this piece, when logprobs were asked for
   std::optional<FinishReason> finish;  // this text has ended
   GenerationUsage usage;               // of the call so far
+  // Tokens of this text since its piece before, and how far apart on average they came; its first is not among them.
+  int next_tokens = 0;
+  double token_gap_s = 0.0;
   std::optional<GenerationEnd> end;
   std::optional<Error> error;
 };
@@ -80,6 +93,7 @@ struct GenerationCall {
   int choices_per_prompt = 1;
   bool echo = false;         // the prompt is the beginning of each text
   bool keeps_tokens = true;  // the end has all tokens again; where pieces are told as they come, nobody looks there
+  bool keeps_ids = false;    // the end has all ids
   std::vector<std::string> stop;
   std::string owner;
   std::chrono::steady_clock::time_point begun;
@@ -117,14 +131,20 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool counts_prompt = false;  // the first of its prompt
     ChoiceEnd end;
     bool ended = false;
+    int cached_tokens = 0;  // as the engine last told
+    int tokens = 0;         // sampled
+    int told_tokens = 0;    // of these, with the last piece
+    std::chrono::steady_clock::time_point told = {};
   };
 
   // Whatever goes wrong with an event is the call's end.
   void take(std::size_t index, GenerateEvent event);
   void follow(std::size_t index, GenerateEvent event);
+  void take_timings(Choice* choice, const GenerateTimings& timings);
   void take_tokens(Choice* choice, const GenerateEvent& event);
   void tell_echo(Choice* choice);
   void tell(Choice* choice, TextPiece piece);
+  GenerationEvent event_of(Choice* choice);  // an empty one, at this point of the text
   void end_choice(Choice* choice, FinishReason reason);
   void end();
   void tell_end(GenerationEnd end);
@@ -139,6 +159,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const ServedModel* served_;
   bool wants_logprobs_;
   bool keeps_tokens_;
+  bool keeps_ids_;
   GenerationSink sink_;
   std::vector<GenerateRequest> requests_;  // until start()
   std::vector<RequestId> request_ids_;

@@ -76,6 +76,7 @@ GenerateRequest make_generate_request(const ServedModel& model, const Generation
   request.logit_bias = checked_bias(options.logit_bias, model.vocabulary);
   request.logprobs = options.logprobs;
   request.top_logprobs = options.top_logprobs;
+  request.explain = options.explain;
   request.priority = options.priority;
   request.salt = options.salt;
   request.timeout = options.timeout;

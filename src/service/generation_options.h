@@ -30,7 +30,8 @@ struct GenerationOptions {
   std::vector<std::pair<std::int64_t, float>> logit_bias;
   bool logprobs = false;
   int top_logprobs = 0;
-  int n = 1;  // texts for each prompt
+  bool explain = false;  // tells what the KV cache had of the prompt, and why no more
+  int n = 1;             // texts for each prompt
   int priority = 0;
   std::optional<std::chrono::milliseconds> timeout;
   std::string salt;

@@ -42,6 +42,17 @@ void assess_models(const EngineStatus& engine, Health* health) {
   }
 }
 
+// Without the disk prompts are computed again: everything still works.
+void assess_disk(const KvDiskStatus& disk, Health* health) {
+  if (disk.state == "full") {
+    note(health, HealthStatus::degraded, "disk_full", disk.message);
+  } else if (disk.state == "error") {
+    note(health, HealthStatus::degraded, "disk_error", disk.message);
+  } else if (disk.state == "off" && !disk.message.empty()) {
+    health->warnings.push_back({"disk_off", disk.message});
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(HealthStatus status) {
@@ -65,6 +76,7 @@ Health assess(const EngineStatus& engine, bool draining, std::chrono::steady_clo
   Health health;
   assess_engine(engine, now, rules, &health);
   assess_models(engine, &health);
+  assess_disk(engine.kv_disk, &health);
   if (draining) note(&health, HealthStatus::draining, "draining", "the server is shutting down");
   return health;
 }

@@ -20,6 +20,7 @@ struct HealthReason {
 struct Health {
   HealthStatus status = HealthStatus::ok;
   std::vector<HealthReason> reasons;
+  std::vector<HealthReason> warnings;  // change nothing about the status
 
   bool ready() const { return status == HealthStatus::ok || status == HealthStatus::degraded; }
 };

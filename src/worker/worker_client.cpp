@@ -241,6 +241,9 @@ void WorkerClient::lose_worker() {
     status->running = status->kv_blocks_used = 0;
     status->memory_bytes = 0;
     forget_models(status);
+    // What it counted; what lies on the disk stays.
+    status->kv_disk.written_bytes = status->kv_disk.read_bytes = 0;
+    status->kv_disk.rejected.clear();
   });
 }
 

@@ -207,10 +207,11 @@ bool EchoEngine::step(Generation& generation, TimePoint now) {
     }
     event.tokens.push_back(std::move(sampled));
   }
-  if (event.finish) {
+  if (event.finish || generation.produced == 1) {
     GenerateTimings timings;
     timings.decode_ms = milliseconds_between(generation.submitted, now);
     timings.prompt_tokens = static_cast<int>(request.prompt.size());
+    if (options_.timings) options_.timings(request, &timings);
     event.timings = timings;
   }
   generation.next_token = now + options_.token_delay;

@@ -31,6 +31,8 @@ struct EchoOptions {
   int dimensions = 8;
   // Scripts the reply in place of the prompt.
   std::function<std::vector<TokenId>(const GenerateRequest&)> reply;
+  // Scripts what the timings say beside their times, with the first token and at the end.
+  std::function<void(const GenerateRequest&, GenerateTimings*)> timings;
   // Scripts the vector of texts[text].
   std::function<std::vector<float>(const EncodeRequest&, std::size_t text)> vector;
   // An error here is the request's only event.

@@ -32,6 +32,12 @@ class FrontFixture : public testing::Test {
     return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
   }
 
+  std::unique_ptr<Front> make_with_vllm_names(Engine& engine) {
+    FrontOptions options;
+    options.vllm_metrics = true;
+    return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
+  }
+
   // "chat" (llama, 512 tokens of context, 484 in its vocabulary) and "embed" (bert, 320, 64 dimensions).
   static const Models& models() {
     static const Models models(real_file_system(), {{"chat", test_data("models/llama").string()},

@@ -9,6 +9,7 @@ namespace cortex {
 namespace {
 
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -97,6 +98,32 @@ TEST_F(FrontTest, HealthTellsWhatTheEngineReports) {
   engine_.set_status(status);
   EXPECT_EQ(get("/livez").status, 503);
   EXPECT_EQ(get("/health").status, 503);
+}
+
+TEST_F(FrontTest, HealthTellsOfTheCaches) {
+  front_ = make(engine_);
+  EngineStatus status = ready_status();
+  engine_.set_status(status);
+  EXPECT_THAT(get("/healthz").body,
+              EndsWith(R"("disk":{"state":"off","used_bytes":0,"quota_bytes":0,"files":0,"scanning":false}})"));
+  EXPECT_THAT(get("/healthz").body, Not(HasSubstr(R"("kv":)")));
+
+  status.models[0].kv = {200, 50, 30, 2, 3, 1000, 600, 100, 4};
+  status.kv_disk = {"full", "no more may be written today", true, 10, 20, 3, 0, 0, {}};
+  engine_.set_status(status);
+  const RawReply full = get("/healthz");
+  EXPECT_EQ(full.status, 200);
+  EXPECT_THAT(full.body, StartsWith(R"({"status":"degraded","reasons":[{"code":"disk_full",)"
+                                    R"("message":"no more may be written today"}],"warnings":[],)"));
+  EXPECT_THAT(full.body, HasSubstr(R"("kv":{"blocks":200,"used":50,"cached":30,"running":2,"waiting":3,)"
+                                   R"("query_tokens":1000,"hit_tokens":700,"disk_hit_tokens":100,"preemptions":4})"));
+  EXPECT_THAT(full.body, EndsWith(R"("disk":{"state":"full","used_bytes":10,"quota_bytes":20,"files":3,)"
+                                  R"("scanning":true,"message":"no more may be written today"}})"));
+
+  status.kv_disk = {"off", "another server has it", false, 0, 0, 0, 0, 0, {}};
+  engine_.set_status(status);
+  EXPECT_THAT(get("/healthz").body, StartsWith(R"({"status":"ok","reasons":[],"warnings":[{"code":"disk_off",)"
+                                               R"("message":"another server has it"}],)"));
 }
 
 TEST_F(FrontTest, StartupIsOverWithTheFirstReadiness) {

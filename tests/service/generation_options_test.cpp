@@ -32,6 +32,7 @@ TEST(GenerationOptions, SamplingIsTheRequestsThenTheModelsThenTheBuiltIn) {
   options.sampling.seed = -3;
   options.max_tokens = 7;
   options.priority = 2;
+  options.explain = true;
   options.salt = "s";
   options.trace = "t";
   options.logit_bias = {{3, 1.5f}};
@@ -45,6 +46,7 @@ TEST(GenerationOptions, SamplingIsTheRequestsThenTheModelsThenTheBuiltIn) {
   EXPECT_EQ(request.sampling.seed, static_cast<std::uint64_t>(std::int64_t{-3}));
   EXPECT_EQ(request.max_tokens, 7);
   EXPECT_EQ(request.priority, 2);
+  EXPECT_TRUE(request.explain);
   EXPECT_EQ(request.salt, "s");
   EXPECT_EQ(request.trace, "t");
   EXPECT_EQ(request.stop_ids, served.stop_ids);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <future>
 #include <mutex>
 #include <stdexcept>
@@ -111,6 +112,70 @@ TEST_F(GenerationTest, UsageGrowsWithThePieces) {
     last = event.usage.completion_tokens;
   }
   EXPECT_EQ(last, 4);
+}
+
+// The cache has told by the first token, which is all that is heard of the engine's timings here.
+TEST_F(GenerationTest, TheCacheIsToldEvenWhereAStopStringEndsTheText) {
+  EchoEngine engine({.reply =
+                         [this](const GenerateRequest&) {
+                           auto reply = ids_of("one two three four");
+                           reply.push_back(kEndOfTurn);
+                           return reply;
+                         },
+                     .timings =
+                         [](const GenerateRequest& request, GenerateTimings* timings) {
+                           timings->cached_tokens = 48;
+                           timings->cached_disk_tokens = 32;
+                           if (request.explain) timings->cache = {CacheMiss::diverged, 50, 100};
+                         }});
+  GenerationOptions options;
+  options.explain = true;
+  for (const char* stop : {" two", "never"}) {
+    options.stop = {stop};
+    const GenerationEnd end = *run(call(engine, options)).back().end;
+    EXPECT_EQ(end.usage.cached_tokens, 48) << stop;
+    ASSERT_TRUE(end.timings.cache) << stop;
+    EXPECT_EQ(end.timings.cache->hit_tokens, 48);
+    EXPECT_EQ(end.timings.cache->disk_tokens, 32);
+    EXPECT_EQ(end.timings.cache->explanation.miss, CacheMiss::diverged);
+    EXPECT_EQ(end.timings.cache->explanation.diverged_at, 50);
+    EXPECT_EQ(end.timings.cache->diverged_text, model_.tokenizer->token_bytes(100));
+  }
+  EXPECT_FALSE(run(call(engine, {})).back().end->timings.cache);
+}
+
+TEST_F(GenerationTest, CachedTokensCountOnceForEachPrompt) {
+  EchoEngine engine({.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, kEndOfTurn}; },
+                     .timings =
+                         [](const GenerateRequest& request, GenerateTimings* timings) {
+                           timings->cached_tokens = static_cast<int>(request.prompt.size()) - 1;
+                         }});
+  GenerationOptions options;
+  options.n = 3;
+  const GenerationEnd end = *run(call(engine, options, 2)).back().end;
+  EXPECT_EQ(end.usage.cached_tokens, 2 * (static_cast<int>(ids_of("hi").size()) - 1));
+}
+
+TEST_F(GenerationTest, GapsBetweenTokensAreOfEachText) {
+  // Time passes before the first token and before the last.
+  EchoEngine engine(
+      {.reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, 101, 102, kEndOfTurn}; },
+       .timings = [this](const GenerateRequest&, GenerateTimings*) { clock_.advance(std::chrono::milliseconds(20)); }});
+  GenerationOptions options;
+  for (const int n : {1, 2}) {
+    options.n = n;
+    std::vector<int> tokens(static_cast<std::size_t>(n));
+    double total_s = 0;
+    for (const auto& event : run(call(engine, options))) {
+      if (event.end) break;
+      tokens[static_cast<std::size_t>(event.choice)] += event.next_tokens;
+      total_s += event.next_tokens * event.token_gap_s;
+    }
+    EXPECT_THAT(tokens, Each(3));  // all but the first
+    EXPECT_GT(total_s, 0.0);
+    // With two of them they also wait for each other.
+    EXPECT_TRUE(n > 1 || std::abs(total_s - 0.02) < 1e-9) << total_s;
+  }
 }
 
 TEST_F(GenerationTest, AStopStringEndsOneTextOnly) {

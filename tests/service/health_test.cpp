@@ -106,6 +106,35 @@ TEST(Health, DrainingWinsOverLoading) {
   EXPECT_THAT(codes(health), ElementsAre("model_loading", "draining"));
 }
 
+TEST(Health, ADiskThatTakesNoMoreDegrades) {
+  EngineStatus engine = healthy();
+  engine.kv_disk.state = "ok";
+  EXPECT_EQ(assess(engine, false, kNow, {}).status, HealthStatus::ok);
+  for (const auto& [state, code] : {std::pair("full", "disk_full"), std::pair("error", "disk_error")}) {
+    engine.kv_disk.state = state;
+    engine.kv_disk.message = "why";
+    const Health health = assess(engine, false, kNow, {});
+    EXPECT_EQ(health.status, HealthStatus::degraded);
+    EXPECT_TRUE(health.ready());
+    EXPECT_THAT(codes(health), ElementsAre(code));
+    EXPECT_EQ(health.reasons[0].message, "why");
+    EXPECT_TRUE(health.warnings.empty());
+  }
+}
+
+TEST(Health, ADiskThatIsOffThoughAskedForIsAWarning) {
+  EngineStatus engine = healthy();
+  engine.kv_disk.message = "another server has the directory";
+  const Health health = assess(engine, false, kNow, {});
+  EXPECT_EQ(health.status, HealthStatus::ok);
+  EXPECT_TRUE(health.reasons.empty());
+  ASSERT_EQ(health.warnings.size(), 1u);
+  EXPECT_EQ(health.warnings[0].code, "disk_off");
+  EXPECT_EQ(health.warnings[0].message, "another server has the directory");
+  engine.kv_disk.message.clear();  // nobody asked
+  EXPECT_TRUE(assess(engine, false, kNow, {}).warnings.empty());
+}
+
 TEST(Health, TheEnginesMemoryCountsOnceWhereverItRuns) {
   EngineStatus engine = healthy();
   engine.memory_bytes = std::uint64_t{1} << 40;

@@ -26,6 +26,7 @@ GenerateRequest generate_request() {
   request.logprobs = true;
   request.top_logprobs = 3;
   request.prompt_logprobs = true;
+  request.explain = true;
   request.priority = -10;
   request.salt = "tenant";
   request.timeout = 1500ms;
@@ -50,7 +51,7 @@ GenerateEvent generate_event() {
   event.prompt_top_logprobs = {{{9, -0.25f}, {4, -0.5f}}, {}};
   event.tokens = {{5, -0.1f, {{5, -0.1f}, {6, -2.0f}}}, {7, -3.0f, {}}};
   event.finish = FinishReason::stop;
-  event.timings = GenerateTimings{1.5, 2.5, 3.5, 10, 8, 4, 2, 1};
+  event.timings = GenerateTimings{1.5, 2.5, 3.5, 10, 8, 4, 2, 1, CacheExplanation{CacheMiss::diverged, 17, 300}};
   return event;
 }
 
@@ -71,6 +72,9 @@ EngineStatus engine_status() {
   status.own_process = true;
   status.models = {{"m", ModelState::loading, 0.25, 7, "cpu", "cpu", ""},
                    {"n", ModelState::failed, 0.0, 0, "", "", "no such file"}};
+  status.models[0].kv = {100, 40, 30, 2, 5, std::uint64_t{1} << 40, 11, 12, 13};
+  status.kv_disk = {
+      "error", "the disk is gone", true, 21, 22, 23, 24, std::uint64_t{1} << 41, {{"checksum", 3}, {"", 0}}};
   return status;
 }
 
@@ -90,6 +94,7 @@ std::vector<Frame> all_frames() {
   options.threads = 3;
   options.exact = true;
   options.kv_bytes = std::uint64_t{1} << 40;
+  options.kv_dir = "/state/kv";
   options.idle_turn_ms = 25;
   return {HelloFrame{kWireVersion, options},
           HelloFrame{},
@@ -139,6 +144,7 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(request.logit_bias, sent.logit_bias);
   EXPECT_TRUE(request.logprobs && request.prompt_logprobs);
   EXPECT_EQ(request.top_logprobs, 3);
+  EXPECT_TRUE(request.explain);
   EXPECT_EQ(request.priority, -10);
   EXPECT_EQ(request.salt, "tenant");
   EXPECT_EQ(request.timeout, 1500ms);
@@ -189,6 +195,61 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(encode.types, encode_request().types);
   EXPECT_EQ(encode.scores, encode_request().scores);
   EXPECT_FALSE(encode.timeout);
+}
+
+TEST(Wire, WhatTheCacheTellsTravels) {
+  const auto timings = round_trip(GenerateEventFrame{8, generate_event()}).event.timings;
+  ASSERT_TRUE(timings && timings->cache);
+  EXPECT_EQ(timings->cached_tokens, 8);
+  EXPECT_EQ(timings->cached_disk_tokens, 4);
+  EXPECT_EQ(timings->cache->miss, CacheMiss::diverged);
+  EXPECT_EQ(timings->cache->diverged_at, 17);
+  EXPECT_EQ(timings->cache->diverged_to, 300);
+  for (const CacheMiss miss : {CacheMiss::first_use, CacheMiss::evicted, CacheMiss::other_salt,
+                               CacheMiss::not_yet_written, CacheMiss::cheaper_to_compute}) {
+    GenerateEvent event;
+    event.timings.emplace().cache.emplace().miss = miss;
+    const auto back = round_trip(GenerateEventFrame{8, event}).event.timings;
+    ASSERT_TRUE(back && back->cache);
+    EXPECT_EQ(back->cache->miss, miss);
+    EXPECT_FALSE(back->cache->diverged_at || back->cache->diverged_to);
+  }
+  GenerateEvent plain;
+  plain.timings.emplace();
+  EXPECT_FALSE(round_trip(GenerateEventFrame{8, plain}).event.timings->cache);
+
+  const auto status = round_trip(HeartbeatFrame{engine_status()}).status;
+  const KvStatus& kv = status.models[0].kv;
+  EXPECT_EQ(kv.blocks, 100);
+  EXPECT_EQ(kv.blocks_used, 40);
+  EXPECT_EQ(kv.blocks_cached, 30);
+  EXPECT_EQ(kv.running, 2);
+  EXPECT_EQ(kv.waiting, 5);
+  EXPECT_EQ(kv.query_tokens, std::uint64_t{1} << 40);
+  EXPECT_EQ(kv.memory_hit_tokens, 11u);
+  EXPECT_EQ(kv.disk_hit_tokens, 12u);
+  EXPECT_EQ(kv.preemptions, 13u);
+  EXPECT_EQ(status.models[1].kv.blocks, 0);
+  EXPECT_EQ(status.kv_disk.state, "error");
+  EXPECT_EQ(status.kv_disk.message, "the disk is gone");
+  EXPECT_TRUE(status.kv_disk.scanning);
+  EXPECT_EQ(status.kv_disk.bytes, 21u);
+  EXPECT_EQ(status.kv_disk.limit_bytes, 22u);
+  EXPECT_EQ(status.kv_disk.files, 23u);
+  EXPECT_EQ(status.kv_disk.written_bytes, 24u);
+  EXPECT_EQ(status.kv_disk.read_bytes, std::uint64_t{1} << 41);
+  EXPECT_EQ(status.kv_disk.rejected, engine_status().kv_disk.rejected);
+
+  HelloFrame hello;
+  hello.options.kv_dir = "/state/kv";
+  hello.options.kv_disk_bytes = 1;
+  hello.options.kv_write_bytes_per_day = 2;
+  hello.options.kv_disk_free_bytes = 3;
+  const EngineOptions options = round_trip(hello).options;
+  EXPECT_EQ(options.kv_dir, "/state/kv");
+  EXPECT_EQ(options.kv_disk_bytes, 1u);
+  EXPECT_EQ(options.kv_write_bytes_per_day, 2u);
+  EXPECT_EQ(options.kv_disk_free_bytes, 3u);
 }
 
 TEST(Wire, AFrameCutAnywhereIsRefused) {
@@ -250,6 +311,20 @@ TEST(Wire, RefusesUnknownKindsVersionsAndShapes) {
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_array(2).pack(3).pack_array(1).pack("x"); })), HasSubstr("integer"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack(1); })), HasSubstr("not an array"));
   EXPECT_THAT(refusal(packed([](auto& p) { p.pack_map(1).pack(1).pack(1); })), HasSubstr("worker frame"));
+}
+
+TEST(Wire, RefusesValuesThatNoEnumerationHas) {
+  GenerateEvent event;
+  event.timings.emplace().cache.emplace();
+  for (const int miss : {-1, 6, 99}) {
+    event.timings->cache->miss = static_cast<CacheMiss>(miss);
+    const std::string bytes = encode_frame(GenerateEventFrame{1, event});
+    EXPECT_THAT(refusal({bytes.begin() + 4, bytes.end()}), HasSubstr("no value of its enumeration")) << miss;
+  }
+  event = {};
+  event.finish = static_cast<FinishReason>(2);
+  const std::string bytes = encode_frame(GenerateEventFrame{1, event});
+  EXPECT_THAT(refusal({bytes.begin() + 4, bytes.end()}), HasSubstr("no value of its enumeration"));
 }
 
 TEST(Wire, RefusesDeepAndHugeClaims) {

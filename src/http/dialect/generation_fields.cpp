@@ -88,6 +88,7 @@ GenerationOptions read_generation_options(const JsonValue& body, const HttpReque
   GenerationOptions options;
   options.sampling = read_sampling(body);
   options.logit_bias = read_biases(body);
+  options.explain = optional_boolean(body, "explain").value_or(false);
   options.priority = optional_integer(body, "priority", -10, 10).value_or(0);
   options.timeout = read_timeout(body);
   options.owner = request.key_id;

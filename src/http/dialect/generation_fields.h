@@ -13,8 +13,8 @@ namespace cortex {
 
 inline constexpr int kMostTopLogprobs = 20;
 
-// Sampling, logit_bias, priority, timeout_s, cache_salt, and whose request it is. Throws Error as JsonValue does, and
-// invalid_value or invalid_token_id.
+// Sampling, logit_bias, explain, priority, timeout_s, cache_salt, and whose request it is. Throws Error as JsonValue
+// does, and invalid_value or invalid_token_id.
 GenerationOptions read_generation_options(const JsonValue& body, const HttpRequest& request);
 
 // A string or up to `most` of them, each of 1 to 256 bytes. Throws Error invalid_type or invalid_value.

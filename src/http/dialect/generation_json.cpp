@@ -19,6 +19,21 @@ void write_logprob(JsonWriter& json, const std::string& bytes, float logprob) {
   json.end_array();
 }
 
+void write_cache(JsonWriter& json, const CacheReport& cache) {
+  const CacheExplanation& why = cache.explanation;
+  const char* memory_or_none = cache.hit_tokens > 0 ? "ram" : "none";
+  json.begin_object().key("hit_tokens").integer(cache.hit_tokens);
+  json.key("tier").string(cache.disk_tokens > 0 ? "disk" : memory_or_none).key("miss");
+  why.miss ? json.string(name_of(*why.miss)) : json.null();
+  json.key("diverged_at");
+  why.diverged_at ? json.integer(*why.diverged_at) : json.null();
+  json.key("diverged_token");
+  why.diverged_to ? json.integer(*why.diverged_to) : json.null();
+  json.key("diverged_text");
+  why.diverged_to ? json.string(cache.diverged_text) : json.null();
+  json.end_object();
+}
+
 }  // namespace
 
 std::string_view name_of(FinishReason reason) { return reason == FinishReason::stop ? "stop" : "length"; }
@@ -54,7 +69,9 @@ void write_timings(JsonWriter& json, const GenerationEnd& end) {
   json.key("decode_tokens_per_s").number(per_second(std::max(0, end.usage.completion_tokens - 1), engine.decode_ms));
   json.key("cached_disk_tokens").integer(engine.cached_disk_tokens);
   json.key("draft_tokens").integer(engine.draft_tokens);
-  json.key("draft_accepted").integer(engine.draft_accepted).end_object();
+  json.key("draft_accepted").integer(engine.draft_accepted);
+  if (end.timings.cache) write_cache(json.key("cache"), *end.timings.cache);
+  json.end_object();
 }
 
 }  // namespace cortex

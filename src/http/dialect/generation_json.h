@@ -17,7 +17,7 @@ float finite_logprob(float logprob);
 // {"content":[{"token","logprob","bytes","top_logprobs"}]}
 void write_chat_logprobs(JsonWriter& json, const std::vector<TokenText>& tokens);
 
-// {"queue_ms",...}
+// {"queue_ms",...}, with "cache" where it is to be explained.
 void write_timings(JsonWriter& json, const GenerationEnd& end);
 
 }  // namespace cortex

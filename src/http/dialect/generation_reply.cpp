@@ -11,6 +11,10 @@ namespace {
 
 void count(Metrics& metrics, const std::string& model, const GenerationEvent& event) {
   const char* finished = "Generations that are over.";
+  for (int i = 0; i < event.next_tokens; ++i) {
+    metrics.observe("inter_token_seconds", "From a token of a generation to its next.", {{"model", model}},
+                    event.token_gap_s);
+  }
   if (event.error) {
     const bool cancelled = event.error->code() == ErrorCode::cancelled;
     metrics.add("finished", finished, {{"model", model}, {"reason", cancelled ? "cancelled" : "error"}});
@@ -23,6 +27,10 @@ void count(Metrics& metrics, const std::string& model, const GenerationEvent& ev
   const MetricLabels labels = {{"model", model}};
   metrics.add("prompt_tokens", "Tokens of prompts.", labels, end.usage.prompt_tokens);
   metrics.add("generation_tokens", "Tokens that were sampled.", labels, end.usage.completion_tokens);
+  const double seconds = end.timings.total_ms / 1000;
+  metrics.observe("generation_seconds", "From a request to the end of what it generates.", labels, seconds);
+  metrics.observe("queue_seconds", "From a request to its first step.", {{"lane", "interactive"}},
+                  end.timings.engine.queue_ms / 1000);
   if (end.usage.completion_tokens == 0) return;
   metrics.observe("ttft_seconds", "From a request to its first token.", labels, end.timings.ttft_ms / 1000);
 }

@@ -42,6 +42,7 @@ ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
                        "repetition_penalty",
                        "seed",
                        "stop",
+                       "explain",
                        "priority",
                        "timeout_s",
                        "cache_salt",

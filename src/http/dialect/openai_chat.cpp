@@ -123,10 +123,7 @@ std::string chunk_json(const OpenaiEnvelope& envelope, const GenerationEvent& ev
 }
 
 std::vector<std::string> chunks_of(const OpenaiEnvelope& envelope, const GenerationEvent& event) {
-  if (event.end) {
-    if (!envelope.options.usage) return {};
-    return {openai_usage_chunk(envelope, kChunk, *event.end)};
-  }
+  if (event.end) return openai_last_chunks(envelope, kChunk, *event.end);
   if (event.finish) return {chunk_json(envelope, event, "{}")};
   JsonWriter delta;
   delta.begin_object().key("content").string(event.text).end_object();

@@ -123,10 +123,7 @@ std::string reply_json(const OpenaiEnvelope& envelope, const GenerationEnd& end)
 }
 
 std::vector<std::string> chunks_of(const OpenaiEnvelope& envelope, const GenerationEvent& event) {
-  if (event.end) {
-    if (!envelope.options.usage) return {};
-    return {openai_usage_chunk(envelope, kObject, *event.end)};
-  }
+  if (event.end) return openai_last_chunks(envelope, kObject, *event.end);
   JsonWriter json;
   begin_openai_object(json, envelope, kObject);
   json.key("choices").begin_array();

@@ -8,6 +8,7 @@ namespace cortex {
 OpenaiStreamOptions read_stream_options(const JsonValue& body) {
   OpenaiStreamOptions options;
   options.stream = optional_boolean(body, "stream").value_or(false);
+  options.explain = optional_boolean(body, "explain").value_or(false);
   const auto given = body.get("stream_options");
   if (!given) return options;
   if (!given->is_object()) throw given->error(ErrorCode::invalid_type, "an object is wanted");
@@ -39,13 +40,16 @@ void write_chunk_usage(JsonWriter& json, const OpenaiEnvelope& envelope, const G
   if (envelope.options.usage) json.key("usage").null();
 }
 
-std::string openai_usage_chunk(const OpenaiEnvelope& envelope, std::string_view object, const GenerationEnd& end) {
+std::vector<std::string> openai_last_chunks(const OpenaiEnvelope& envelope, std::string_view object,
+                                            const GenerationEnd& end) {
+  const OpenaiStreamOptions& options = envelope.options;
+  if (!options.usage && !options.explain) return {};
   JsonWriter json;
   begin_openai_object(json, envelope, object);
   json.key("choices").begin_array().end_array();
-  write_openai_usage(json.key("usage"), end.usage);
+  if (options.usage || options.continuous_usage) write_openai_usage(json.key("usage"), end.usage);
   write_timings(json.key("timings"), end);
-  return json.end_object().take();
+  return {json.end_object().take()};
 }
 
 }  // namespace cortex

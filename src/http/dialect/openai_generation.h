@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json_writer.h"
 #include "http/json_body.h"
@@ -19,9 +20,10 @@ struct OpenaiStreamOptions {
   bool stream = false;
   bool usage = false;             // one more chunk at the end tells it, all others null
   bool continuous_usage = false;  // every chunk tells it
+  bool explain = false;           // one more chunk at the end has the timings
 };
 
-// Throws Error invalid_type; invalid_value for stream_options without stream.
+// stream, stream_options, explain. Throws Error invalid_type; invalid_value for stream_options without stream.
 OpenaiStreamOptions read_stream_options(const JsonValue& body);
 
 // What every object of one reply begins with.
@@ -39,7 +41,8 @@ void begin_openai_object(JsonWriter& json, const OpenaiEnvelope& envelope, std::
 void write_openai_usage(JsonWriter& json, const GenerationUsage& usage);
 // The `usage` key of a chunk that is not the one for usage.
 void write_chunk_usage(JsonWriter& json, const OpenaiEnvelope& envelope, const GenerationUsage& usage);
-// A stream's chunk for usage.
-std::string openai_usage_chunk(const OpenaiEnvelope& envelope, std::string_view object, const GenerationEnd& end);
+// A stream's chunks behind those of its choices: one with usage and timings, if either is asked for.
+std::vector<std::string> openai_last_chunks(const OpenaiEnvelope& envelope, std::string_view object,
+                                            const GenerationEnd& end);
 
 }  // namespace cortex
