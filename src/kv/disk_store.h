@@ -13,8 +13,8 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +27,8 @@
 #include "base/file_system.h"
 #include "kv/block_file.h"
 #include "kv/block_hash.h"
+#include "kv/run_files.h"
+#include "kv/write_budget.h"
 
 namespace cortex {
 
@@ -86,6 +88,57 @@ class DiskStore {
   // Bytes that reads have given per second of theirs: a moving average, and a careful guess before the first.
   double read_bytes_per_second() const;
   DiskStoreStatus status() const;
+
+ private:
+  enum class State { off, ok, full, error };
+  enum class Task { read, open, scan, write, sync, end };
+  struct PendingRead {
+    BlockRead request;
+    std::function<void(BlockReadResult)> done;
+  };
+  using Time = std::chrono::steady_clock::time_point;
+
+  // All that follows is the store's thread's, and is called without the lock.
+  void run();
+  Task next_task();
+  void open();
+  void scan();
+  void sync();
+  void serve_read();
+  void read_blocks(const BlockRead& request, BlockReadResult* result);
+  void touch(const DiskIndex::Name& name);
+  void write_next();
+  std::optional<StoredRun> take_next();
+  bool store(const StoredRun& run);
+
+  void stumble(State state, std::string message);
+  void recover();
+  void drop_pending();
+  void note_bytes();
+
+  FileSystem& files_;
+  const Clock& clock_;
+  const DiskStoreOptions options_;
+  RunFiles runs_;
+  WriteBudget budget_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  std::deque<PendingRead> reads_;
+  std::deque<StoredRun> writes_;
+  std::size_t pending_bytes_ = 0;
+  std::optional<BlockKey> writing_;  // the last key of the run that is being written
+  bool stopping_ = false;
+  Time stop_at_;
+  State state_ = State::ok;
+  std::string message_;
+  Time retry_at_;
+  std::chrono::milliseconds pause_;  // after the next failure
+  std::uint64_t bytes_ = 0;          // in the folder
+  std::uint64_t written_bytes_ = 0, read_bytes_ = 0, dropped_bytes_ = 0;
+  double rate_bytes_, rate_seconds_;
+
+  std::thread thread_;  // the last: it uses all of the above
 };
 
 }  // namespace cortex
