@@ -104,7 +104,7 @@ std::size_t EmbedCache::bytes() const {
 std::size_t EmbedCache::bytes_of(const Entry& entry) {
   constexpr std::size_t kLinks = 6 * sizeof(void*);
   constexpr std::size_t kReferenceCounts = 2 * sizeof(void*);
-  constexpr std::size_t kAllocations = 5 * 2 * sizeof(void*);
+  constexpr std::size_t kAllocations = 10 * sizeof(void*);
   constexpr std::size_t kAround =
       sizeof(Entry) + sizeof(Index::value_type) + sizeof(std::vector<float>) + kLinks + kReferenceCounts + kAllocations;
   return kAround + entry.vector->size() * sizeof(float);

@@ -154,10 +154,13 @@ def test_many_clients_that_leave_at_once(start):
     assert_nothing_is_left(server)
 
 
-@pytest.mark.parametrize("path, body", [("/embed", {"inputs": ["word " * 60] * 32}),
-                                        ("/rerank", {"query": "a", "texts": ["word " * 60] * 32})])
-def test_a_client_that_leaves_while_texts_are_encoded(start, path, body):
-    server = start_tiny(start)
+WORDS = ["word " * 60 + str(i) for i in range(32)]
+
+
+@pytest.mark.parametrize("cache", ["64MiB", 0])
+@pytest.mark.parametrize("path, body", [("/embed", {"inputs": WORDS}), ("/rerank", {"query": "a", "texts": WORDS})])
+def test_a_client_that_leaves_while_texts_are_encoded(start, path, body, cache):
+    server = start_tiny(start, "--embed-cache", cache)
     for _ in range(8):
         with post(server, path, body) as connection:
             reset(connection)

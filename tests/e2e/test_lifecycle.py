@@ -151,7 +151,7 @@ def test_many_chats_at_once_are_all_answered(start):
 
     def ask(index):
         if index % 3 == 2:
-            replies[index] = server.post("/embed", {"inputs": ["a b c"] * (index + 1)}).status_code == 200
+            replies[index] = server.post("/embed", {"inputs": ["a b c" * (i + 1) for i in range(index + 1)]}).status_code == 200
         else:
             body = server.chat("hello", max_tokens=8, temperature=0.8, seed=3, store=False).json()
             replies[index] = body["message"]["content"] == alone

@@ -6,6 +6,7 @@ namespace cortex {
 namespace {
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 using testing::SizeIs;
@@ -263,8 +264,8 @@ TEST_F(EncodeRoutesTest, DocumentsAreCutToWhatIsAskedOrFits) {
   EXPECT_THAT(echo_.encode_requests().back().texts[1], SizeIs(320));
   const RawReply asked = post("/v1/rerank", body + R"(,"max_tokens_per_doc":2})");
   EXPECT_EQ(asked.headers.at("x-truncated-inputs"), "2");
-  EXPECT_THAT(echo_.encode_requests().back().texts[0], SizeIs(6));
-  EXPECT_THAT(echo_.encode_requests().back().texts[1], SizeIs(6));
+  // What is left of both is the same.
+  EXPECT_THAT(echo_.encode_requests().back().texts, ElementsAre(SizeIs(6)));
   EXPECT_EQ(post("/v1/rerank", body + R"(,"max_tokens_per_doc":0})").headers.at("x-truncated-inputs"), "1");
 }
 
@@ -285,6 +286,45 @@ TEST_F(EncodeRoutesTest, ADecoderEmbeds) {
   EXPECT_EQ(reply.status, 200) << reply.body;
   EXPECT_TRUE(echo_.encode_requests().back().scores.empty());
   EXPECT_EQ(post("/rerank", R"({"model":"qwen","query":"q","texts":["a"]})").status, 200);
+}
+
+TEST_F(EncodeRoutesTest, TheSameTextsAgainAreNotComputedAndTheReplyAndTheMetricsSaySo) {
+  const std::string pairs = R"({"model":"head","query":"q","texts":["b","c"]})";
+  const std::string documents = R"({"model":"head","query":"q","documents":["b","d"],"return_documents":false})";
+  const RawReply first = post("/embed", R"({"inputs":["a","b","a"]})");
+  EXPECT_EQ(first.headers.at("x-cached-texts"), "1");
+  EXPECT_EQ(post("/rerank", pairs).headers.at("x-cached-texts"), "0");
+  const std::size_t computed = echo_.encode_requests().size();
+  const RawReply second = post("/embed", R"({"inputs":["a","b","a"]})");
+  EXPECT_EQ(second.body, first.body);
+  EXPECT_EQ(second.headers.at("x-cached-texts"), "3");
+  EXPECT_EQ(second.headers.at("x-compute-tokens"), first.headers.at("x-compute-tokens"));
+  EXPECT_EQ(post("/rerank", pairs).headers.at("x-cached-texts"), "2");
+  EXPECT_EQ(echo_.encode_requests().size(), computed);
+  EXPECT_EQ(post("/v1/rerank", documents).headers.at("x-cached-texts"), "1");
+  EXPECT_EQ(post("/embed", R"({"inputs":["a"],"cache_salt":"s"})").headers.at("x-cached-texts"), "0");
+
+  const std::string metrics = get("/metrics").body;
+  EXPECT_THAT(metrics, HasSubstr("cortex_embed_cache_hits_total{model=\"embed\"} 4\n"));
+  EXPECT_THAT(metrics, HasSubstr("cortex_embed_cache_misses_total{model=\"embed\"} 3\n"));
+  EXPECT_THAT(metrics, HasSubstr("cortex_embed_cache_hits_total{model=\"head\"} 3\n"));
+  EXPECT_THAT(metrics, HasSubstr("cortex_embed_cache_misses_total{model=\"head\"} 3\n"));
+  EXPECT_THAT(metrics, testing::ContainsRegex("cortex_embed_cache_bytes [1-9]"));
+  EXPECT_EQ(get("/metrics").body.find("cortex_embed_cache_hits_total{model=\"embed\"} 8"), std::string::npos);
+}
+
+TEST_F(EncodeRoutesTest, WithoutACacheEverythingIsComputed) {
+  front_.reset();
+  FrontOptions options;
+  options.embed_cache_bytes = 0;
+  front_ = std::make_unique<Front>(std::move(options), rerankers(), echo_, system_clock());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(post("/embed", R"({"inputs":["a","a"]})").headers.at("x-cached-texts"), "0");
+    EXPECT_THAT(echo_.encode_requests().back().texts, SizeIs(2));
+  }
+  EXPECT_THAT(echo_.encode_requests(), SizeIs(2));
+  const std::string metrics = get("/metrics").body;
+  EXPECT_THAT(metrics, AllOf(HasSubstr("cortex_embed_cache_bytes 0\n"), Not(HasSubstr("embed_cache_hits"))));
 }
 
 }  // namespace
