@@ -1,0 +1,125 @@
+"""What monitors and gateways read: /metrics, /healthz, and what a request tells of the KV cache."""
+
+import os
+import re
+import signal
+
+import pytest
+from conftest import TINY_BERT, TINY_LLAMA, wait_for
+
+MODELS = {"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT}
+LINE = re.compile(r'([a-z_:0-9]+)(?:\{((?:[a-z_]+="[^"\\]*",?)*)\})? (\S+)')
+MESSAGES = [{"role": "user", "content": "Tell me about the rivers of Europe, one after the other, and then the lakes."}]
+
+
+def read_metrics(server):
+    """{name: [(labels, value)]}; every line must be Prometheus text, and every family have one type."""
+    reply = server.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    series, types = {}, {}
+    for line in reply.text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in types, name
+            types[name] = kind
+        elif not line.startswith("# HELP "):
+            match = LINE.fullmatch(line)
+            assert match, line
+            labels = dict(re.findall(r'([a-z_]+)="([^"]*)"', match.group(2) or ""))
+            series.setdefault(match.group(1), []).append((labels, float(match.group(3))))
+    for name in series:
+        family = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert name in types or types[family] == "histogram", name
+    return series, types
+
+
+def value(server, name, **labels):
+    found = [number for has, number in read_metrics(server)[0].get(name, []) if labels.items() <= has.items()]
+    assert len(found) == 1, (name, labels, found)
+    return found[0]
+
+
+def test_the_page_has_what_the_document_says(start):
+    server = start(MODELS, "--backend", "cpu").wait_until_ready()
+    assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}).status_code == 200
+    assert server.post("/embed", {"inputs": "a"}).status_code == 200
+    assert server.post("/rerank", {"query": "a", "texts": ["a", "b"]}).status_code == 200
+    series, types = read_metrics(server)
+    for name in ["requests", "prompt_tokens", "generation_tokens", "encode_tokens", "rerank_pairs", "finished",
+                 "prefix_query_tokens", "prefix_hit_tokens", "preemptions", "disk_read_bytes", "disk_written_bytes"]:
+        assert types[f"cortex_{name}_total"] == "counter"
+    for name in ["requests_running", "requests_waiting", "kv_blocks", "kv_usage_ratio", "disk_used_bytes"]:
+        assert types[f"cortex_{name}"] == "gauge"
+    for name in ["request_seconds", "generation_seconds", "ttft_seconds", "inter_token_seconds", "queue_seconds"]:
+        assert types[f"cortex_{name}"] == "histogram"
+    assert {labels["state"] for labels, _ in series["cortex_kv_blocks"]} == {"used", "cached", "free"}
+    assert not any(name.startswith("vllm:") for name in series)
+
+
+def test_vllms_names_are_one_series_each(start):
+    server = start(MODELS, "--backend", "cpu", "--metrics-compat", "vllm").wait_until_ready()
+    assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}).status_code == 200
+    wait_for(lambda: value(server, "vllm:prefix_cache_queries_total") > 0, 10)
+    series, types = read_metrics(server)
+    wanted = {"vllm:" + name: kind for kind, names in {
+        "gauge": ["num_requests_waiting", "num_requests_running", "kv_cache_usage_perc", "cache_config_info",
+                  "lora_requests_info"],
+        "counter": ["prompt_tokens_total", "generation_tokens_total", "num_preemptions_total",
+                    "prefix_cache_queries_total", "prefix_cache_hits_total", "request_success_total"],
+        "histogram": ["time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"],
+    }.items() for name in names}
+    assert {name: kind for name, kind in types.items() if name.startswith("vllm:")} == wanted
+    for name, found in series.items():
+        if not name.startswith("vllm:"):
+            continue
+        assert all(labels["model_name"] == "tiny-chat" and labels["engine"] == "0" for labels, _ in found), found
+        assert len(found) == 1 or name.endswith("_bucket") or name == "vllm:request_success_total", found
+    labels, number = series["vllm:cache_config_info"][0]
+    assert number == 1 and int(labels["block_size"]) == 16 and int(labels["num_gpu_blocks"]) > 0
+
+
+def test_counters_do_not_fall_when_the_worker_is_replaced(start):
+    server = start({"tiny-chat": TINY_LLAMA}, "--backend", "cpu").wait_until_ready()
+    assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 2}).status_code == 200
+    wait_for(lambda: value(server, "cortex_prefix_query_tokens_total", model="tiny-chat") > 0, 10)
+    before = value(server, "cortex_prefix_query_tokens_total", model="tiny-chat")
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 20)
+    server.wait_until_ready()
+    assert value(server, "cortex_prefix_query_tokens_total", model="tiny-chat") == before
+    assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 2}).status_code == 200
+    wait_for(lambda: value(server, "cortex_prefix_query_tokens_total", model="tiny-chat") == 2 * before, 10)
+
+
+@pytest.mark.parametrize("path, prompt", [("/chat", {"messages": MESSAGES, "store": False}),
+                                          ("/v1/chat/completions", {"messages": MESSAGES}),
+                                          ("/v1/completions", {"prompt": MESSAGES[0]["content"] * 2})])
+def test_a_request_can_ask_what_the_cache_had(start, path, prompt):
+    server = start({"tiny-chat": TINY_LLAMA}, "--backend", "cpu").wait_until_ready()
+    body = {**prompt, "max_tokens": 2, "explain": True}
+    first = server.post(path, body).json()["timings"]["cache"]
+    assert first["hit_tokens"] == 0 and first["tier"] == "none" and first["miss"] == "first_use"
+    again = server.post(path, body).json()
+    cache = again["timings"]["cache"]
+    assert cache["hit_tokens"] >= 16 and cache["tier"] == "ram", cache
+    usage = again["usage"]
+    assert usage.get("cached_tokens", usage.get("prompt_tokens_details", {}).get("cached_tokens")) == cache["hit_tokens"]
+    plain = server.post(path, {**prompt, "max_tokens": 2}).json()
+    assert "cache" not in plain["timings"]
+    assert server.post(path, {**prompt, "explain": 1}).status_code == (422 if path == "/chat" else 400)
+
+
+@pytest.mark.parametrize("flags", [["--kv-disk", 0], ["--kv-dir", ""]])
+def test_the_disk_can_be_left_alone(start, flags):
+    server = start({"tiny-chat": TINY_LLAMA}, "--backend", "cpu", *flags).wait_until_ready()
+    health = server.get("/healthz").json()
+    assert health["disk"]["state"] == "off" and health["warnings"] == []
+    assert not (server.directory / "kv").exists()
+
+
+def test_two_servers_on_one_state_directory_both_start(start, tmp_path):
+    servers = [start({"tiny-chat": TINY_LLAMA}, "--backend", "cpu", state_dir=tmp_path).wait_until_ready()
+               for _ in range(2)]
+    for server in servers:
+        assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 2}).status_code == 200
+        assert server.get("/healthz").json()["status"] == "ok"
