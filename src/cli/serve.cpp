@@ -178,7 +178,8 @@ void set_kv_disk(const ServeFlags& flags, EngineOptions* options) {
   options->kv_disk_free_bytes = flags.kv_disk_free_bytes;
   options->kv_write_bytes_per_day = flags.kv_write_bytes_per_day;
   if (flags.kv_disk_bytes == 0 || flags.kv_dir == "") return;
-  const std::filesystem::path folder = flags.kv_dir ? *flags.kv_dir : std::filesystem::path(flags.state_dir) / "kv";
+  const std::filesystem::path state_dir = flags.state_dir;
+  const std::filesystem::path folder = flags.kv_dir ? std::filesystem::path(*flags.kv_dir) : state_dir / "kv";
   options->kv_dir = std::filesystem::absolute(folder);
 }
 

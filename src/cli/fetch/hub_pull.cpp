@@ -7,7 +7,7 @@
 #include <system_error>
 
 #include "base/error.h"
-#include "cli/fetch/file_lock.h"
+#include "cli/fetch/fetch_lock.h"
 #include "cli/fetch/hub_files.h"
 
 namespace cortex {
@@ -73,8 +73,8 @@ Pulled pull_from_hub(FetchTools tools, const HubName& name, const Credential& cr
   Downloader downloader(tools.client, credential, tools.rules, tools.progress);
   for (const HubFile& file : chosen) {
     const fs::path blob = entry / "blobs" / file.checksum;
-    const FileLock lock(cache_root / ".locks" / entry.filename() / (file.checksum + ".lock"),
-                        [&] { tools.progress.note(file.path + ": another process fetches it; waiting for that"); });
+    const FetchLock lock(cache_root / ".locks" / entry.filename() / (file.checksum + ".lock"),
+                         [&] { tools.progress.note(file.path + ": another process fetches it; waiting for that"); });
     const bool here = is_here(blob, file.size_bytes);
     if (!here) downloader.fetch(hub.remote(name, revision.commit, file), blob);
     replace_link(snapshot / file.path, blob);

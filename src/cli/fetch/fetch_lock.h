@@ -9,11 +9,11 @@
 
 namespace cortex {
 
-class FileLock {
+class FetchLock {
  public:
   // Makes the file and waits for its lock; `on_wait` is called once if another holds it. Throws Interrupted, and Error
   // invalid_path where the file can't be made.
-  FileLock(const std::filesystem::path& path, const std::function<void()>& on_wait);
+  FetchLock(const std::filesystem::path& path, const std::function<void()>& on_wait);
 
  private:
   Descriptor descriptor_;  // the lock goes when it is closed

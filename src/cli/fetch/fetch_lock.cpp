@@ -1,4 +1,4 @@
-#include "cli/fetch/file_lock.h"
+#include "cli/fetch/fetch_lock.h"
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -14,7 +14,7 @@
 
 namespace cortex {
 
-FileLock::FileLock(const std::filesystem::path& path, const std::function<void()>& on_wait) {
+FetchLock::FetchLock(const std::filesystem::path& path, const std::function<void()>& on_wait) {
   constexpr auto kLook = std::chrono::milliseconds(100);
   std::error_code unmade;
   std::filesystem::create_directories(path.parent_path(), unmade);
