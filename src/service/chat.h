@@ -1,6 +1,9 @@
 // Chats: renders a conversation into a prompt, has the engine answer it, and commits the turn of its conversation.
 // Owned by the front.
 //
+// A prompt begins with the ids of the turn before and of its reply, as far as its template writes their text: what the
+// model sampled is stored with the turn of a conversation, and remembered for clients that send the history themselves.
+//
 // prepare() is called on a text thread; run() once for each prepared call, whose sink is called as Generation says: the
 // commit to disk lies between the last piece and the end.
 #pragma once
@@ -16,6 +19,7 @@
 #include "service/conversations.h"
 #include "service/generation.h"
 #include "service/models.h"
+#include "service/reply_tokens.h"
 
 namespace cortex {
 
@@ -37,6 +41,9 @@ struct ChatCall : GenerationCall {
   // The rest is ChatService's.
   std::unique_ptr<Conversations::Turn> turn;
   std::vector<Message> messages;
+  DialogueKey dialogue;  // up to the message that the reply is or goes on with
+  std::string begun;     // the text of the latter
+  SampledText sampled;   // the ids that the reply's are to be put to
 };
 
 class ChatService {
@@ -53,10 +60,13 @@ class ChatService {
   bool cancel(const std::string& id, const std::string& owner) { return running_.cancel(id, owner); }
 
  private:
+  void recall(ChatRequest* request, DialogueKey* dialogue);
+
   const Models& models_;
   Admission& admission_;
   Conversations& conversations_;
   RunningCalls running_;
+  ReplyTokens reply_tokens_;
   GenerationPlace place_;
 };
 

@@ -64,9 +64,15 @@ void remove_end(const Tokenizer& tokenizer, std::size_t bytes, std::vector<Token
 
 }  // namespace
 
-std::vector<TokenId> chat_prompt(const ServedModel& model, const std::vector<Message>& history,
-                                 const std::vector<Message>& added, const ChatTemplateOptions& options) {
-  return encode_chat(*model.tokenizer, *model.chat_template, messages_json(history, added), options);
+ChatPrompt chat_prompt(const ServedModel& model, const std::vector<Message>& history, const std::vector<Message>& added,
+                       const ChatTemplateOptions& options) {
+  std::vector<SampledText> sampled;
+  for (const auto* part : {&history, &added}) {
+    for (const auto& message : *part) {
+      if (message.sampled) sampled.push_back(*message.sampled);
+    }
+  }
+  return encode_chat_prompt(*model.tokenizer, *model.chat_template, messages_json(history, added), options, sampled);
 }
 
 PromptText unfinished_chat_prompt(const ServedModel& model, const std::vector<Message>& messages,
@@ -76,7 +82,7 @@ PromptText unfinished_chat_prompt(const ServedModel& model, const std::vector<Me
   if (without_trailing_space(last.content).empty()) throw cannot_continue("the last message is empty");
   options.add_generation_prompt = false;
   const std::string end = end_of_turn(model, messages, options);
-  ChatPrompt prompt = encode_chat_prompt(*model.tokenizer, *model.chat_template, messages_json({}, messages), options);
+  ChatPrompt prompt = chat_prompt(model, {}, messages, options);
   const std::string_view text = prompt.text;
   const std::string_view kept = text.substr(0, text.size() - std::min(end.size(), text.size()));
   // Many templates trim what they show.

@@ -10,9 +10,10 @@
 
 namespace cortex {
 
-// `history`, then `added`, as the model's template writes them. Throws Error invalid_value when the template refuses.
-std::vector<TokenId> chat_prompt(const ServedModel& model, const std::vector<Message>& history,
-                                 const std::vector<Message>& added, const ChatTemplateOptions& options);
+// `history`, then `added`, as the model's template writes them; replies keep the ids that were sampled for them. Throws
+// Error invalid_value when the template refuses.
+ChatPrompt chat_prompt(const ServedModel& model, const std::vector<Message>& history, const std::vector<Message>& added,
+                       const ChatTemplateOptions& options);
 
 // The same up to the end of the last message's text, so that what is sampled goes on with it. Throws Error
 // invalid_value also when that message is no assistant's or empty, or the template changes its text.

@@ -5,7 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
+#include <cstring>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -17,7 +20,7 @@
 namespace cortex {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 constexpr const char* kSchema = R"sql(
   CREATE TABLE IF NOT EXISTS conversation (
@@ -33,21 +36,59 @@ constexpr const char* kSchema = R"sql(
     position INTEGER NOT NULL,
     role TEXT NOT NULL,
     content TEXT NOT NULL,
+    prompt_bytes INTEGER,
+    tokens BLOB,
     PRIMARY KEY (conversation, position)) WITHOUT ROWID;
 )sql";
+
+// What a schema lacks that the next one has.
+constexpr const char* kSchema1To2 = R"sql(
+  ALTER TABLE message ADD COLUMN prompt_bytes INTEGER;
+  ALTER TABLE message ADD COLUMN tokens BLOB;
+)sql";
+
+// To the newest schema, all of it or nothing.
+void migrate(Database* database, const std::filesystem::path& file) {
+  Transaction transaction(*database);
+  std::int64_t found = 0;
+  {
+    Statement version(*database, "PRAGMA user_version");
+    version.step();
+    found = version.integer(0);
+  }
+  if (found > kSchemaVersion) {
+    throw Error(ErrorCode::invalid_path, fmt::format("{}: was written by a newer version (schema {}, known up to {})",
+                                                     file.string(), found, kSchemaVersion));
+  }
+  database->execute(found == 1 ? kSchema1To2 : kSchema);
+  database->execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str());
+  transaction.commit();
+}
 
 std::unique_ptr<Database> open_database(const std::filesystem::path& file) {
   auto database = std::make_unique<Database>(file);
   database->execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
-  Statement version(*database, "PRAGMA user_version");
-  version.step();
-  if (version.integer(0) > kSchemaVersion) {
-    throw Error(ErrorCode::invalid_path, fmt::format("{}: was written by a newer version (schema {}, known up to {})",
-                                                     file.string(), version.integer(0), kSchemaVersion));
-  }
-  database->execute(kSchema);
-  database->execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str());
+  migrate(database.get(), file);
   return database;
+}
+
+// Of the third and fourth column. What is no list of ids is none: the text is there.
+std::optional<SampledText> read_sampled(const Statement& row) {
+  const auto bytes = row.bytes(3);
+  if (row.is_null(2) || bytes.empty() || bytes.size() % sizeof(std::int32_t) != 0) return std::nullopt;
+  SampledText sampled{static_cast<std::size_t>(row.integer(2)), {}};
+  sampled.ids.resize(bytes.size() / sizeof(std::int32_t));
+  std::memcpy(sampled.ids.data(), bytes.data(), bytes.size());
+  return sampled;
+}
+
+void bind_sampled(Statement* row, const std::optional<SampledText>& sampled) {
+  static_assert(std::endian::native == std::endian::little, "the file says so");
+  if (!sampled || sampled->ids.empty()) {
+    row->bind_null().bind_null();
+    return;
+  }
+  row->bind(static_cast<std::int64_t>(sampled->begin)).bind_bytes(std::as_bytes(std::span(sampled->ids)));
 }
 
 // An empty file and its directory that nobody else may read; SQLite gives its other files the same mode.
@@ -132,9 +173,10 @@ Conversation Conversations::load(const std::string& id, const std::string& owner
   Statement head(*database_, "SELECT model, created_s FROM conversation WHERE id = ? AND owner = ?");
   if (!head.bind(id).bind(owner).step()) throw not_found(id);
   Conversation found{id, head.text(0), head.integer(1), {}};
-  Statement messages(*database_, "SELECT role, content FROM message WHERE conversation = ? ORDER BY position");
-  messages.bind(id);
-  while (messages.step()) found.messages.push_back({messages.text(0), messages.text(1)});
+  Statement rows(*database_,
+                 "SELECT role, content, prompt_bytes, tokens FROM message WHERE conversation = ? ORDER BY position");
+  rows.bind(id);
+  while (rows.step()) found.messages.push_back({rows.text(0), rows.text(1), read_sampled(rows)});
   return found;
 }
 
@@ -196,12 +238,12 @@ void Conversations::insert(const Turn& turn, const std::vector<Message>& message
   }
   auto position = static_cast<std::int64_t>(turn.history().size());
   for (const auto& message : messages) {
-    Statement(database, "INSERT INTO message (conversation, position, role, content) VALUES (?, ?, ?, ?)")
-        .bind(turn.id())
-        .bind(position++)
-        .bind(message.role)
-        .bind(message.content)
-        .step();
+    Statement row(database,
+                  "INSERT INTO message (conversation, position, role, content, prompt_bytes, tokens) "
+                  "VALUES (?, ?, ?, ?, ?, ?)");
+    row.bind(turn.id()).bind(position++).bind(message.role).bind(message.content);
+    bind_sampled(&row, message.sampled);
+    row.step();
   }
 }
 

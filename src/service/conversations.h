@@ -18,13 +18,17 @@
 
 #include "base/clock.h"
 #include "service/database.h"
+#include "text/chat_template.h"
 
 namespace cortex {
 
 struct Message {
   std::string role;  // "system", "user", "assistant"
   std::string content;
-  bool operator==(const Message&) const = default;
+  std::optional<SampledText> sampled = std::nullopt;  // of a reply: what it was made of
+
+  // The same to who reads it.
+  bool operator==(const Message& other) const { return role == other.role && content == other.content; }
 };
 
 struct Conversation {

@@ -55,6 +55,17 @@ Statement& Statement::bind(std::int64_t value) {
   return *this;
 }
 
+Statement& Statement::bind_bytes(std::span<const std::byte> bytes) {
+  require(sqlite3_bind_blob64(statement_.get(), ++bound_, bytes.data(), bytes.size(), SQLITE_TRANSIENT),
+          sqlite3_db_handle(statement_.get()));
+  return *this;
+}
+
+Statement& Statement::bind_null() {
+  require(sqlite3_bind_null(statement_.get(), ++bound_), sqlite3_db_handle(statement_.get()));
+  return *this;
+}
+
 bool Statement::step() {
   const int result = sqlite3_step(statement_.get());
   if (result == SQLITE_ROW) return true;
@@ -62,10 +73,18 @@ bool Statement::step() {
   throw DatabaseError(sqlite3_db_handle(statement_.get()));
 }
 
+bool Statement::is_null(int column) const { return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL; }
+
 std::string Statement::text(int column) const {
+  const auto found = bytes(column);
+  return {reinterpret_cast<const char*>(found.data()), found.size()};
+}
+
+std::span<const std::byte> Statement::bytes(int column) const {
   const void* bytes = sqlite3_column_blob(statement_.get(), column);
   const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));
-  return bytes ? std::string(static_cast<const char*>(bytes), size) : std::string();
+  if (!bytes) return {};
+  return {static_cast<const std::byte*>(bytes), size};
 }
 
 std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }

@@ -2,9 +2,11 @@
 // DatabaseError. One thread at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -47,10 +49,14 @@ class Statement {
   // Parameters are numbered from 1 in the order of the calls.
   Statement& bind(std::string_view text);
   Statement& bind(std::int64_t value);
+  Statement& bind_bytes(std::span<const std::byte> bytes);
+  Statement& bind_null();
 
   // True while there is a row to read.
   bool step();
+  bool is_null(int column) const;
   std::string text(int column) const;
+  std::span<const std::byte> bytes(int column) const;  // until the next step()
   std::int64_t integer(int column) const;
 
  private:

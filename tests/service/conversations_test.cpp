@@ -243,6 +243,46 @@ TEST_F(ConversationsTest, APlaceThatTakesNothingIsAnInvalidPath) {
   }
 }
 
+TEST_F(ConversationsTest, KeepTheIdsOfAReplyAcrossARestart) {
+  const SampledText sampled{17, {1, 2, 300000}};
+  std::string id;
+  {
+    auto conversations = open();
+    auto turn = conversations->create("m", "");
+    id = turn->id();
+    turn->commit({kHello, {"assistant", "Hi!", sampled}});
+  }
+  auto conversations = open();
+  const auto history = conversations->resume(id, "")->history();
+  ASSERT_THAT(history, ElementsAre(kHello, kHi));
+  EXPECT_FALSE(history[0].sampled);
+  EXPECT_EQ(history[1].sampled, sampled);
+}
+
+TEST_F(ConversationsTest, AnOlderFileOpensAndKeepsIdsFromThenOn) {
+  std::filesystem::create_directories(directory_ / "state");
+  {
+    Database old(directory_ / "state" / "conversations.db");
+    old.execute(R"sql(
+      CREATE TABLE conversation (id TEXT PRIMARY KEY, owner TEXT NOT NULL, model TEXT NOT NULL,
+        created_s INTEGER NOT NULL, used_ms INTEGER NOT NULL, turns INTEGER NOT NULL);
+      CREATE INDEX conversation_by_use ON conversation (used_ms);
+      CREATE TABLE message (conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL,
+        PRIMARY KEY (conversation, position)) WITHOUT ROWID;
+      INSERT INTO conversation VALUES ('conv_old', '', 'm', 1, 9000000000000, 1);
+      INSERT INTO message VALUES ('conv_old', 0, 'user', 'Hello'), ('conv_old', 1, 'assistant', 'Hi!');
+      PRAGMA user_version = 1)sql");
+  }
+  const SampledText sampled{17, {1, 2, 3}};
+  open()->resume("conv_old", "")->commit({kHello, {"assistant", "Hi!", sampled}});
+  auto conversations = open();
+  const auto history = conversations->resume("conv_old", "")->history();
+  ASSERT_THAT(history, ElementsAre(kHello, kHi, kHello, kHi));
+  EXPECT_FALSE(history[1].sampled);
+  EXPECT_EQ(history[3].sampled, sampled);
+}
+
 TEST_F(ConversationsTest, KeepEveryByteOfAMessage) {
   auto conversations = open();
   const std::string content = "a\0b 'quoted' \"双\" 🙂"s;
