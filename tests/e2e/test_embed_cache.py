@@ -5,9 +5,16 @@ import pytest
 from conftest import DATA, TINY_BERT, wait_for
 from test_clients import SOON_S, assert_nothing_is_left, engine, metric, post, reset, start_tiny
 
-TEXTS = [f"text {i} has words" for i in range(24)]
 HITS, MISSES = "cortex_embed_cache_hits_total", "cortex_embed_cache_misses_total"
 RERANKER = DATA / "models" / "bert-reranker"
+
+
+def texts(first):
+    """Different ones, and others with each number: the tiny vocabulary does not tell every word."""
+    return ["a " * (first + 1) + "b " * (i + 1) for i in range(24)]
+
+
+TEXTS = texts(0)
 
 
 def answer(server, path, body):
@@ -59,17 +66,17 @@ def test_a_cache_that_is_off_computes_everything(start):
 def test_a_small_cache_stays_small(start):
     server = start_tiny(start, "--embed-cache", "8KiB")
     for i in range(20):
-        answer(server, "/embed", {"inputs": [f"{i} {text}" for text in TEXTS]})
+        answer(server, "/embed", {"inputs": texts(i)})
         assert metric(server, "cortex_embed_cache_bytes") <= 8192
     assert metric(server, "cortex_embed_cache_bytes") > 4096
-    assert answer(server, "/embed", {"inputs": f"0 {TEXTS[0]}"})[1] == 0
-    assert answer(server, "/embed", {"inputs": f"19 {TEXTS[-1]}"})[1] == 1
+    assert answer(server, "/embed", {"inputs": texts(0)[0]})[1] == 0
+    assert answer(server, "/embed", {"inputs": texts(19)[-1]})[1] == 1
 
 
 def test_who_wants_the_texts_of_one_that_leaves_gets_them(start):
     server = start_tiny(start)
     for i in range(8):
-        body = {"inputs": [f"{i} {text} " * 20 for text in TEXTS]}
+        body = {"inputs": texts(100 + i)}
         with post(server, "/embed", body) as leaves, post(server, "/embed", body) as stays:
             reset(leaves)
             assert stays.recv(16).startswith(b"HTTP/1.1 200 ")
