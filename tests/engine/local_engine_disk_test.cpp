@@ -36,6 +36,7 @@ class LocalEngineDiskTest : public testing::Test {
   void start() {
     engine_.reset();  // it has the folder until it is gone
     engine_ = std::make_unique<LocalEngine>(options_);
+    wait_for([](const EngineStatus& status) { return !status.kv_disk.scanning; });
   }
   template <typename Condition>
   void wait_for(const Condition& condition) {
