@@ -27,8 +27,8 @@ constexpr std::size_t kWriterBytes = 16;
 constexpr std::size_t kKeysAt = 128;
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kTokensAt = kKeysAt + kBlocksPerFile * kKeyBytes;
-constexpr std::size_t kTokenBytes = 4;
-constexpr std::size_t kSpansAt = kTokensAt + kBlocksPerFile * kBlockTokens * kTokenBytes;
+constexpr std::size_t kTokensBytes = std::size_t{4} * kBlockTokens;  // of a block
+constexpr std::size_t kSpansAt = kTokensAt + kBlocksPerFile * kTokensBytes;
 constexpr std::size_t kSpanBytes = 32;  // offset 8, length 8, hash 16
 constexpr std::size_t kReservedAt = kSpansAt + kBlocksPerFile * kSpanBytes;
 static_assert(kReservedAt <= kBlockFileHeaderBytes);
@@ -85,7 +85,7 @@ bool reserved_is_zero(std::span<const std::byte> header, std::size_t blocks) {
   const auto unused = [&](std::size_t at, std::size_t bytes_per_block) {
     return is_zero(header.subspan(at + blocks * bytes_per_block, (kBlocksPerFile - blocks) * bytes_per_block));
   };
-  return unused(kKeysAt, kKeyBytes) && unused(kTokensAt, kBlockTokens * kTokenBytes) && unused(kSpansAt, kSpanBytes) &&
+  return unused(kKeysAt, kKeyBytes) && unused(kTokensAt, kTokensBytes) && unused(kSpansAt, kSpanBytes) &&
          is_zero(header.subspan(kReservedAt, kBlockFileHeaderBytes - kReservedAt));
 }
 
@@ -105,7 +105,7 @@ std::optional<std::string> get_writer(std::span<const std::byte> header) {
 // a file out.
 bool layout_holds(std::span<const std::byte> header, std::uint64_t blocks, std::uint64_t block_bytes,
                   std::uint64_t file_bytes) {
-  static_assert(kMaxBlockBytes <= std::numeric_limits<std::uint64_t>::max() / (2 * kBlocksPerFile));
+  static_assert(kMaxBlockBytes <= std::numeric_limits<std::uint64_t>::max() / (std::uint64_t{2} * kBlocksPerFile));
   if (block_bytes == 0 || block_bytes > kMaxBlockBytes) return false;
   if (get<std::uint64_t>(header, kFileBytesAt) != block_file_bytes(blocks, block_bytes)) return false;
   if (file_bytes != block_file_bytes(blocks, block_bytes)) return false;
@@ -164,7 +164,7 @@ std::array<std::byte, kBlockFileHeaderBytes> make_block_file_header(const Stored
     std::memcpy(header.data() + at + 16, hash.data(), hash.size());
   }
   for (std::size_t i = 0; i < run.tokens.size(); ++i) {
-    put(header, kTokensAt + i * kTokenBytes, static_cast<std::uint32_t>(run.tokens[i]));
+    put(header, kTokensAt + i * sizeof(TokenId), static_cast<std::uint32_t>(run.tokens[i]));
   }
   put(header, kHeaderHashAt, hash_of_header(header));
   return header;
@@ -179,7 +179,7 @@ std::variant<BlockFileHeader, BlockFileFault> parse_block_file_header(std::span<
   if (get<std::uint32_t>(bytes, kVersionAt) != kBlockFileVersion) return BlockFileFault::version;
   if (get<std::uint64_t>(bytes, kHeaderHashAt) != hash_of_header(bytes)) return BlockFileFault::checksum;
 
-  const std::uint32_t blocks = get<std::uint32_t>(bytes, kBlocksAt);
+  const std::size_t blocks = get<std::uint32_t>(bytes, kBlocksAt);
   if (blocks < 1 || blocks > kBlocksPerFile) return BlockFileFault::count;
   const std::uint64_t first_block = get<std::uint64_t>(bytes, kFirstBlockAt);
   if (first_block > std::numeric_limits<int>::max() - kBlocksPerFile || first_block % kBlocksPerFile != 0) {
@@ -196,7 +196,7 @@ std::variant<BlockFileHeader, BlockFileFault> parse_block_file_header(std::span<
   header.root = get_key(bytes, kRootAt);
   header.parent = get_key(bytes, kParentAt);
   for (std::size_t i = 0; i < blocks * kBlockTokens; ++i) {
-    header.tokens.push_back(static_cast<TokenId>(get<std::uint32_t>(bytes, kTokensAt + i * kTokenBytes)));
+    header.tokens.push_back(static_cast<TokenId>(get<std::uint32_t>(bytes, kTokensAt + i * sizeof(TokenId))));
     if (header.tokens.back() < 0) return BlockFileFault::tokens;
   }
   if (first_block == 0 && header.parent != header.root) return BlockFileFault::keys;

@@ -139,6 +139,7 @@ DiskStoreStatus DiskStore::status() const {
   DiskStoreStatus status;
   status.scanning = runs_.is_scanning();
   status.files = runs_.count();
+  status.bytes = runs_.bytes();
   const auto rejected = runs_.rejected();
   for (std::size_t i = 0; i < rejected.size(); ++i) {
     if (rejected[i] > 0) status.rejected.emplace_back(name_of(static_cast<BlockFileFault>(i)), rejected[i]);
@@ -146,7 +147,6 @@ DiskStoreStatus DiskStore::status() const {
   std::lock_guard lock(mutex_);
   status.state = kStates.at(static_cast<std::size_t>(state_));
   status.message = message_;
-  status.bytes = bytes_;
   status.limit_bytes = options_.limit_bytes;
   status.written_bytes = written_bytes_;
   status.read_bytes = read_bytes_;
@@ -222,7 +222,6 @@ void DiskStore::scan() {
   } catch (const std::system_error& error) {
     stumble(State::error, error.what());
   }
-  note_bytes();
 }
 
 void DiskStore::sync() {
@@ -253,7 +252,6 @@ void DiskStore::serve_read() {
   }
   result.bytes.resize(static_cast<std::size_t>(result.blocks) * read.request.block_bytes);
   result.seconds = milliseconds_between(begin, clock_.steady_now()) / 1000;
-  note_bytes();
   {
     std::lock_guard lock(mutex_);
     read_bytes_ += result.bytes.size();
@@ -274,7 +272,7 @@ void DiskStore::read_blocks(const BlockRead& request, BlockReadResult* result) {
     if (!match && runs_.is_scanning()) match = {{request.root, keys.back()}, static_cast<int>(keys.size())};
     const int wanted = match ? std::min(match->blocks - in_file, request.count - result->blocks) : 0;
     if (wanted <= 0) return;
-    const auto compared = static_cast<std::size_t>(in_file + wanted);
+    const auto compared = static_cast<std::size_t>(in_file) + static_cast<std::size_t>(wanted);
     const auto tokens = std::span(request.tokens).subspan(static_cast<std::size_t>(at - in_file) * kBlockTokens);
     const ExpectedRun run{at - in_file, keys.first(compared), tokens.first(compared * kBlockTokens),
                           request.block_bytes};
@@ -289,11 +287,12 @@ void DiskStore::read_blocks(const BlockRead& request, BlockReadResult* result) {
   }
 }
 
-// For the order of eviction after the next start.
+// For the order of eviction after the next start; without it the file is taken for less used than it is.
 void DiskStore::touch(const DiskIndex::Name& name) {
   try {
     files_.set_modified(runs_.path_of(name), clock_.wall_now());
-  } catch (const std::system_error&) {  // it is taken for less used than it is
+  } catch (const std::system_error& error) {
+    log_debug(error.what());
   }
 }
 
@@ -306,7 +305,6 @@ void DiskStore::write_next() {
   } catch (const std::system_error& error) {
     stumble(is_no_space(error) ? State::full : State::error, error.what());
   }
-  note_bytes();
   std::lock_guard lock(mutex_);
   writing_.reset();
   if (!written) dropped_bytes_ += run->payload.size();
@@ -371,12 +369,6 @@ void DiskStore::drop_pending() {
   for (const StoredRun& run : writes_) dropped_bytes_ += run.payload.size();
   writes_.clear();
   pending_bytes_ = 0;
-}
-
-void DiskStore::note_bytes() {
-  const std::uint64_t bytes = runs_.bytes();
-  std::lock_guard lock(mutex_);
-  bytes_ = bytes;
 }
 
 }  // namespace cortex

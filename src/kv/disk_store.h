@@ -114,7 +114,6 @@ class DiskStore {
   void stumble(State state, std::string message);
   void recover();
   void drop_pending();
-  void note_bytes();
 
   FileSystem& files_;
   const Clock& clock_;
@@ -134,7 +133,6 @@ class DiskStore {
   std::string message_;
   Time retry_at_;
   std::chrono::milliseconds pause_;  // after the next failure
-  std::uint64_t bytes_ = 0;          // in the folder
   std::uint64_t written_bytes_ = 0, read_bytes_ = 0, dropped_bytes_ = 0;
   double rate_bytes_, rate_seconds_;
 

@@ -44,6 +44,7 @@ class RunFiles {
   bool has_all(std::span<const BlockKey> keys) const;
   bool is_scanning() const;  // open, and not everything has been found yet
   std::uint64_t count() const;
+  std::uint64_t bytes() const;                                   // in the folder, whatever they are
   std::array<std::uint64_t, kBlockFileFaults> rejected() const;  // files, by fault
   std::filesystem::path path_of(const DiskIndex::Name& name) const;
 
@@ -63,8 +64,6 @@ class RunFiles {
   void add(const StoredRun& run);
   std::size_t unsynced_directories() const { return folder_.unsynced_directories(); }
   void sync() { folder_.sync(); }
-  // In the folder, whatever it is.
-  std::uint64_t bytes() const;
 
  private:
   class Census;

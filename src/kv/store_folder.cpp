@@ -61,7 +61,8 @@ void StoreFolder::close() {
   lock_.reset();
   unsynced_.clear();
   quarantined_.clear();
-  quarantined_bytes_ = other_bytes_ = 0;
+  quarantined_bytes_ = 0;
+  other_bytes_ = 0;
 }
 
 void StoreFolder::ensure_directory(const std::filesystem::path& path) {

@@ -7,6 +7,7 @@
 //   v1/<root>/<aa>/<last key>.kv     runs of blocks
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -61,7 +62,7 @@ class StoreFolder {
   // What the scan finds besides runs.
   void found_in_quarantine(std::string name, std::uint64_t file_bytes);
   void found_other(std::uint64_t file_bytes) { other_bytes_ += stored_bytes(file_bytes); }
-  // Everything in the folder but runs.
+  // Everything in the folder but runs. Any thread.
   std::uint64_t bytes_beside_runs() const { return quarantined_bytes_ + other_bytes_; }
 
  private:
@@ -82,7 +83,7 @@ class StoreFolder {
   FileStatus identity_;
   std::set<std::filesystem::path> unsynced_;          // directories with new names in them
   std::map<std::string, std::uint64_t> quarantined_;  // what names take, the oldest first
-  std::uint64_t quarantined_bytes_ = 0, other_bytes_ = 0;
+  std::atomic<std::uint64_t> quarantined_bytes_ = 0, other_bytes_ = 0;
   std::uint64_t next_quarantined_ = 0;
 };
 
