@@ -20,7 +20,7 @@
 
 namespace cortex {
 
-inline constexpr std::size_t kRememberedKeys = 1 << 16;
+inline constexpr std::size_t kRememberedKeys = 1 << 13;
 
 class PrefixIndex {
  public:
