@@ -151,6 +151,71 @@ TEST(Scheduler, NobodyOvertakesTheFirstThatWaitsForBlocks) {
   EXPECT_THAT(slices_of(scheduler.plan()), ElementsAre("0+50[0 1 2 3]"));
 }
 
+TEST(Scheduler, WhoHasWaitedLongGoesBeforeWhoIsUrgent) {
+  BlockPool pool(4);
+  Scheduler scheduler({64, 1}, &pool);
+  scheduler.plan({.now_ms = 1000.0});
+  auto patient = request(1, 16, 1);
+  patient.priority = 10;
+  scheduler.add(patient);
+  auto urgent = request(2, 16, 1);
+  urgent.priority = -10;
+  for (RequestId id = 2; id <= 3; ++id) {
+    urgent.id = id;
+    urgent.prompt = prompt_of(16, static_cast<TokenId>(100 * id));
+    scheduler.add(urgent);
+  }
+  scheduler.plan({.now_ms = 1000.0 + kLongestWaitMs - 1.0});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(2));
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.plan({.now_ms = 1000.0 + kLongestWaitMs});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1));
+}
+
+// 0.5 ms a row: what the scheduler has learnt when it is asked.
+void teach(Scheduler* scheduler) {
+  RequestId id = 1000;
+  for (const int rows : {1, 16, 32, 64, 128, 256, 256}) {
+    auto lesson = request(id++, rows, 1);
+    lesson.prompt = prompt_of(rows, static_cast<TokenId>(id));
+    scheduler->add(lesson);
+    const StepPlan& plan = scheduler->plan();
+    scheduler->measured(0.5 * static_cast<double>(plan.tokens.size()));
+    scheduler->commit(answer(plan));
+  }
+}
+
+TEST(Scheduler, AStepTakesTheMillisecondsItMay) {
+  BlockPool pool(64);
+  Scheduler scheduler({256, 8}, &pool);
+  teach(&scheduler);
+  ASSERT_TRUE(scheduler.idle());
+  scheduler.add(request(1, 200, 8));
+  scheduler.add(request(2, 200, 8));
+  const StepBudget budget{.alone_ms = 60.0, .beside_ms = 25.0, .beside_decode = 3.0};
+  scheduler.plan(budget);  // 120 rows
+  EXPECT_EQ(scheduler.planned_step().tokens.size(), 112u);
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.plan(budget);  // the rest of the first, and 32 of the second
+  EXPECT_EQ(scheduler.planned_step().slices[0].rows, 88);
+  EXPECT_EQ(scheduler.planned_step().slices[1].rows, 16);
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.plan(budget);  // beside a decoding row: 25 ms are 50 rows
+  EXPECT_EQ(scheduler.planned_step().slices[0].rows, 1);
+  EXPECT_EQ(scheduler.planned_step().slices[1].rows, 48);
+}
+
+TEST(Scheduler, SomePromptGetsOnHoweverLongItTakes) {
+  BlockPool pool(64);
+  Scheduler scheduler({256, 8}, &pool);
+  teach(&scheduler);
+  scheduler.add(request(1, 16, 8));
+  scheduler.commit(answer(scheduler.plan()));
+  scheduler.add(request(2, 200, 8));
+  scheduler.plan({.beside_ms = 0.1, .beside_decode = 0.0});
+  EXPECT_EQ(scheduler.planned_step().slices[1].rows, 16);
+}
+
 TEST(Scheduler, RefusesWhatAnEmptyPoolCanNotHold) {
   BlockPool pool(2);
   Scheduler scheduler({64, 8}, &pool);
