@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 
 // What a run of sixteen test blocks takes.
 constexpr std::uint64_t kFileBytes = stored_bytes(block_file_bytes(kBlocksPerFile, kTestBlockBytes));
+constexpr std::size_t kRunBytes = kBlocksPerFile * kTestBlockBytes;
 
 class DiskStoreTest : public testing::Test {
  protected:
@@ -263,10 +264,10 @@ TEST_F(DiskStoreTest, WhatADayAllowsIsWritten) {
 TEST_F(DiskStoreTest, OfWhatIsPendingTheOldestIsDropped) {
   DiskStoreOptions thrifty = options();
   thrifty.write_bytes_per_day = 1;  // nothing can be written
-  thrifty.pending_bytes = 4 * kBlocksPerFile * kTestBlockBytes;
+  thrifty.pending_bytes = 4 * kRunBytes;
   DiskStore& store = open(thrifty);
   for (int i = 0; i < 6; ++i) store_all(store, TestSequence(16, i));
-  EXPECT_EQ(store.status().dropped_bytes, 2 * kBlocksPerFile * kTestBlockBytes);
+  EXPECT_EQ(store.status().dropped_bytes, 2 * kRunBytes);
   EXPECT_FALSE(store.has_run(TestSequence(16, 1).chain.back()));
   EXPECT_TRUE(store.has_run(TestSequence(16, 2).chain.back()));
   TestSequence huge(16, 9, 0, test_root(), kTestBlockBytes * 5);

@@ -61,7 +61,8 @@ struct TestSequence {
     run.parent = first == 0 ? root : chain[static_cast<std::size_t>(first - 1)];
     run.first_block = first;
     run.keys.assign(chain.begin() + first, chain.begin() + first + count);
-    run.tokens.assign(tokens.begin() + first * kBlockTokens, tokens.begin() + (first + count) * kBlockTokens);
+    const auto first_token = tokens.begin() + std::ptrdiff_t{first} * kBlockTokens;
+    run.tokens.assign(first_token, first_token + std::ptrdiff_t{count} * kBlockTokens);
     for (const BlockKey& key : run.keys) {
       const auto bytes = payload_of(key, block_bytes);
       run.payload.insert(run.payload.end(), bytes.begin(), bytes.end());
@@ -95,7 +96,8 @@ inline int good_blocks(const TestSequence& sequence, int first, const BlockReadR
   for (int i = 0; i < result.blocks; ++i) {
     const auto bytes =
         std::span(result.bytes).subspan(static_cast<std::size_t>(i) * sequence.block_bytes, sequence.block_bytes);
-    const auto expected = payload_of(sequence.chain[static_cast<std::size_t>(first + i)], sequence.block_bytes);
+    const auto expected =
+        payload_of(sequence.chain[static_cast<std::size_t>(first) + static_cast<std::size_t>(i)], sequence.block_bytes);
     if (!std::equal(bytes.begin(), bytes.end(), expected.begin())) throw std::runtime_error("WRONG BYTES for a key");
   }
   return result.blocks;
