@@ -34,7 +34,7 @@ class CrashRounds {
   // Sequences of the size 1 to 40 blocks, in a folder that has room for some dozens.
   explicit CrashRounds(std::filesystem::path directory) : directory_(std::move(directory)) {}
 
-  static constexpr std::uint64_t kLimitBytes = 80 * 8192;
+  static constexpr std::uint64_t kLimitBytes = 640 << 10;
   // As many sequences as were written last are there in any case: 3 files each, and they go last.
   static constexpr std::size_t kKept = 10;
 
