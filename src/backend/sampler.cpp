@@ -1,6 +1,7 @@
 #include "backend/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -22,10 +23,14 @@ std::uint64_t stream_of(std::uint64_t seed, std::int64_t position) {
   return mix(mix(seed + kGolden) + (static_cast<std::uint64_t>(position) + 1) * kGolden);
 }
 
+// 52 of them.
+std::uint64_t uniform_bits(std::uint64_t stream, TokenId token) {
+  return mix(stream + (static_cast<std::uint64_t>(token) + 1) * kGolden) >> 12;
+}
+
 double gumbel_in_stream(std::uint64_t stream, TokenId token) {
-  const std::uint64_t bits = mix(stream + (static_cast<std::uint64_t>(token) + 1) * kGolden);
   // 52 bits and a half: never 0 nor 1.
-  const double uniform = (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;
+  const double uniform = (static_cast<double>(uniform_bits(stream, token)) + 0.5) * 0x1p-52;
   return -std::log(-std::log(uniform));
 }
 
@@ -60,54 +65,140 @@ void penalise(std::span<float> logits, const RowSampling& sampling) {
   }
 }
 
-// The allowed tokens with their adjusted logits, in the order of their ids.
-std::vector<Candidate> allowed_candidates(std::span<const float> untouched, const RowSampling& sampling) {
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// Of a whole vocabulary; what is not allowed is minus infinity.
+std::vector<float> adjusted(std::span<const float> untouched, const RowSampling& sampling) {
   std::vector<float> logits(untouched.begin(), untouched.end());
   for (const auto& [token, bias] : sampling.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
   penalise(logits, sampling);
-  std::vector<Candidate> candidates;
-  candidates.reserve(logits.size());
+  if (sampling.allowed.empty()) return logits;
+  bool any = false;
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    const bool allowed = sampling.allowed.empty() || (sampling.allowed[i / 32] >> (i % 32) & 1u) != 0;
-    if (allowed) candidates.push_back({static_cast<TokenId>(i), logits[i]});
+    const bool allowed = (sampling.allowed[i / 32] >> (i % 32) & 1u) != 0;
+    any = any || allowed;
+    if (!allowed) logits[i] = kNever;
   }
-  CORTEX_CHECK(!candidates.empty());
-  return candidates;
+  CORTEX_CHECK(any);
+  return logits;
 }
 
-void keep_top_k(std::vector<Candidate>& candidates, int top_k) {
-  const auto kept = static_cast<std::size_t>(top_k);
-  if (top_k == 0 || kept >= candidates.size()) return;
-  std::nth_element(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(kept), candidates.end(),
-                   likelier);
-  candidates.resize(kept);
-}
+// The logits of a row by the temperature, as candidates where few of them are wanted.
+class TemperedLogits {
+ public:
+  TemperedLogits(std::span<const float> logits, float temperature, TokenLogit likeliest)
+      : logits_(logits), temperature_(temperature), likeliest_(likeliest), largest_(tempered(likeliest.logit)) {}
 
-// Sorts no more than it must: most of the probability usually lies in a few tokens.
-void keep_top_p(std::vector<Candidate>& candidates, double top_p, double largest) {
-  if (top_p >= 1.0) return;
-  double total = 0.0;
-  for (const Candidate& candidate : candidates) total += std::exp(candidate.logit - largest);
+  double largest() const { return largest_; }
+
+  std::vector<Candidate> top_k(std::size_t count) const {
+    std::vector<Candidate> top;  // a heap, the least likely first
+    for (std::size_t i = 0; i < logits_.size(); ++i) {
+      if (logits_[i] == kNever) continue;
+      const Candidate candidate = candidate_of(i);
+      if (top.size() == count) {
+        if (!likelier(candidate, top.front())) continue;
+        std::pop_heap(top.begin(), top.end(), likelier);
+        top.pop_back();
+      }
+      top.push_back(candidate);
+      std::push_heap(top.begin(), top.end(), likelier);
+    }
+    return top;
+  }
+
+  std::vector<Candidate> not_below(double least) const {
+    std::vector<Candidate> candidates;
+    for (std::size_t i = 0; i < logits_.size(); ++i) {
+      if (logits_[i] != kNever && tempered(logits_[i]) >= least) candidates.push_back(candidate_of(i));
+    }
+    return candidates;
+  }
+
+  // Of exp(logit - largest).
+  double total() const {
+    constexpr double kLeast = -50.0;  // a vocabulary of less is below what a double of the sum can tell
+    double total = 0.0;
+    for (const float logit : logits_) {
+      const double difference = tempered(logit) - largest_;
+      if (difference > kLeast) total += std::exp(difference);
+    }
+    return total;
+  }
+
+  // Of logit + noise the largest. What can't win with the most that its noise may be is passed over: of a uniform u in
+  // 53 bits, -log(-log u) <= -log(1 - u) <= ln 2 for each zero that 1 - u begins with, and one more.
+  TokenId noisiest(std::uint64_t stream) const {
+    constexpr double kLn2 = 0.69314718055994530942, kMargin = 1e-9;
+    Candidate best{likeliest_.token, largest_ + gumbel_in_stream(stream, likeliest_.token)};
+    for (std::size_t i = 0; i < logits_.size(); ++i) {
+      const double logit = tempered(logits_[i]);
+      if (logit + (53.0 * kLn2 + kMargin) < best.logit) continue;
+      const auto token = static_cast<TokenId>(i);
+      const std::uint64_t below_one = (std::uint64_t{1} << 52) - 1 - uniform_bits(stream, token);
+      if (logit + ((53 - std::bit_width(below_one)) * kLn2 + kMargin) < best.logit) continue;
+      const Candidate candidate{token, logit + gumbel_in_stream(stream, token)};
+      if (likelier(candidate, best)) best = candidate;
+    }
+    return best.token;
+  }
+
+ private:
+  double tempered(float logit) const { return static_cast<double>(logit) / temperature_; }
+  Candidate candidate_of(std::size_t index) const { return {static_cast<TokenId>(index), tempered(logits_[index])}; }
+
+  std::span<const float> logits_;
+  const float temperature_;
+  const TokenLogit likeliest_;
+  const double largest_;
+};
+
+// The shortest run from the likeliest on that reaches top_p of the total; sorted.
+void keep_run(std::vector<Candidate>& candidates, double top_p, double total, double largest) {
+  std::sort(candidates.begin(), candidates.end(), likelier);
   double reached = 0.0;
-  std::size_t sorted = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (i == sorted) {
-      sorted = std::min(candidates.size(), std::max<std::size_t>(64, 8 * sorted));
-      std::partial_sort(candidates.begin() + static_cast<std::ptrdiff_t>(i),
-                        candidates.begin() + static_cast<std::ptrdiff_t>(sorted), candidates.end(), likelier);
-    }
     reached += std::exp(candidates[i].logit - largest);
-    if (reached >= top_p * total) {
-      candidates.resize(i + 1);
-      return;
-    }
+    if (reached >= top_p * total) return candidates.resize(i + 1);
   }
 }
 
-void keep_min_p(std::vector<Candidate>& candidates, double min_p, double largest) {
-  if (min_p <= 0.0) return;
-  const double least = largest + std::log(min_p);
-  std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.logit < least; });
+// Looks at no more than it must: most of the probability usually lies in a few tokens.
+std::vector<Candidate> nucleus(const TemperedLogits& logits, double top_p) {
+  const double total = logits.total();
+  constexpr double kFirst = 4.0, kLast = 1000.0;
+  for (double below = kFirst;; below *= 2.0) {
+    const bool all = below > kLast;
+    std::vector<Candidate> candidates =
+        logits.not_below(all ? -std::numeric_limits<double>::infinity() : logits.largest() - below);
+    double sum = 0.0;
+    for (const Candidate& candidate : candidates) sum += std::exp(candidate.logit - logits.largest());
+    // By far: so near the end, the order of the sum decides.
+    if (!all && sum < top_p * total * (1.0 + 1e-9)) continue;
+    keep_run(candidates, top_p, total, logits.largest());
+    return candidates;
+  }
+}
+
+// What the filters leave, where there are any.
+std::vector<Candidate> filtered(const TemperedLogits& logits, const SamplingParams& params, std::size_t vocabulary) {
+  const bool cuts = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < vocabulary;
+  const double least = logits.largest() + std::log(static_cast<double>(params.min_p));
+  std::vector<Candidate> candidates;
+  if (cuts) {
+    candidates = logits.top_k(static_cast<std::size_t>(params.top_k));
+    if (params.top_p < 1.0f) {
+      double total = 0.0;
+      for (const Candidate& candidate : candidates) total += std::exp(candidate.logit - logits.largest());
+      keep_run(candidates, params.top_p, total, logits.largest());
+    }
+  } else {
+    candidates = params.top_p < 1.0f ? nucleus(logits, params.top_p) : logits.not_below(least);
+  }
+  if (params.min_p > 0.0f) {
+    std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.logit < least; });
+  }
+  return candidates;
 }
 
 bool is_plain_greedy(const RowSampling& sampling) {
@@ -115,19 +206,26 @@ bool is_plain_greedy(const RowSampling& sampling) {
          sampling.allowed.empty();
 }
 
-TokenId choose(std::span<const float> logits, const RowSampling& sampling) {
+TokenLogit likeliest_of(std::span<const float> logits) {
+  const auto at = std::max_element(logits.begin(), logits.end());
+  return {static_cast<TokenId>(at - logits.begin()), *at};
+}
+
+TokenId choose(std::span<const float> untouched, TokenLogit likeliest, const RowSampling& sampling) {
+  std::vector<float> changed;
+  std::span<const float> logits = untouched;
+  if (!sampling.logit_bias.empty() || !sampling.counts.empty() || !sampling.allowed.empty()) {
+    changed = adjusted(untouched, sampling);
+    logits = changed;
+    likeliest = likeliest_of(logits);
+  }
   const SamplingParams& params = sampling.params;
-  std::vector<Candidate> candidates = allowed_candidates(logits, sampling);
-  const Candidate best = *std::min_element(candidates.begin(), candidates.end(), likelier);
-  if (params.temperature == 0.0f) return best.token;
+  if (params.temperature == 0.0f) return likeliest.token;
 
-  for (Candidate& candidate : candidates) candidate.logit /= params.temperature;
-  const double largest = best.logit / params.temperature;
-  keep_top_k(candidates, params.top_k);
-  keep_top_p(candidates, params.top_p, largest);
-  keep_min_p(candidates, params.min_p, largest);
-
+  const TemperedLogits tempered(logits, params.temperature, likeliest);
   const std::uint64_t stream = stream_of(params.seed, sampling.position);
+  if (params.top_k == 0 && params.top_p >= 1.0f && params.min_p <= 0.0f) return tempered.noisiest(stream);
+  std::vector<Candidate> candidates = filtered(tempered, params, logits.size());
   for (Candidate& candidate : candidates) candidate.logit += gumbel_in_stream(stream, candidate.token);
   return std::min_element(candidates.begin(), candidates.end(), likelier)->token;
 }
@@ -172,7 +270,8 @@ RowResult sample_row(const LogitSummary& summary, std::span<const float> logits,
   for (const auto& [token, logit] : summary.top) result.top_logprobs.push_back({token, logprob(logit)});
   for (const float logit : summary.scores) result.scores.push_back(logprob(logit));
   if (wanted.token) {
-    result.token = is_plain_greedy(wanted.sampling) ? summary.likeliest.token : choose(logits, wanted.sampling);
+    result.token =
+        is_plain_greedy(wanted.sampling) ? summary.likeliest.token : choose(logits, summary.likeliest, wanted.sampling);
     const bool likeliest = result.token == summary.likeliest.token;
     result.logprob = logprob(likeliest ? summary.likeliest.logit : logits[static_cast<std::size_t>(result.token)]);
   }

@@ -242,6 +242,19 @@ TEST(Sampler, FiltersAgreeWithTheNaiveTwin) {
   }
 }
 
+// As many as a model has: most can't win, whatever their noise.
+TEST(Sampler, WholeVocabulariesAgreeWithTheNaiveTwin) {
+  std::mt19937 random(13);
+  constexpr int kVocabulary = 50'000;
+  for (int round = 0; round < 60; ++round) {
+    std::vector<float> logits = random_logits(random, kVocabulary, 0.5f + static_cast<float>(round % 8));
+    WantedRow wanted = token_wanted(0.1f + 0.05f * static_cast<float>(round % 30), random(), round);
+    if (round % 3 == 1) wanted.sampling.params.top_p = 0.95f;
+    if (round % 5 == 2) wanted.sampling.params.top_k = 40;
+    ASSERT_EQ(token_of(logits, wanted), naive_choice(logits, wanted.sampling)) << "round " << round;
+  }
+}
+
 TEST(Sampler, ResultDependsOnNothingButTheRow) {
   std::mt19937 random(5);
   const std::vector<float> logits = random_logits(random, 200);
