@@ -21,6 +21,9 @@ constexpr int kFailingAfterSteps = 3;
 constexpr double kProgressStep = 0.01;
 // A step's prompt rows, or a batch, while another model waits for its turn.
 constexpr double kTurnMs = 40.0;
+// Between two runs of blocks that go to disk while there is something to compute: reading one off the device takes
+// milliseconds that somebody waits.
+constexpr double kWriteEveryMs = 200.0;
 
 // A sink that throws loses its event, nothing else.
 template <typename Sink, typename Event>
@@ -177,8 +180,7 @@ void LocalEngine::turn(bool* busy) {
   if (loader_failed_.exchange(false)) fail_loading();
   end_late();
   *busy = compute();
-  // What is kept waits while somebody waits for tokens, but not for ever.
-  *busy = write_blocks() || *busy;
+  if (!*busy || now_ms() - wrote_ms_ >= kWriteEveryMs) *busy = write_blocks() || *busy;
   publish();
   if (std::exchange(failed_turns_, 0) > 0) publish();
 }
@@ -386,6 +388,7 @@ double LocalEngine::now_ms() const {
 }
 
 bool LocalEngine::write_blocks() {
+  wrote_ms_ = now_ms();
   return std::ranges::any_of(models_, [](ModelSlot& slot) { return slot.tier && slot.tier->write_next(); });
 }
 

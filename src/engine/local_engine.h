@@ -123,7 +123,7 @@ class LocalEngine : public Engine {
   std::vector<ModelSlot*> turn_order();
   bool step(ModelSlot* slot, bool alone);
   bool encode_batch(ModelSlot* slot, bool alone);
-  bool write_blocks();  // one run of blocks to disk
+  bool write_blocks();  // one run of blocks to disk, of what the tiers keep
   double now_ms() const;
   // Runs a step's work; what it threw, if it did.
   template <typename Work>
@@ -148,7 +148,8 @@ class LocalEngine : public Engine {
   std::vector<ModelSlot> models_;
   std::map<RequestId, Generation> generations_;
   std::map<RequestId, Encoding> encodings_;
-  int failed_turns_ = 0;  // since the last good one
+  int failed_turns_ = 0;   // since the last good one
+  double wrote_ms_ = 0.0;  // when write_blocks() was last called
   TimePoint memory_read_;
   EngineStatus current_;
 
