@@ -26,7 +26,8 @@ int DiskTier::available(const BlockKey& root, std::span<const BlockKey> chain, i
 
 bool DiskTier::worth_reading(int blocks, double compute_ms) const {
   const double bytes = static_cast<double>(blocks) * static_cast<double>(block_bytes_);
-  const double ms = kFileMs * (blocks / kRunBlocks + 1) + 1e3 * bytes / store_->read_bytes_per_second();
+  const int files = blocks / kRunBlocks + 1;
+  const double ms = kFileMs * files + 1e3 * bytes / store_->read_bytes_per_second();
   return compute_ms <= 0.0 || ms < compute_ms;
 }
 

@@ -227,7 +227,7 @@ void LocalEngine::handle(Loaded loaded) {
   for (const RequestId id : std::exchange(slot.held, {})) start(id);
 }
 
-void LocalEngine::handle(ReadPart read) {
+void LocalEngine::handle(const ReadPart& read) {
   ModelSlot& slot = models_[read.model];
   if (!slot.tier) return;  // the model failed meanwhile
   const auto restored = slot.tier->take(read.part);

@@ -104,7 +104,7 @@ class LocalEngine : public Engine {
   void handle(Cancel cancel);
   void handle(Progress progress);
   void handle(Loaded loaded);
-  void handle(ReadPart read);
+  void handle(const ReadPart& read);
   void fail_loading();
   template <typename Kind>
   void accept(Kind job, std::map<RequestId, Kind>* jobs);

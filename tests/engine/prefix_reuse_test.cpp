@@ -84,7 +84,7 @@ class FakeTier : public BlockTier {
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
       decoder_->write_blocks(std::span(restore.blocks).subspan(at, 1),
-                             has.at(restore.chain[static_cast<std::size_t>(restore.first + i)]));
+                             has.at(restore.chain[static_cast<std::size_t>(restore.first) + at]));
     }
     restores.erase(id);
     scheduler->restored(id, count);

@@ -156,9 +156,9 @@ TEST_P(SameTokensTest, BesideFifteenOthersInLittleRoom) {
   options_.kv_bytes = 24 * backend->load(network.spec, network.weights, {})->kv_geometry().block_bytes;
   LocalEngine engine(options_);
   std::deque<CollectedEvents> events(16);
-  for (int i = 0; i < 16; ++i) {
-    engine.generate(ask(static_cast<RequestId>(i + 1), i % 4, i % 2 == 0 ? 0.0f : 0.8f),
-                    events[static_cast<std::size_t>(i)].sink());
+  for (std::size_t i = 0; i < 16; ++i) {
+    const float temperature = i % 2 == 0 ? 0.0f : 0.8f;
+    engine.generate(ask(i + 1, static_cast<int>(i % 4), temperature), events[i].sink());
   }
   for (std::size_t i = 0; i < 16; ++i) {
     SCOPED_TRACE(i);

@@ -555,6 +555,7 @@ TEST(Scheduler, APlanThatRunsOutOfMemoryLosesNoBlock) {
       failed = allow_allocations();
       ASSERT_FALSE(failed);
     } catch (const std::bad_alloc&) {
+      EXPECT_TRUE(failed);
     }
     scheduler.fail_step();
     std::vector<RequestId> ended(scheduler.planned().begin(), scheduler.planned().end());

@@ -39,9 +39,9 @@ TEST(StepTimes, LearnsFromSomeSteps) {
 // Steps of one size only say what steps of that size take; the prediction for others is still a number above 0.
 TEST(StepTimes, OneSizeIsEnoughForItself) {
   StepTimes times;
-  for (int i = 0; i < 20; ++i) times.observe({32, 32 * (200 + i)}, 10.0);
-  EXPECT_NEAR(times.predict_ms({32, 32 * 220}), 10.0, 0.5);
-  EXPECT_GT(times.predict_ms({64, 64 * 220}), 0.0);
+  for (int i = 0; i < 20; ++i) times.observe({32, std::int64_t{32} * (200 + i)}, 10.0);
+  EXPECT_NEAR(times.predict_ms({32, std::int64_t{32} * 220}), 10.0, 0.5);
+  EXPECT_GT(times.predict_ms({64, std::int64_t{64} * 220}), 0.0);
   EXPECT_GT(times.predict_ms({1, 1}), 0.0);
 }
 
