@@ -21,6 +21,7 @@ constexpr std::array kCommands = {
     Command{"rerank", "texts in the order of their relevance to a query", rerank_command},
     Command{"pull", "fetch a model from the hub", pull_command},
     Command{"models", "list the models on this machine", models_command},
+    Command{"cache", "look after the prompts that serve keeps on disk", cache_command},
     Command{"doctor", "say what this machine is and what is missing", doctor_command},
     Command{"perplexity", "score token ids with a model", perplexity_command},
     Command{"bench", "time a model on its backend", bench_command},

@@ -15,7 +15,7 @@ namespace cortex {
 
 // Exit statuses, after sysexits.h.
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitNotReady = 1;  // doctor: serve would not start
+inline constexpr int kExitNotReady = 1;  // doctor: serve would not start; cache verify: there are bad files
 inline constexpr int kExitUsage = 64;
 inline constexpr int kExitUnavailable = 69;  // the address is taken or not allowed, the other side can't be reached
 inline constexpr int kExitInternal = 70;
@@ -43,6 +43,7 @@ RunCommand embed_command(CLI::App& app);
 RunCommand rerank_command(CLI::App& app);
 RunCommand pull_command(CLI::App& app);
 RunCommand models_command(CLI::App& app);
+RunCommand cache_command(CLI::App& app);
 RunCommand doctor_command(CLI::App& app);
 RunCommand perplexity_command(CLI::App& app);
 RunCommand bench_command(CLI::App& app);
