@@ -103,7 +103,7 @@ fs::path folder_of(const CacheFlags& flags) {
     throw Error(ErrorCode::invalid_path, fmt::format("{}: {}", folder.string(), why));
   };
   const auto status = real_file_system().status(folder);
-  if (!status) refuse("is not there; `cortex serve` makes it when it keeps a first prompt");
+  if (!status) refuse("is not there; `cortex serve` makes it");
   if (status->kind == FileStatus::Kind::link) refuse("is a symbolic link; name the folder itself");
   if (status->kind != FileStatus::Kind::directory) refuse("is not a folder");
   if (!is_store(real_file_system(), folder)) refuse("is no folder of computed prompts: it has no file LOCK");
