@@ -1,6 +1,7 @@
 #include "engine/disk_tier.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "engine/failure.h"
@@ -10,6 +11,8 @@ namespace {
 
 // Of a file: opening it, and the step that its blocks wait for.
 constexpr double kFileMs = 0.5;
+
+constexpr std::size_t kPartsAhead = 2;
 
 }  // namespace
 
@@ -31,39 +34,49 @@ bool DiskTier::worth_reading(int blocks, double compute_ms) const {
   return compute_ms <= 0.0 || ms < compute_ms;
 }
 
-void DiskTier::restore(std::uint64_t id, PoolRestore restore) {
-  Restore& kept = restores_[id];
-  kept.blocks = std::move(restore.blocks);
-  const int end = restore.first + static_cast<int>(kept.blocks.size());
-  for (int first = restore.first, next = 0; first < end; first = next) {
+void DiskTier::restore(std::uint64_t id, PoolRestore asked) {
+  Restore& restore = restores_[id];
+  restore.asked = std::move(asked);
+  const int end = restore.asked.first + static_cast<int>(restore.asked.blocks.size());
+  for (int first = restore.asked.first, next = 0; first < end; first = next) {
     next = std::min(end, (first / kRunBlocks + 1) * kRunBlocks);
-    kept.parts.push_back(next - first);
-    const auto until = static_cast<std::size_t>(next);
-    const auto chain = std::span(restore.chain).first(until);
-    const auto tokens = std::span(restore.tokens).first(until * kBlockTokens);
-    store_->read({.root = restore.root,
-                  .chain = {chain.begin(), chain.end()},
-                  .tokens = {tokens.begin(), tokens.end()},
-                  .first = first,
-                  .count = next - first,
-                  .block_bytes = block_bytes_},
-                 [post = post_, id](BlockReadResult read) { post({id, std::move(read)}); });
+    restore.parts.push_back(next - first);
   }
+  while (restore.requested < std::min(restore.parts.size(), kPartsAhead)) request_next(id, &restore);
+}
+
+void DiskTier::request_next(std::uint64_t id, Restore* restore) {
+  const PoolRestore& asked = restore->asked;
+  const auto earlier = std::span(restore->parts).first(restore->requested);
+  const int first = std::accumulate(earlier.begin(), earlier.end(), asked.first);
+  const int count = restore->parts[restore->requested];
+  const auto end = static_cast<std::size_t>(first) + static_cast<std::size_t>(count);
+  const auto chain = std::span(asked.chain).first(end);
+  const auto tokens = std::span(asked.tokens).first(end * kBlockTokens);
+  store_->read({.root = asked.root,
+                .chain = {chain.begin(), chain.end()},
+                .tokens = {tokens.begin(), tokens.end()},
+                .first = first,
+                .count = count,
+                .block_bytes = block_bytes_},
+               [post = post_, id](BlockReadResult read) { post({id, std::move(read)}); });
+  ++restore->requested;
 }
 
 std::optional<DiskTier::Restored> DiskTier::take(const Part& part) {
   const auto it = restores_.find(part.restore);
   if (it == restores_.end()) return std::nullopt;
-  Restore& restore = it->second;
+  auto& [id, restore] = *it;
   const int wanted = restore.parts[restore.come++];
   try {
     if (!restore.broken) write(part.read, wanted, &restore);
+    if (!restore.broken && restore.requested < restore.parts.size()) request_next(id, &restore);
   } catch (...) {
     log_failure("blocks could not be restored", caught_error());
     restore.broken = true;
   }
-  if (restore.come < restore.parts.size()) return std::nullopt;
-  const Restored restored{it->first, restore.written};
+  if (restore.come < restore.requested) return std::nullopt;
+  const Restored restored{id, restore.written};
   restores_.erase(it);
   return restored;
 }
@@ -72,7 +85,7 @@ void DiskTier::write(const BlockReadResult& read, int wanted, Restore* restore) 
   const int count = std::min(read.blocks, wanted);
   restore->broken = count < wanted;
   if (count == 0) return;
-  const auto blocks = std::span(std::as_const(restore->blocks))
+  const auto blocks = std::span(std::as_const(restore->asked.blocks))
                           .subspan(static_cast<std::size_t>(restore->written), static_cast<std::size_t>(count));
   decoder_->write_blocks(blocks, std::span(read.bytes).first(blocks.size() * block_bytes_));
   restore->written += count;

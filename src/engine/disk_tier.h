@@ -35,7 +35,7 @@ class DiskTier : public BlockTier {
 
   int available(const BlockKey& root, std::span<const BlockKey> chain, int first) const override;
   bool worth_reading(int blocks, double compute_ms) const override;
-  void restore(std::uint64_t id, PoolRestore restore) override;
+  void restore(std::uint64_t id, PoolRestore asked) override;
   void forget(std::uint64_t id) override { restores_.erase(id); }
   bool wants(const BlockKey& last) const override;
   void keep(PoolRun run) override { kept_.push_back(std::move(run)); }
@@ -48,14 +48,17 @@ class DiskTier : public BlockTier {
   bool has_kept() const { return !kept_.empty(); }
 
  private:
+  // Runs are read one after another, kPartsAhead of them before the first is in its place: enough for the store to be
+  // busy, few enough for their buffers to be used again.
   struct Restore {
-    std::vector<BlockId> blocks;
-    std::vector<int> parts;  // blocks of each, in the order in which the store reads them
-    std::size_t come = 0;    // parts
-    int written = 0;         // blocks
-    bool broken = false;     // what follows is of no use
+    PoolRestore asked;
+    std::vector<int> parts;  // blocks of each
+    std::size_t requested = 0, come = 0;
+    int written = 0;      // blocks
+    bool broken = false;  // what follows is of no use
   };
 
+  void request_next(std::uint64_t id, Restore* restore);
   void write(const BlockReadResult& read, int wanted, Restore* restore);
 
   DiskStore* const store_;
