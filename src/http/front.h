@@ -22,9 +22,9 @@ struct FrontOptions {
   std::filesystem::path conversations = ":memory:";
   ConversationLimits conversation_limits;
   HealthRules health;
-  bool vllm_metrics = false;  // /metrics has vLLM's names too
+  bool vllm_metrics = false;                              // /metrics has vLLM's names too
   std::size_t embed_cache_bytes = std::size_t{64} << 20;  // of vectors and scores of texts; 0 keeps none
-  int most_under_way = 576;   // requests that run or wait
+  int most_under_way = 576;                               // requests that run or wait
   int text_threads = 2;
 };
 
