@@ -36,13 +36,13 @@ class ExplainTest : public FrontFixture {
   // What the engine found.
   GenerateTimings found_;
   EchoEngine explaining_{{.models = {"chat"},
-                      .reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, kEndOfTurn}; },
-                      .timings =
-                          [this](const GenerateRequest& request, GenerateTimings* timings) {
-                            timings->cached_tokens = found_.cached_tokens;
-                            timings->cached_disk_tokens = found_.cached_disk_tokens;
-                            if (request.explain) timings->cache = found_.cache.value_or(CacheExplanation());
-                          }}};
+                          .reply = [](const GenerateRequest&) { return std::vector<TokenId>{100, kEndOfTurn}; },
+                          .timings =
+                              [this](const GenerateRequest& request, GenerateTimings* timings) {
+                                timings->cached_tokens = found_.cached_tokens;
+                                timings->cached_disk_tokens = found_.cached_disk_tokens;
+                                if (request.explain) timings->cache = found_.cache.value_or(CacheExplanation());
+                              }}};
 };
 
 TEST_F(ExplainTest, NothingIsToldUnlessAskedFor) {
