@@ -61,7 +61,6 @@ void Scheduler::add(TextSequence text) {
 template <typename Request>
 void Scheduler::add(Request request, int priority) {
   auto sequence = std::make_unique<Sequence>(std::move(request), arrivals_);
-  sequence->waits_since_ms = now_ms_;
   reuse_.name(sequence.get());
   waiting_.emplace(std::pair(priority, arrivals_), std::move(sequence));
   ++arrivals_;
@@ -93,7 +92,6 @@ bool Scheduler::cancel(RequestId id) {
 const StepPlan& Scheduler::plan(const StepBudget& budget) {
   CORTEX_CHECK(!in_step_);
   in_step_ = true;
-  now_ms_ = budget.now_ms;
   size_ = {};
   planned_ids_.clear();
   make_room_for_decoding();
@@ -150,6 +148,9 @@ void Scheduler::check_shape(const StepResult& result) const {
 }
 
 void Scheduler::admit(double now_ms) {
+  for (const auto& [key, sequence] : waiting_) {
+    if (!sequence->waits_since_ms) sequence->waits_since_ms = now_ms;
+  }
   if (waiting_.empty() || running() >= limits_.max_sequences) return;
   for (Sequence* sequence : starting_order(now_ms)) {
     if (running() >= limits_.max_sequences || start(sequence) == Admission::no_room) return;
@@ -157,7 +158,9 @@ void Scheduler::admit(double now_ms) {
 }
 
 std::vector<Sequence*> Scheduler::starting_order(double now_ms) const {
-  const auto overdue = [&](const Sequence& sequence) { return now_ms - sequence.waits_since_ms >= kLongestWaitMs; };
+  const auto overdue = [&](const Sequence& sequence) {
+    return now_ms - sequence.waits_since_ms.value_or(now_ms) >= kLongestWaitMs;
+  };
   std::vector<Sequence*> order;
   order.reserve(waiting_.size());
   for (const auto& [key, sequence] : waiting_) {
@@ -277,7 +280,7 @@ void Scheduler::preempt(Sequence* sequence) {
   release(sequence);
   sequence->blocks.clear();
   sequence->computed = sequence->published = 0;
-  sequence->waits_since_ms = now_ms_;
+  sequence->waits_since_ms.reset();
   const auto it = std::ranges::find_if(running_, [&](const SequencePtr& other) { return other.get() == sequence; });
   place = std::move(*it);
   running_.erase(it);

@@ -150,7 +150,6 @@ class Scheduler {
   bool in_step_ = false;
   StepPlan plan_;
   StepSize size_;                       // of the last planned step
-  double now_ms_ = 0.0;                 // at the last plan()
   std::vector<Planned> planned_;        // as plan_.slices
   std::vector<RequestId> planned_ids_;  // as plan_.slices
 };

@@ -92,8 +92,8 @@ struct Sequence {
   int prompt_tokens = 0;
   int computed = 0;
   std::vector<BlockId> blocks;
-  double waits_since_ms = 0.0;  // on the clock of StepBudget::now_ms
-  int scored = 0;               // prompt positions whose log-probabilities have been told
+  std::optional<double> waits_since_ms;  // by StepBudget::now_ms; absent until a step has been planned without it
+  int scored = 0;                        // prompt positions whose log-probabilities have been told
 
   BlockKey root, kin_root;               // PrefixReuse's
   std::vector<BlockKey> keys;            // of full blocks of tokens, as far as they were needed

@@ -154,15 +154,17 @@ TEST(Scheduler, NobodyOvertakesTheFirstThatWaitsForBlocks) {
 TEST(Scheduler, WhoHasWaitedLongGoesBeforeWhoIsUrgent) {
   BlockPool pool(4);
   Scheduler scheduler({64, 1}, &pool);
-  scheduler.plan({.now_ms = 1000.0});
+  scheduler.add(request(9, 16, 8));
   auto patient = request(1, 16, 1);
   patient.priority = 10;
   scheduler.add(patient);
-  auto urgent = request(2, 16, 1);
-  urgent.priority = -10;
+  scheduler.plan({.now_ms = 1000.0});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(9));
+  scheduler.commit(answer(scheduler.planned_step()));
+  ASSERT_TRUE(scheduler.cancel(9));
   for (RequestId id = 2; id <= 3; ++id) {
-    urgent.id = id;
-    urgent.prompt = prompt_of(16, static_cast<TokenId>(100 * id));
+    auto urgent = request(id, 16, 1);
+    urgent.priority = -10;
     scheduler.add(urgent);
   }
   scheduler.plan({.now_ms = 1000.0 + kLongestWaitMs - 1.0});
@@ -170,6 +172,19 @@ TEST(Scheduler, WhoHasWaitedLongGoesBeforeWhoIsUrgent) {
   scheduler.commit(answer(scheduler.planned_step()));
   scheduler.plan({.now_ms = 1000.0 + kLongestWaitMs});
   EXPECT_THAT(scheduler.planned(), ElementsAre(1));
+}
+
+// Nobody has waited while nothing was planned.
+TEST(Scheduler, AnIdleTimeIsNoWait) {
+  BlockPool pool(4);
+  Scheduler scheduler({64, 1}, &pool);
+  scheduler.plan({.now_ms = 1000.0});
+  scheduler.add(request(1, 16, 1));
+  auto urgent = request(2, 16, 1);
+  urgent.priority = -10;
+  scheduler.add(urgent);
+  scheduler.plan({.now_ms = 1000.0 + 2.0 * kLongestWaitMs});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(2));
 }
 
 // 0.5 ms a row: what the scheduler has learnt when it is asked.
