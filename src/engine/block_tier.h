@@ -11,9 +11,7 @@
 
 namespace cortex {
 
-inline constexpr int kRunBlocks = 16;  // a run starts at a multiple of these
-
-// Neighbouring full blocks of a sequence.
+// Neighbouring full blocks of a sequence: at most kBlocksPerFile, from a multiple of these on.
 struct PoolRun {
   BlockKey root, parent;
   int first = 0;                // block of the sequence

@@ -29,7 +29,7 @@ int DiskTier::available(const BlockKey& root, std::span<const BlockKey> chain, i
 
 bool DiskTier::worth_reading(int blocks, double compute_ms) const {
   const double bytes = static_cast<double>(blocks) * static_cast<double>(block_bytes_);
-  const int files = blocks / kRunBlocks + 1;
+  const int files = blocks / kBlocksPerFile + 1;
   const double ms = kFileMs * files + 1e3 * bytes / store_->read_bytes_per_second();
   return compute_ms <= 0.0 || ms < compute_ms;
 }
@@ -39,7 +39,7 @@ void DiskTier::restore(std::uint64_t id, PoolRestore asked) {
   restore.asked = std::move(asked);
   const int end = restore.asked.first + static_cast<int>(restore.asked.blocks.size());
   for (int first = restore.asked.first, next = 0; first < end; first = next) {
-    next = std::min(end, (first / kRunBlocks + 1) * kRunBlocks);
+    next = std::min(end, (first / kBlocksPerFile + 1) * kBlocksPerFile);
     restore.parts.push_back(next - first);
   }
   while (restore.requested < std::min(restore.parts.size(), kPartsAhead)) request_next(id, &restore);

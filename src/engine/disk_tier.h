@@ -45,7 +45,6 @@ class DiskTier : public BlockTier {
   std::optional<Restored> take(const Part& part);
   // Hands the next run that it keeps to the store. False when there is none.
   bool write_next();
-  bool has_kept() const { return !kept_.empty(); }
 
  private:
   // Runs are read one after another, kPartsAhead of them before the first is in its place: enough for the store to be

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kv/block_file.h"
 
 namespace cortex {
 namespace {
@@ -120,8 +121,8 @@ void PrefixReuse::stop(Sequence* sequence) {
 void PrefixReuse::keep(Sequence* sequence) {
   if (tier_ == nullptr || sequence->text) return;
   const int full = sequence->published;
-  for (int first = sequence->kept / kRunBlocks * kRunBlocks; first < full; first += kRunBlocks) {
-    const int count = std::min(kRunBlocks, full - first);
+  for (int first = sequence->kept / kBlocksPerFile * kBlocksPerFile; first < full; first += kBlocksPerFile) {
+    const int count = std::min(kBlocksPerFile, full - first);
     const auto begin = static_cast<std::size_t>(first), size = static_cast<std::size_t>(count);
     if (first + count <= sequence->kept || !tier_->wants(sequence->keys[begin + size - 1])) continue;
     PoolRun run{.root = sequence->root, .parent = parent_of(*sequence, first), .first = first};
@@ -131,8 +132,8 @@ void PrefixReuse::keep(Sequence* sequence) {
     run.keys.assign(keys.begin(), keys.end());
     run.blocks.assign(blocks.begin(), blocks.end());
     run.tokens.assign(tokens.begin(), tokens.end());
-    pool_->retain(run.blocks);
-    tier_->keep(std::move(run));
+    tier_->keep(std::move(run));  // or it throws, and has no reference
+    pool_->retain(blocks);
   }
   sequence->kept = full;
 }

@@ -372,9 +372,9 @@ SequenceEvent Scheduler::advance(std::size_t index, std::span<const RowResult> r
     }
   }
   if (sequence->request.max_tokens == 0 && sequence->remaining() == 0) event.finish = FinishReason::length;
-  const bool had_prompt = sequence->published * kBlockTokens + kBlockTokens > sequence->prompt_tokens;
   reuse_.publish(sequence);
-  if (!had_prompt && sequence->computed >= sequence->prompt_tokens) reuse_.keep(sequence);
+  const bool ends_prompt = slice.start < sequence->prompt_tokens && sequence->computed >= sequence->prompt_tokens;
+  if (ends_prompt) reuse_.keep(sequence);
   if (sequence->output_tokens() <= 1 || event.last()) result.hit = sequence->hit;
   return result;
 }
