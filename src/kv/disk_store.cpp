@@ -32,6 +32,15 @@ std::span<const BlockKey> run_around(std::span<const BlockKey> chain, int at) {
   return chain.subspan(begin, std::min<std::size_t>(kBlocksPerFile, chain.size() - begin));
 }
 
+// Where the folder lies is for the log only: a status may be shown to strangers.
+std::string without_path(std::string message, const std::filesystem::path& folder) {
+  const std::string path = folder.string();
+  for (auto at = message.find(path); !path.empty() && at != std::string::npos; at = message.find(path, at)) {
+    message.replace(at, path.size(), "the folder");
+  }
+  return message;
+}
+
 bool begins_with(const StoredRun& run, const StoredRun& beginning) {
   return run.keys.size() >= beginning.keys.size() &&
          std::equal(beginning.keys.begin(), beginning.keys.end(), run.keys.begin());
@@ -348,9 +357,10 @@ bool DiskStore::store(const StoredRun& run) {
 // Nothing is written for a while, which is longer each time.
 void DiskStore::stumble(State state, std::string message) {
   std::lock_guard lock(mutex_);
-  if (state != state_ || message != message_) log_warning("KV blocks are not kept on disk: " + message);
+  std::string shown = without_path(message, options_.directory);
+  if (state != state_ || shown != message_) log_warning("KV blocks are not kept on disk: " + message);
   state_ = state;
-  message_ = std::move(message);
+  message_ = std::move(shown);
   retry_at_ = clock_.steady_now() + pause_;
   pause_ = std::min(2 * pause_, kLongestPause);
   if (state == State::off) drop_pending();

@@ -59,7 +59,7 @@ struct BlockReadResult {
 
 struct DiskStoreStatus {
   std::string state;    // off (the folder can't be used), ok, full, error (writes rest, reads go on)
-  std::string message;  // why, if not ok
+  std::string message;  // why, if not ok; fit for anybody: it does not say where the folder is
   bool scanning = false;
   std::uint64_t bytes = 0, limit_bytes = 0, files = 0;
   std::uint64_t written_bytes = 0, read_bytes = 0, dropped_bytes = 0;  // since the start

@@ -360,7 +360,8 @@ TEST_F(DiskStoreTest, TwoStoresDoNotShareAFolder) {
   DiskStore& second = open();
   EXPECT_EQ(second.status().state, "off");
   EXPECT_THAT(second.status().message, testing::HasSubstr("is in use by another server"));
-  EXPECT_THAT(second.status().message, testing::HasSubstr(options().directory.string()));
+  EXPECT_THAT(second.status().message,
+              testing::Not(testing::HasSubstr(options().directory.string())));  // the log has it
   second.write(later.run(0));
   EXPECT_FALSE(second.has_run(later.chain.back()));
   EXPECT_EQ(second.available(sequence.root, sequence.chain, 0), 0);
