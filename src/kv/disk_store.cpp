@@ -355,7 +355,7 @@ bool DiskStore::store(const StoredRun& run) {
 }
 
 // Nothing is written for a while, which is longer each time.
-void DiskStore::stumble(State state, std::string message) {
+void DiskStore::stumble(State state, const std::string& message) {
   std::lock_guard lock(mutex_);
   std::string shown = without_path(message, options_.directory);
   if (state != state_ || shown != message_) log_warning("KV blocks are not kept on disk: " + message);

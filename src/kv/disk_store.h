@@ -111,7 +111,7 @@ class DiskStore {
   std::optional<StoredRun> take_next();
   bool store(const StoredRun& run);
 
-  void stumble(State state, std::string message);
+  void stumble(State state, const std::string& message);
   void recover();
   void drop_pending();
 
