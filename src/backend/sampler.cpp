@@ -201,9 +201,8 @@ std::vector<Candidate> filtered(const TemperedLogits& logits, const SamplingPara
   return candidates;
 }
 
-bool is_plain_greedy(const RowSampling& sampling) {
-  return sampling.params.temperature == 0.0f && sampling.logit_bias.empty() && sampling.counts.empty() &&
-         sampling.allowed.empty();
+bool is_greedy(const RowSampling& sampling) {
+  return sampling.params.temperature == 0.0f && sampling.counts.empty() && sampling.allowed.empty();
 }
 
 TokenLogit likeliest_of(std::span<const float> logits) {
@@ -237,7 +236,22 @@ bool wants_logits(const WantedRow& wanted) {
 }
 
 bool wants_every_logit(const WantedRow& wanted) {
-  return wanted.logits || (wanted.token && !is_plain_greedy(wanted.sampling));
+  return wanted.logits || (wanted.token && !is_greedy(wanted.sampling));
+}
+
+GreedyChoice greedy_choice(std::span<const float> logits, TokenId first, TokenLogit likeliest,
+                           const RowSampling& sampling) {
+  const auto index = [&](TokenId token) { return static_cast<std::size_t>(token - first); };
+  const auto biases = [&](TokenId token) { return token >= first && index(token) < logits.size(); };
+  if (std::ranges::none_of(sampling.logit_bias, biases, &std::pair<TokenId, float>::first)) {
+    return {likeliest, likeliest.logit};
+  }
+  std::vector<float> biased(logits.begin(), logits.end());
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (biases(token)) biased[index(token)] += bias;
+  }
+  const TokenLogit best = likeliest_of(biased);
+  return {{first + best.token, best.logit}, logits[static_cast<std::size_t>(best.token)]};
 }
 
 LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted) {
@@ -248,6 +262,7 @@ LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted) {
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - *largest);
   summary.likeliest = {static_cast<TokenId>(largest - logits.begin()), *largest};
+  summary.choice = greedy_choice(logits, 0, summary.likeliest, wanted.sampling);
   summary.log_sum_exp = *largest + std::log(sum);
   if (wanted.top_logprobs > 0) summary.top = likeliest(logits, wanted.top_logprobs);
   for (const TokenId token : wanted.scores) summary.scores.push_back(logits[static_cast<std::size_t>(token)]);
@@ -269,11 +284,12 @@ RowResult sample_row(const LogitSummary& summary, std::span<const float> logits,
   const auto logprob = [&](float logit) { return static_cast<float>(logit - summary.log_sum_exp); };
   for (const auto& [token, logit] : summary.top) result.top_logprobs.push_back({token, logprob(logit)});
   for (const float logit : summary.scores) result.scores.push_back(logprob(logit));
-  if (wanted.token) {
-    result.token =
-        is_plain_greedy(wanted.sampling) ? summary.likeliest.token : choose(logits, summary.likeliest, wanted.sampling);
-    const bool likeliest = result.token == summary.likeliest.token;
-    result.logprob = logprob(likeliest ? summary.likeliest.logit : logits[static_cast<std::size_t>(result.token)]);
+  if (wanted.token && is_greedy(wanted.sampling)) {
+    result.token = summary.choice.biased.token;
+    result.logprob = logprob(summary.choice.logit);
+  } else if (wanted.token) {
+    result.token = choose(logits, summary.likeliest, wanted.sampling);
+    result.logprob = logprob(logits[static_cast<std::size_t>(result.token)]);
   }
   return result;
 }

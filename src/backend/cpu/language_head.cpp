@@ -80,9 +80,16 @@ void LanguageHead::see(int chunk, std::size_t row, std::span<const float> logits
   kernels().log_sum(logits.data(), logits.size(), &sum.largest, &sum.of_exponents);
   if (std::isnan(sum.of_exponents)) return;
   const int first = chunk * kChunkOutputs;
-  if (sum.largest > seen.likeliest.logit) {
+  const auto biased = [&](const std::pair<TokenId, float>& bias) {
+    return bias.first >= first && static_cast<std::size_t>(bias.first - first) < logits.size();
+  };
+  if (sum.largest > std::min(seen.likeliest.logit, seen.choice.biased.logit) ||
+      std::ranges::any_of(wanted.sampling.logit_bias, biased)) {
     const auto at = std::find(logits.begin(), logits.end(), sum.largest);
-    seen.likeliest = {first + static_cast<TokenId>(at - logits.begin()), sum.largest};
+    const TokenLogit likeliest{first + static_cast<TokenId>(at - logits.begin()), sum.largest};
+    if (likelier(likeliest, seen.likeliest)) seen.likeliest = likeliest;
+    const GreedyChoice choice = greedy_choice(logits, first, likeliest, wanted.sampling);
+    if (likelier(choice.biased, seen.choice.biased)) seen.choice = choice;
   }
   if (wanted.top_logprobs > 0) keep_top(logits, first, wanted.top_logprobs, seen.top);
   for (std::size_t i = 0; i < wanted.scores.size(); ++i) {
@@ -97,6 +104,7 @@ LogitSummary LanguageHead::summary_of(std::size_t row, const WantedRow& wanted) 
   for (const Worker& worker : workers_) {
     const Seen& seen = worker.rows[row];
     if (likelier(seen.likeliest, summary.likeliest)) summary.likeliest = seen.likeliest;
+    if (likelier(seen.choice.biased, summary.choice.biased)) summary.choice = seen.choice;
     summary.top.insert(summary.top.end(), seen.top.begin(), seen.top.end());
   }
   double sum = 0.0;

@@ -34,6 +34,7 @@ class LanguageHead {
   // What a thread has seen of a row, in chunks of ascending tokens.
   struct Seen {
     TokenLogit likeliest;
+    GreedyChoice choice;
     std::vector<TokenLogit> top;  // a heap, the least likely first
   };
   struct Worker {

@@ -58,6 +58,8 @@ class LanguageHeadTest : public testing::TestWithParam<int> {
       each.hidden = row % 5 == 4;
       each.top_logprobs = row % 3 == 0 ? 5 : 0;
       if (row % 2 == 1) each.scores = ids_;
+      if (row % 4 == 3) each.sampling.logit_bias = biases_;
+      if (row % 8 == 6) each.sampling.logit_bias = bans_;
       each.logits = whole && row % 7 == 2;
     }
     return wanted;
@@ -65,6 +67,13 @@ class LanguageHeadTest : public testing::TestWithParam<int> {
 
   const int vocabulary_ = GetParam();
   const std::vector<TokenId> ids_ = {vocabulary_ - 1, 0, vocabulary_ / 2, 0};
+  const std::vector<std::pair<TokenId, float>> biases_ = {
+      {vocabulary_ / 3, 0.5f}, {vocabulary_ - 1, 0.75f}, {vocabulary_ / 3, 0.25f}, {0, -1.0f}};
+  const std::vector<std::pair<TokenId, float>> bans_ = [this] {
+    std::vector<std::pair<TokenId, float>> all;
+    for (TokenId token = 1; token < vocabulary_; token += 2) all.emplace_back(token, -100.0f);
+    return all;
+  }();
   RandomSource source_{6};
   const Weight weight_ = source_.blocks(DType::q4_1, vocabulary_, kHidden);
   WeightArena arena_;
