@@ -43,6 +43,9 @@ class DecoderBackend {
   virtual void write_blocks(std::span<const BlockId> blocks, std::span<const std::byte> bytes) = 0;
   // Their content is not needed any more: gives memory back where the device can.
   virtual void discard(std::span<const BlockId> blocks) = 0;
+  // Lets the system find memory for these blocks now, so that nobody waits for it at their first use: that may take
+  // longer than to fill them. What they hold stays.
+  virtual void prepare(std::span<const BlockId> blocks) = 0;
   // Bytes that weights, pool and scratch hold now.
   virtual std::size_t memory_bytes() const = 0;
 };

@@ -181,6 +181,7 @@ void LocalEngine::turn(bool* busy) {
   end_late();
   *busy = compute();
   if (!*busy || now_ms() - wrote_ms_ >= kWriteEveryMs) *busy = write_blocks() || *busy;
+  if (!*busy) *busy = std::ranges::any_of(models_, &ModelSlot::prepare_blocks);
   publish();
   if (std::exchange(failed_turns_, 0) > 0) publish();
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/log.h"
@@ -12,6 +14,12 @@ namespace {
 
 // Goes up whenever the same files would give other blocks.
 constexpr std::string_view kKvVersion = "cortex-kv-1";
+
+// What the pool grows into next has its memory while the engine is idle: a prompt's worth, at most so many bytes.
+constexpr int kPreparedTokens = 4096;
+constexpr std::size_t kPreparedBytes = std::size_t{128} << 20;
+// At a time: a request that arrives meanwhile waits for it.
+constexpr std::size_t kPreparedAtOnce = std::size_t{2} << 20;
 
 // All that a block's bytes depend on but tokens and salt: the files say weights, rope and vocabulary, the numeric class
 // the arithmetic.
@@ -55,6 +63,7 @@ void ModelSlot::fail(const std::string& why) {
   tier.reset();
   queue.reset();
   pool.reset();
+  prepared_blocks = 0;
   loaded = {};
   status.failure = why;
 }
@@ -75,6 +84,21 @@ void ModelSlot::cancel(RequestId id) {
 int ModelSlot::entered() const {
   if (scheduler) return scheduler->running() - scheduler->running_texts() + texts->requests();
   return queue ? queue->jobs() : 0;
+}
+
+bool ModelSlot::prepare_blocks() {
+  if (!pool) return false;
+  const std::size_t block_bytes = loaded.decoder->kv_geometry().block_bytes;
+  const int ahead = std::min(kPreparedTokens / kBlockTokens, static_cast<int>(kPreparedBytes / block_bytes));
+  const int end = std::min(pool->total_blocks(), pool->touched_blocks() + ahead);
+  const int first = std::max(prepared_blocks, pool->touched_blocks());
+  const int count = std::min(end - first, static_cast<int>(kPreparedAtOnce / block_bytes) + 1);
+  if (count <= 0) return false;
+  std::vector<BlockId> blocks(static_cast<std::size_t>(count));
+  std::iota(blocks.begin(), blocks.end(), first);
+  loaded.decoder->prepare(blocks);
+  prepared_blocks = first + count;
+  return true;
 }
 
 bool ModelSlot::in_step() const { return (scheduler && scheduler->in_step()) || (queue && queue->in_batch()); }

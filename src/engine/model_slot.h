@@ -31,6 +31,7 @@ struct ModelSlot {
   double used_ms = 0.0;                  // of the device, for a fair share
   bool had_work = false;                 // at the last turn
   std::vector<RequestId> held;           // came while it loads, in order; some may be over
+  int prepared_blocks = 0;               // of the pool's, from the first on
   int consecutive_failures = 0;          // steps that threw since its last good one
 
   // Makes it ready. The store may be null; what it reads is brought by `post`. Throws Error invalid_option when its
@@ -51,6 +52,9 @@ struct ModelSlot {
 
   // Something to compute, or that waits to be.
   bool has_work() const { return scheduler ? !scheduler->idle() : queue && !queue->idle(); }
+
+  // Has the device find memory for some of the pool's next blocks. False when enough of them have it.
+  bool prepare_blocks();
 
   // From plan() to commit(), or to fail_step().
   bool in_step() const;

@@ -1,5 +1,6 @@
 #include "kv/block_pool.h"
 
+#include <algorithm>
 #include <numeric>
 #include <ranges>
 
@@ -28,7 +29,10 @@ std::optional<std::vector<BlockId>> BlockPool::allocate(int count, std::optional
       block = next++;
     }
   }
-  for (const BlockId block : blocks) at(block).references = 1;
+  for (const BlockId block : blocks) {
+    at(block).references = 1;
+    touched_ = std::max(touched_, block + 1);
+  }
   empty_ -= count;
   return blocks;
 }

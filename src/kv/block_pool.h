@@ -47,6 +47,7 @@ class BlockPool {
   int empty_blocks() const { return empty_; }
   int cached_blocks() const { return cached_; }
   int used_blocks() const { return total_blocks() - free_blocks(); }
+  int touched_blocks() const { return touched_; }  // all that were ever given have ids below
 
  private:
   static constexpr BlockId kNone = -1;
@@ -68,7 +69,7 @@ class BlockPool {
 
   std::vector<Block> blocks_;  // [total]
   PrefixIndex index_;
-  int empty_, cached_ = 0;
+  int empty_, cached_ = 0, touched_ = 0;
   BlockId oldest_ = kNone, newest_ = kNone;
 };
 

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+#include <vector>
+
 #include "fakes/fake_backend.h"
 
 namespace cortex {
@@ -58,6 +61,28 @@ TEST_F(ModelSlotTest, ADecoderGetsBlocksASchedulerAndTexts) {
   slot_.cancel(2);
   EXPECT_EQ(slot_.entered(), 0);
   EXPECT_EQ(slot_.pool->used_blocks(), 0);
+}
+
+TEST_F(ModelSlotTest, PreparesWhatThePoolGrowsIntoButNotAllOfIt) {
+  slot_.install(decoder(), {.kv_bytes = 1000 * kFakeBlockBytes});
+  const auto* fake = static_cast<const FakeDecoder*>(slot_.loaded.decoder.get());
+  const auto prepare = [&] {
+    while (slot_.prepare_blocks()) {
+    }
+    return static_cast<int>(fake->prepared().size());
+  };
+  EXPECT_EQ(prepare(), 256);
+  const auto taken = slot_.pool->allocate(100);
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(prepare(), 356);
+  slot_.pool->release(*taken);
+  EXPECT_EQ(prepare(), 356);
+  ASSERT_TRUE(slot_.pool->allocate(900));
+  EXPECT_EQ(prepare(), 456);  // what was used needs it no more
+  std::vector<BlockId> expected(456);
+  std::iota(expected.begin(), expected.begin() + 356, 0);
+  std::iota(expected.begin() + 356, expected.end(), 900);
+  EXPECT_EQ(fake->prepared(), expected);
 }
 
 TEST_F(ModelSlotTest, AnEncoderGetsAQueue) {

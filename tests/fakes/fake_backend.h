@@ -96,6 +96,10 @@ class FakeDecoder : public DecoderBackend {
     }
   }
   void discard(std::span<const BlockId>) override {}
+  void prepare(std::span<const BlockId> blocks) override {
+    prepared_.insert(prepared_.end(), blocks.begin(), blocks.end());
+  }
+  const std::vector<BlockId>& prepared() const { return prepared_; }
   std::size_t memory_bytes() const override { return pool_.size() * sizeof(TokenId); }
 
  private:
@@ -123,6 +127,7 @@ class FakeDecoder : public DecoderBackend {
   FakeSwitches* const switches_;
   bool broken_ = false;
   std::vector<TokenId> pool_;
+  std::vector<BlockId> prepared_;
   StepResult result_;
 };
 

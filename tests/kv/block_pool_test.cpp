@@ -26,6 +26,19 @@ TEST(BlockPool, GivesTheLowestContiguousRun) {
   EXPECT_EQ(pool.used_blocks(), 5);
 }
 
+TEST(BlockPool, KnowsHowFarItWasEverUsed) {
+  BlockPool pool(8);
+  EXPECT_EQ(pool.touched_blocks(), 0);
+  const auto blocks = pool.allocate(3);
+  ASSERT_TRUE(blocks);
+  EXPECT_EQ(pool.touched_blocks(), 3);
+  pool.release(*blocks);
+  ASSERT_TRUE(pool.allocate(2));
+  EXPECT_EQ(pool.touched_blocks(), 3);
+  ASSERT_TRUE(pool.allocate(6));
+  EXPECT_EQ(pool.touched_blocks(), 8);
+}
+
 TEST(BlockPool, SkipsHolesThatAreTooSmall) {
   BlockPool pool(8);
   ASSERT_TRUE(pool.allocate(5));

@@ -36,6 +36,7 @@ class CpuDecoder : public DecoderBackend {
     attention_.kv().write(blocks, bytes);
   }
   void discard(std::span<const BlockId> blocks) override { attention_.kv().discard(blocks); }
+  void prepare(std::span<const BlockId> blocks) override { attention_.kv().prepare(blocks); }
   std::size_t memory_bytes() const override;
 
  private:

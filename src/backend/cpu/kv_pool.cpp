@@ -109,4 +109,9 @@ void KvPool::discard(std::span<const BlockId> blocks) {
   for (const BlockId block : blocks) memory_.discard(static_cast<std::size_t>(block) * stride_bytes_, stride_bytes_);
 }
 
+void KvPool::prepare(std::span<const BlockId> blocks) {
+  check_blocks(blocks, blocks_);
+  for (const BlockId block : blocks) memory_.touch(static_cast<std::size_t>(block) * stride_bytes_, stride_bytes_);
+}
+
 }  // namespace cortex

@@ -55,6 +55,7 @@ class KvPool {
   void read(std::span<const BlockId> blocks, std::span<std::byte> out) const;
   void write(std::span<const BlockId> blocks, std::span<const std::byte> bytes);
   void discard(std::span<const BlockId> blocks);
+  void prepare(std::span<const BlockId> blocks);
 
  private:
   std::byte* block_data(BlockId block) const {

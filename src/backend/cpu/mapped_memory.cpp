@@ -39,6 +39,13 @@ void MappedMemory::discard(std::size_t offset, std::size_t bytes) {
   CORTEX_CHECK(madvise(data_ + offset, bytes, kAdvice) == 0);
 }
 
+void MappedMemory::touch(std::size_t offset, std::size_t bytes) {
+  for (std::size_t at = offset; at < offset + bytes; at += page_bytes()) {
+    volatile std::byte* byte = data_ + at;
+    *byte = *byte;
+  }
+}
+
 std::size_t MappedMemory::page_bytes() {
   static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return bytes;

@@ -25,6 +25,9 @@ class MappedMemory {
 
   // Gives the pages of [offset, offset + bytes) back; both are multiples of page_bytes(). Their content is undefined.
   void discard(std::size_t offset, std::size_t bytes);
+  // Has the system put memory behind the pages of [offset, offset + bytes), as a first write would. Their content
+  // stays, so nobody else may be writing.
+  void touch(std::size_t offset, std::size_t bytes);
 
   static std::size_t page_bytes();
 

@@ -31,6 +31,7 @@ class MlxDecoder final : public DecoderBackend {
   void read_blocks(std::span<const BlockId> blocks, std::span<std::byte> out) override;
   void write_blocks(std::span<const BlockId> blocks, std::span<const std::byte> bytes) override;
   void discard(std::span<const BlockId> blocks) override;
+  void prepare(std::span<const BlockId>) override {}  // the pool was written when it was made
   std::size_t memory_bytes() const override;
 
  private:
