@@ -15,9 +15,9 @@ namespace {
 // Goes up whenever the same files would give other blocks.
 constexpr std::string_view kKvVersion = "cortex-kv-1";
 
-// What the pool grows into next has its memory while the engine is idle: a prompt's worth, at most so many bytes.
-constexpr int kPreparedTokens = 4096;
-constexpr std::size_t kPreparedBytes = std::size_t{128} << 20;
+// What the pool grows into next has its memory while the engine is idle: a part of the pool, at most so many bytes.
+constexpr int kPreparedPart = 4;
+constexpr std::size_t kPreparedBytes = std::size_t{256} << 20;
 // At a time: a request that arrives meanwhile waits for it.
 constexpr std::size_t kPreparedAtOnce = std::size_t{2} << 20;
 
@@ -89,7 +89,7 @@ int ModelSlot::entered() const {
 bool ModelSlot::prepare_blocks() {
   if (!pool) return false;
   const std::size_t block_bytes = loaded.decoder->kv_geometry().block_bytes;
-  const int ahead = std::min(kPreparedTokens / kBlockTokens, static_cast<int>(kPreparedBytes / block_bytes));
+  const int ahead = std::min(pool->total_blocks() / kPreparedPart, static_cast<int>(kPreparedBytes / block_bytes));
   const int end = std::min(pool->total_blocks(), pool->touched_blocks() + ahead);
   const int first = std::max(prepared_blocks, pool->touched_blocks());
   const int count = std::min(end - first, static_cast<int>(kPreparedAtOnce / block_bytes) + 1);

@@ -289,7 +289,9 @@ void Scheduler::preempt(Sequence* sequence) {
 
 double Scheduler::planned_ms(const StepBudget& budget) const {
   if (size_.rows == 0) return budget.alone_ms;
-  return std::max(budget.beside_ms, budget.beside_decode * times_.predict_ms(size_));
+  const auto first_tokens = static_cast<double>(running() - size_.rows + waiting());
+  const double crowded = std::min(budget.beside_ms * first_tokens / size_.rows, budget.crowded_ms);
+  return std::max({budget.beside_ms, crowded, budget.beside_decode * times_.predict_ms(size_)});
 }
 
 int Scheduler::chunk_rows(const Sequence& sequence, int most, double ms) const {

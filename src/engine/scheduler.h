@@ -51,7 +51,8 @@ struct SchedulerLimits {
 struct StepBudget {
   double now_ms = 0.0;          // since any moment, the same for all budgets
   double alone_ms = 200.0;      // while nobody decodes
-  double beside_ms = 50.0;      // while somebody does, or
+  double beside_ms = 65.0;      // while somebody does; longer, in proportion, while more wait for their first token,
+  double crowded_ms = 80.0;     // up to this; or
   double beside_decode = 2.25;  // this many times as long as the decoding rows alone would take, if that is longer
 };
 

@@ -220,6 +220,28 @@ TEST(Scheduler, AStepTakesTheMillisecondsItMay) {
   EXPECT_EQ(scheduler.planned_step().slices[1].rows, 48);
 }
 
+TEST(Scheduler, AStepTakesLongerWhileMoreWaitForTheirFirstTokenThanDecode) {
+  BlockPool pool(64);
+  Scheduler scheduler({256, 8}, &pool);
+  teach(&scheduler);
+  const StepBudget budget{.beside_ms = 20.0, .crowded_ms = 50.0, .beside_decode = 0.0};  // half a millisecond a row
+  const auto prompt_rows = [&] {
+    const int rows = scheduler.plan(budget).slices.back().rows;
+    scheduler.commit(answer(scheduler.planned_step()));
+    return rows;
+  };
+  scheduler.add(request(1, 16, 8));
+  scheduler.plan();
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.add(request(2, 150, 8));
+  EXPECT_EQ(prompt_rows(), 32);  // one beside one: 20 ms
+  scheduler.add(request(3, 150, 8));
+  EXPECT_EQ(prompt_rows(), 64);  // two: 40 ms
+  scheduler.add(request(4, 150, 8));
+  scheduler.plan(budget);  // three would be 60
+  EXPECT_EQ(scheduler.planned_step().tokens.size(), 1u + 54u + 32u);
+}
+
 TEST(Scheduler, SomePromptGetsOnHoweverLongItTakes) {
   BlockPool pool(64);
   Scheduler scheduler({256, 8}, &pool);
