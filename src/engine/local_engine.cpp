@@ -399,7 +399,7 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
   TimePoint end;
   std::vector<SequenceEvent> events;
   const auto failure = attempt(slot, [&] {
-    StepBudget budget{.now_ms = now_ms()};
+    StepTime budget{.now_ms = now_ms()};
     if (!alone) budget.alone_ms = kTurnMs;
     const StepPlan& plan = scheduler.plan(budget);
     planned = !plan.slices.empty();

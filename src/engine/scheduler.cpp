@@ -89,7 +89,7 @@ bool Scheduler::cancel(RequestId id) {
   return waited + ran > 0;
 }
 
-const StepPlan& Scheduler::plan(const StepBudget& budget) {
+const StepPlan& Scheduler::plan(const StepTime& budget) {
   CORTEX_CHECK(!in_step_);
   in_step_ = true;
   size_ = {};
@@ -287,7 +287,7 @@ void Scheduler::preempt(Sequence* sequence) {
   ++counts_.preemptions;
 }
 
-double Scheduler::planned_ms(const StepBudget& budget) const {
+double Scheduler::planned_ms(const StepTime& budget) const {
   if (size_.rows == 0) return budget.alone_ms;
   const auto first_tokens = static_cast<double>(running() - size_.rows + waiting());
   const double crowded = std::min(budget.beside_ms * first_tokens / size_.rows, budget.crowded_ms);

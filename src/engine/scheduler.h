@@ -48,7 +48,7 @@ struct SchedulerLimits {
 
 // What the next step may take. Its times are predicted from those of earlier steps; where there are none yet, rows
 // alone count.
-struct StepBudget {
+struct StepTime {
   double now_ms = 0.0;          // since any moment, the same for all budgets
   double alone_ms = 200.0;      // while nobody decodes
   double beside_ms = 65.0;      // while somebody does; longer, in proportion, while more wait for their first token,
@@ -80,7 +80,7 @@ class Scheduler {
   bool cancel(RequestId id);
 
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do now.
-  const StepPlan& plan(const StepBudget& budget = {});
+  const StepPlan& plan(const StepTime& budget = {});
   const StepPlan& planned_step() const { return plan_; }
   // The requests in the planned step, [slices], in its order (twice or more, where several of its texts are); still
   // there after the step, until the next plan().
@@ -128,7 +128,7 @@ class Scheduler {
   void make_room_for_decoding();
   void preempt(Sequence* sequence);
   void take(Sequence* sequence);  // out of waiting_ into running_
-  double planned_ms(const StepBudget& budget) const;
+  double planned_ms(const StepTime& budget) const;
   int chunk_rows(const Sequence& sequence, int most, double ms) const;
   void add_slice(Sequence* sequence, int rows);
   void add_wanted(const Sequence& sequence, int position, int row);

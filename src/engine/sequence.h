@@ -92,7 +92,7 @@ struct Sequence {
   int prompt_tokens = 0;
   int computed = 0;
   std::vector<BlockId> blocks;
-  std::optional<double> waits_since_ms;  // by StepBudget::now_ms; absent until a step has been planned without it
+  std::optional<double> waits_since_ms;  // by StepTime::now_ms; absent until a step has been planned without it
   int scored = 0;                        // prompt positions whose log-probabilities have been told
 
   BlockKey root, kin_root;               // PrefixReuse's

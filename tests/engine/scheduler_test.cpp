@@ -207,7 +207,7 @@ TEST(Scheduler, AStepTakesTheMillisecondsItMay) {
   ASSERT_TRUE(scheduler.idle());
   scheduler.add(request(1, 200, 8));
   scheduler.add(request(2, 200, 8));
-  const StepBudget budget{.alone_ms = 60.0, .beside_ms = 25.0, .beside_decode = 3.0};
+  const StepTime budget{.alone_ms = 60.0, .beside_ms = 25.0, .beside_decode = 3.0};
   scheduler.plan(budget);  // 120 rows
   EXPECT_EQ(scheduler.planned_step().tokens.size(), 112u);
   scheduler.commit(answer(scheduler.planned_step()));
@@ -224,7 +224,7 @@ TEST(Scheduler, AStepTakesLongerWhileMoreWaitForTheirFirstTokenThanDecode) {
   BlockPool pool(64);
   Scheduler scheduler({256, 8}, &pool);
   teach(&scheduler);
-  const StepBudget budget{.beside_ms = 20.0, .crowded_ms = 50.0, .beside_decode = 0.0};  // half a millisecond a row
+  const StepTime budget{.beside_ms = 20.0, .crowded_ms = 50.0, .beside_decode = 0.0};  // half a millisecond a row
   const auto prompt_rows = [&] {
     const int rows = scheduler.plan(budget).slices.back().rows;
     scheduler.commit(answer(scheduler.planned_step()));
