@@ -9,6 +9,9 @@
 #ifdef __APPLE__
 #include <mach/mach.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace cortex {
 
@@ -43,6 +46,12 @@ std::uint64_t memory_ceiling_bytes() {
     if (file >> limit) ceiling = std::min(ceiling, limit);
   }
   return ceiling;
+}
+
+void give_back_free_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace cortex

@@ -12,4 +12,7 @@ std::uint64_t resident_bytes();
 // The smaller of the machine's RAM and the cgroup's limit.
 std::uint64_t memory_ceiling_bytes();
 
+// Has the allocator return to the system what it keeps of freed memory, where it can. Takes milliseconds.
+void give_back_free_memory();
+
 }  // namespace cortex

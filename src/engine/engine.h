@@ -18,6 +18,7 @@
 
 #include "backend/step_plan.h"
 #include "base/error.h"
+#include "engine/step_budget.h"
 #include "model/model_kind.h"
 
 namespace cortex {
@@ -29,6 +30,8 @@ struct ModelConfig {
   std::string name;
   std::string path;
   std::optional<ModelKind> kind;  // absent: what its files make it
+  bool load_at_start = true;      // else at its first request
+  bool pinned = false;            // stays once it is loaded, unless it is told to go
 };
 
 struct GenerateRequest {
@@ -157,7 +160,11 @@ struct ModelStatus {
   std::uint64_t bytes = 0;  // weights, pool and scratch
   std::string backend;      // "cpu", "mlx"; empty before it is chosen
   std::string device;
-  std::string failure;  // why it failed, fit for a client
+  std::string failure;     // why it failed, fit for a client
+  bool on_demand = false;  // it loads because somebody asks for it, not as a part of the start
+  bool pinned = false;
+  double idle_s = 0.0;  // since its last request ended; 0 while it has some
+  std::string plan;     // how it was made to fit: "q4_1 weights, bf16 KV of 2048 blocks"; empty before
   KvStatus kv;          // of a decoder
 };
 
@@ -180,10 +187,20 @@ struct EngineStatus {
   int kv_blocks = 0;  // of all pools
   int kv_blocks_used = 0;
   std::uint64_t memory_bytes = 0;  // resident, of the process that computes
+  std::uint64_t device_bytes = 0;  // that its device counts: MLX's active memory and cache; 0 where there is no such
+  std::uint64_t budget_bytes = 0;  // that all models together may have; 0: no limit was given
+  int level = 0;                   // that it acts at: the governor's, or 1 when that has fallen silent
+  double step_drift = 0.0;  // a step's time by what such a step took when it was new, over the last half minute; 0: too
+                            // few steps
+  std::uint64_t guard_preempted = 0;  // sequences that a level made wait anew
+  std::uint64_t guard_cancelled = 0;  // requests that a level ended
   bool own_process = false;  // the engine runs in a process of its own; memory_bytes is then not part of the caller's
   std::vector<ModelStatus> models;
   KvDiskStatus kv_disk;
 };
+
+// What became of a model that was to come or to go: an error, or nothing when it is so.
+using ModelSink = std::function<void(std::optional<Error>)>;
 
 class Engine {
  public:
@@ -193,6 +210,13 @@ class Engine {
   // Ends a request with the error `cancelled`; nothing happens when it is already over.
   virtual void cancel(RequestId id) = 0;
   virtual EngineStatus status() const = 0;
+  // Obeyed from the next step on.
+  virtual void set_budget(const StepBudget& budget) = 0;
+  // Loads a configured model, as its first request would; at once over when it is there. Error model_not_found,
+  // model_failed, or request_cannot_fit when even without all others it has no room.
+  virtual void load_model(const std::string& model, ModelSink sink) = 0;
+  // Unloads it; its requests end with model_loading. Error model_not_found.
+  virtual void unload_model(const std::string& model, ModelSink sink) = 0;
 };
 
 }  // namespace cortex

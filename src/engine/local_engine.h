@@ -2,9 +2,13 @@
 //
 // One thread turns the loop: take what came in, end what is late, compute one step of a decoder or one batch of an
 // encoder (of the models with work, the one that has had the least of the device's time), tell the sinks. A loader
-// thread brings up the configured models one after another; requests to a model that loads wait, as long as their
-// deadline lets them. The idle loop turns at least every EngineOptions::idle_turn_ms, which EngineStatus::last_tick
-// shows.
+// thread brings up the models one after another, at the start or when somebody asks for them; requests to a model that
+// is not there wait, as long as their deadline lets them. The idle loop turns at least every
+// EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows. All of it keeps to the StepBudget.
+//
+// A model goes when it is told to, when it has been idle for idle_unload_s, and when the budget `evicts`: then one a
+// second, the longest idle first, at once where it also `preempts`, else after ten seconds without a request. Pinned
+// ones go only when they are told to.
 //
 // No exception leaves either thread. A step that throws ends its requests, a model whose device failed ends all of its
 // own; anything else that throws is counted as a failure, and the loop turns on. A request always ends.
@@ -12,6 +16,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -24,6 +29,8 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
+#include "engine/ledger.h"
+#include "engine/loader_thread.h"
 #include "engine/model_loader.h"
 #include "engine/model_slot.h"
 #include "kv/disk_store.h"
@@ -49,6 +56,9 @@ class LocalEngine : public Engine {
   void encode(EncodeRequest request, EncodeSink sink) override;
   void cancel(RequestId id) override;
   EngineStatus status() const override;
+  void set_budget(const StepBudget& budget) override;
+  void load_model(const std::string& model, ModelSink sink) override;
+  void unload_model(const std::string& model, ModelSink sink) override;
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -81,17 +91,26 @@ class LocalEngine : public Engine {
   };
   struct Loaded {
     std::size_t model;
-    std::variant<LoadedModel, Error> outcome;
+    LoadOutcome outcome;
+  };
+  struct Told {
+    StepBudget budget;
+    TimePoint at;
+  };
+  struct Change {
+    std::string model;
+    bool loads;  // else it is to go
+    ModelSink sink;
   };
   struct ReadPart {
     std::size_t model;
+    int load;  // ModelSlot::loads when it was asked for
     DiskTier::Part part;
   };
-  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded, ReadPart>;
+  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded, ReadPart, Told, Change>;
 
-  void stop();         // both threads
-  void load_models();  // the loader thread, whole
-  void load(std::size_t model);
+  void stop();  // both threads
+  void send(Change change);
 
   // All that follows: the engine thread.
   void run();
@@ -105,7 +124,8 @@ class LocalEngine : public Engine {
   void handle(Progress progress);
   void handle(Loaded loaded);
   void handle(const ReadPart& read);
-  void fail_loading();
+  void handle(Told told);
+  void handle(Change change);
   template <typename Kind>
   void accept(Kind job, std::map<RequestId, Kind>* jobs);
   void start(RequestId id);
@@ -113,11 +133,28 @@ class LocalEngine : public Engine {
   void start(Encoding* encoding);
   void end(RequestId id, const Error& error);  // wherever the request is
   void end_all(const ModelSlot& slot, const Error& error);
-  // For good: gives back what the model holds and ends all its requests.
-  void fail_model(ModelSlot* slot, const std::string& failure);
   void end_late();
   std::chrono::nanoseconds patience() const;
 
+  // The models' coming and going: local_engine_models.cpp.
+  void queue_load(std::size_t model, bool on_demand);
+  void begin_load();
+  void fail_loading();
+  void unload(ModelSlot* slot);  // ends all its requests
+  // For good, unless it is told to load: gives back what the model holds and ends all its requests.
+  void fail_model(ModelSlot* slot, const Error& why);
+  void tell(ModelSlot* slot, const std::optional<Error>& error);  // those who wait for it to be loaded
+  void answer();                                                  // once the status tells what became of a model
+  bool tend_models();                                             // true while there is more memory to give back
+  void note_idle_models();
+  static bool may_go(const ModelSlot& slot);  // idle, and not pinned
+  ModelSlot* longest_idle();
+  bool evict(TimePoint now);
+
+  // One step: local_engine_step.cpp.
+  bool compute_within_budget();
+  int most_sequences() const;
+  void cancel_youngest();
   bool compute();  // one step or batch
   // The models that have work, the one with the least time first.
   std::vector<ModelSlot*> turn_order();
@@ -141,7 +178,6 @@ class LocalEngine : public Engine {
   ModelLoader loader_;
   Channel<Command> inbox_;
   std::atomic<bool> stopping_ = false;
-  std::atomic<bool> loader_failed_ = false;  // it could not even say so
   const Error shutting_down_{ErrorCode::engine_unavailable, "the engine is shutting down"};
 
   std::unique_ptr<DiskStore> store_;  // where there is a disk tier
@@ -151,12 +187,20 @@ class LocalEngine : public Engine {
   int failed_turns_ = 0;   // since the last good one
   double wrote_ms_ = 0.0;  // when write_blocks() was last called
   TimePoint memory_read_;
+  std::optional<Told> told_;  // the newest budget; without a governor there is none
+  StepBudget budget_;         // that counts in this turn
+  TimePoint resumes_;         // no step before
+  TimePoint evicted_;         // when a model last made room under pressure
+  Ledger ledger_;             // by model
+  std::deque<std::size_t> to_load_;
+  std::optional<std::size_t> loading_;  // on the loader's thread
+  std::vector<std::pair<ModelSink, std::optional<Error>>> answers_;
   EngineStatus current_;
 
   mutable std::mutex status_mutex_;
   EngineStatus status_;  // a copy of current_ for other threads
 
-  std::thread loader_thread_;
+  std::optional<LoaderThread> loader_thread_;
   std::thread engine_thread_;
 };
 

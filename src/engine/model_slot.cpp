@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/resident_memory.h"
 #include "engine/memory_plan.h"
 
 namespace cortex {
@@ -54,9 +55,25 @@ void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options, Di
   status.progress = 1.0;
 }
 
+void ModelSlot::unload() {
+  while (tier && tier->write_next()) {
+  }
+  drop();
+  status.state = ModelState::unloaded;
+  log_info(fmt::format("model {} is unloaded", status.name));
+}
+
 void ModelSlot::fail(const std::string& why) {
+  drop();
   status.state = ModelState::failed;
+  status.failure = why;
+}
+
+void ModelSlot::drop() {
   status.bytes = 0;
+  status.progress = 0.0;
+  status.failure.clear();
+  status.kv = {};
   consecutive_failures = 0;  // it steps no more; the state says how it is
   texts.reset();
   scheduler.reset();
@@ -64,8 +81,9 @@ void ModelSlot::fail(const std::string& why) {
   queue.reset();
   pool.reset();
   prepared_blocks = 0;
+  encode_times = {};
   loaded = {};
-  status.failure = why;
+  give_back_free_memory();
 }
 
 Error ModelSlot::failure() const {
@@ -79,6 +97,17 @@ void ModelSlot::require_ready() const {
 void ModelSlot::cancel(RequestId id) {
   if (texts) texts->cancel(id);  // a generation in the scheduler too
   if (queue) queue->cancel(id);
+}
+
+bool ModelSlot::evict_blocks(int most) {
+  if (!pool) return false;
+  const int first_prepared = pool->touched_blocks();
+  const int evicted = pool->evict(most);
+  std::vector<BlockId> empty = pool->take_touched();
+  for (BlockId block = first_prepared; block < prepared_blocks; ++block) empty.push_back(block);
+  prepared_blocks = 0;
+  if (!empty.empty()) loaded.decoder->discard(empty);
+  return evicted > 0;
 }
 
 int ModelSlot::entered() const {

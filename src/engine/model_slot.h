@@ -31,14 +31,20 @@ struct ModelSlot {
   double used_ms = 0.0;                  // of the device, for a fair share
   bool had_work = false;                 // at the last turn
   std::vector<RequestId> held;           // came while it loads, in order; some may be over
-  int prepared_blocks = 0;               // of the pool's, from the first on
-  int consecutive_failures = 0;          // steps that threw since its last good one
+  std::vector<ModelSink> sinks;          // of those who wait for it to be loaded
+  bool unwanted = false;                 // it loads, and is to go at once
+  int loads = 0;                         // that have begun: what another load's tier reads is not this one's
+  std::optional<std::chrono::steady_clock::time_point> idle_since;  // absent while it has requests
+  int prepared_blocks = 0;                                          // of the pool's, from the first on
+  int consecutive_failures = 0;                                     // steps that threw since its last good one
 
   // Makes it ready. The store may be null; what it reads is brought by `post`. Throws Error invalid_option when its
   // blocks don't fit, and what the device throws.
   void install(LoadedModel new_loaded, const EngineOptions& options, DiskStore* store = nullptr,
                std::function<void(DiskTier::Part)> post = {});
-  // For good: gives back what it holds.
+  // Gives back all that it holds; what its tier keeps goes to disk.
+  void unload();
+  // For good, unless it is told to load again: gives back what it holds.
   void fail(const std::string& why);
   // Why it failed, for the requests to it.
   Error failure() const;
@@ -53,6 +59,10 @@ struct ModelSlot {
   // Something to compute, or that waits to be.
   bool has_work() const { return scheduler ? !scheduler->idle() : queue && !queue->idle(); }
 
+  // Blocks that nobody uses leave the pool, at most so many with content, the oldest first, and the device gives their
+  // memory back. False when there is nothing left to give.
+  bool evict_blocks(int most);
+
   // Has the device find memory for some of the pool's next blocks. False when enough of them have it.
   bool prepare_blocks();
 
@@ -60,6 +70,9 @@ struct ModelSlot {
   bool in_step() const;
   // The step threw. The requests in it, which the scheduler or the queue has forgotten. Allocates nothing.
   std::span<const RequestId> fail_step();
+
+  // Unloads without a word to the disk.
+  void drop();
 };
 
 }  // namespace cortex

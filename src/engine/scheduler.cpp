@@ -95,7 +95,7 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
   size_ = {};
   planned_ids_.clear();
   make_room_for_decoding();
-  admit(budget.now_ms);
+  admit(budget.now_ms, std::min(budget.most_sequences, limits_.max_sequences));
   planned_.reserve(running_.size());
   planned_ids_.reserve(running_.size());
   for (const SequencePtr& sequence : running_) {
@@ -147,13 +147,13 @@ void Scheduler::check_shape(const StepResult& result) const {
   }
 }
 
-void Scheduler::admit(double now_ms) {
+void Scheduler::admit(double now_ms, int most_sequences) {
   for (const auto& [key, sequence] : waiting_) {
     if (!sequence->waits_since_ms) sequence->waits_since_ms = now_ms;
   }
-  if (waiting_.empty() || running() >= limits_.max_sequences) return;
+  if (waiting_.empty() || running() >= most_sequences) return;
   for (Sequence* sequence : starting_order(now_ms)) {
-    if (running() >= limits_.max_sequences || start(sequence) == Admission::no_room) return;
+    if (running() >= most_sequences || start(sequence) == Admission::no_room) return;
   }
 }
 
@@ -261,8 +261,7 @@ void Scheduler::make_room_for_decoding() {
     auto block = pool_->allocate(1, sequence->blocks.back());
     while (!block) {
       if (tier_ == nullptr || !tier_->give_up()) {
-        const auto youngest = std::ranges::max_element(
-            running_, {}, [](const SequencePtr& other) { return std::pair(other->request.priority, other->arrival); });
+        const auto youngest = least_urgent();
         const bool itself = youngest->get() == sequence;
         const bool before = youngest - running_.begin() < static_cast<std::ptrdiff_t>(i);
         preempt(youngest->get());
@@ -273,6 +272,22 @@ void Scheduler::make_room_for_decoding() {
     }
     if (block) sequence->blocks.push_back(block->front());
   }
+}
+
+std::vector<Scheduler::SequencePtr>::iterator Scheduler::least_urgent() {
+  return std::ranges::max_element(
+      running_, {}, [](const SequencePtr& other) { return std::pair(other->request.priority, other->arrival); });
+}
+
+int Scheduler::preempt_above(int most) {
+  CORTEX_CHECK(!in_step_);
+  int stopped = 0;
+  for (; running() > most; ++stopped) {
+    Sequence* sequence = least_urgent()->get();
+    reuse_.keep(sequence);
+    preempt(sequence);
+  }
+  return stopped;
 }
 
 void Scheduler::preempt(Sequence* sequence) {

@@ -54,6 +54,7 @@ struct StepTime {
   double beside_ms = 65.0;      // while somebody does; longer, in proportion, while more wait for their first token,
   double crowded_ms = 80.0;     // up to this; or
   double beside_decode = 2.25;  // this many times as long as the decoding rows alone would take, if that is longer
+  int most_sequences = kMostSequences;  // while so many or more run, none starts
 };
 
 // What a step means to one sequence; timings are left to the engine.
@@ -78,6 +79,10 @@ class Scheduler {
   void require_room(std::size_t prompt_tokens, int max_tokens) const;
   // All sequences of the request. Between steps only. False when there is none.
   bool cancel(RequestId id);
+
+  // Stops those above the first `most` by priority, then arrival, as if room were short, and offers what they have
+  // computed to the tier below. How many. Between steps.
+  int preempt_above(int most);
 
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do now.
   const StepPlan& plan(const StepTime& budget = {});
@@ -117,7 +122,7 @@ class Scheduler {
   void check_shape(const StepResult& result) const;
   template <typename Request>
   void add(Request request, int priority);
-  void admit(double now_ms);
+  void admit(double now_ms, int most_sequences);
   // Those that wait, in the order in which they start.
   std::vector<Sequence*> starting_order(double now_ms) const;
   enum class Admission { started, waits, no_room };
@@ -126,6 +131,7 @@ class Scheduler {
   void restore(Sequence* sequence, int first, int blocks);
   double compute_ms(int first, int blocks) const;
   void make_room_for_decoding();
+  std::vector<SequencePtr>::iterator least_urgent();
   void preempt(Sequence* sequence);
   void take(Sequence* sequence);  // out of waiting_ into running_
   double planned_ms(const StepTime& budget) const;

@@ -26,4 +26,8 @@ StepBudget budget_at(int level, ErrorCode cause) {
   return budget;
 }
 
+StepBudget in_force(const StepBudget& told, std::chrono::nanoseconds age) {
+  return age > kBudgetTerm && told.level < 1 ? budget_at(1, told.cause) : told;
+}
+
 }  // namespace cortex

@@ -29,4 +29,7 @@ inline constexpr std::chrono::seconds kBudgetTerm{5};
 // What each level means. `level` in 0..kMostLevel, `cause` as above.
 StepBudget budget_at(int level, ErrorCode cause);
 
+// What counts when `told` is so old.
+StepBudget in_force(const StepBudget& told, std::chrono::nanoseconds age);
+
 }  // namespace cortex

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <ranges>
+#include <utility>
 
 #include "base/error.h"
 
@@ -31,6 +32,7 @@ std::optional<std::vector<BlockId>> BlockPool::allocate(int count, std::optional
   }
   for (const BlockId block : blocks) {
     at(block).references = 1;
+    at(block).touched = true;
     touched_ = std::max(touched_, block + 1);
   }
   empty_ -= count;
@@ -55,6 +57,26 @@ void BlockPool::release(std::span<const BlockId> blocks) {
       ++empty_;
     }
   }
+}
+
+int BlockPool::evict(int most) {
+  const int count = std::min(most, cached_);
+  for (int i = 0; i < count; ++i) evict_oldest();
+  return count;
+}
+
+std::vector<BlockId> BlockPool::take_touched() {
+  std::vector<BlockId> told;
+  touched_ = 0;
+  for (BlockId block = 0; block < total_blocks(); ++block) {
+    Block& known = at(block);
+    if (is_empty(block)) {
+      if (std::exchange(known.touched, false)) told.push_back(block);
+    } else {
+      touched_ = block + 1;
+    }
+  }
+  return told;
 }
 
 int BlockPool::references(BlockId block) const {
@@ -85,7 +107,8 @@ void BlockPool::remove_cached(BlockId block) {
   Block& removed = at(block);
   (removed.before == kNone ? oldest_ : at(removed.before).after) = removed.after;
   (removed.after == kNone ? newest_ : at(removed.after).before) = removed.before;
-  removed = {.references = removed.references};
+  removed.cached = false;
+  removed.before = removed.after = kNone;
   --cached_;
 }
 

@@ -37,6 +37,12 @@ class BlockPool {
   // One reference less to each; a block without references is free at once.
   void release(std::span<const BlockId> blocks);
 
+  // Forgets what cached blocks hold, of at most so many, in the order of allocate(): they are empty now.
+  int evict(int most);
+  // Of the empty blocks those that were given since they were last told here: memory may stand behind them that nobody
+  // needs.
+  std::vector<BlockId> take_touched();
+
   // What used blocks hold: the pool's owner adds, the pool forgets.
   PrefixIndex& index() { return index_; }
   const PrefixIndex& index() const { return index_; }
@@ -47,7 +53,8 @@ class BlockPool {
   int empty_blocks() const { return empty_; }
   int cached_blocks() const { return cached_; }
   int used_blocks() const { return total_blocks() - free_blocks(); }
-  int touched_blocks() const { return touched_; }  // all that were ever given have ids below
+  // All that were ever given, and have not been told by take_touched() since, have ids below.
+  int touched_blocks() const { return touched_; }
 
  private:
   static constexpr BlockId kNone = -1;
@@ -56,6 +63,7 @@ class BlockPool {
   struct Block {
     int references = 0;
     bool cached = false;
+    bool touched = false;
     BlockId before = kNone, after = kNone;
   };
 

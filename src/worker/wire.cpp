@@ -38,12 +38,13 @@ constexpr std::int64_t size_of(CacheMiss) { return 6; }
 // One description for both directions, so that they can't differ: `a` is a Writer or a Reader.
 template <typename A, Is<ModelConfig> T>
 void describe(A& a, T& v) {
-  a.fields(v.name, v.path, v.kind);
+  a.fields(v.name, v.path, v.kind, v.load_at_start, v.pinned);
 }
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
-  a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.kv_dir, v.kv_disk_bytes, v.kv_write_bytes_per_day,
-           v.kv_disk_free_bytes, v.max_sequences, v.rows_per_step, v.encode_batch_tokens, v.idle_turn_ms);
+  a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.memory_bytes, v.stream_dir, v.idle_unload_s, v.kv_dir,
+           v.kv_disk_bytes, v.kv_write_bytes_per_day, v.kv_disk_free_bytes, v.max_sequences, v.rows_per_step,
+           v.encode_batch_tokens, v.idle_turn_ms);
 }
 template <typename A, Is<SamplingParams> T>
 void describe(A& a, T& v) {
@@ -103,12 +104,19 @@ void describe(A& a, T& v) {
 }
 template <typename A, Is<ModelStatus> T>
 void describe(A& a, T& v) {
-  a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure, v.kv);
+  a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure, v.on_demand, v.pinned, v.idle_s,
+           v.plan, v.kv);
 }
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.state, v.backend, v.device, v.last_tick, v.last_step, v.steps, v.consecutive_failures, v.restarts,
-           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.own_process, v.models, v.kv_disk);
+           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.device_bytes, v.budget_bytes, v.level,
+           v.step_drift, v.guard_preempted, v.guard_cancelled, v.own_process, v.models, v.kv_disk);
+}
+template <typename A, Is<StepBudget> T>
+void describe(A& a, T& v) {
+  a.fields(v.level, v.cause, v.time_share, v.sequence_share, v.drafts, v.background, v.evicts, v.preempts, v.cancels,
+           v.pause);
 }
 template <typename A, Is<HelloFrame> T>
 void describe(A& a, T& v) {
@@ -142,6 +150,22 @@ template <typename A, Is<HeartbeatFrame> T>
 void describe(A& a, T& v) {
   a.fields(v.status);
 }
+template <typename A, Is<BudgetFrame> T>
+void describe(A& a, T& v) {
+  a.fields(v.budget);
+}
+template <typename A, Is<LoadModelFrame> T>
+void describe(A& a, T& v) {
+  a.fields(v.id, v.model);
+}
+template <typename A, Is<UnloadModelFrame> T>
+void describe(A& a, T& v) {
+  a.fields(v.id, v.model);
+}
+template <typename A, Is<ModelDoneFrame> T>
+void describe(A& a, T& v) {
+  a.fields(v.id, v.error);
+}
 
 class Writer {
  public:
@@ -166,6 +190,7 @@ class Writer {
   void item(const E& value) {
     packer_.pack(static_cast<std::int64_t>(value));
   }
+  void item(ErrorCode code) { item(std::string(name_of(code))); }
   void item(const std::string& value) { packer_.pack(value); }
   void item(std::chrono::milliseconds value) { packer_.pack(static_cast<std::int64_t>(value.count())); }
   void item(std::chrono::steady_clock::time_point value) {
@@ -195,7 +220,7 @@ class Writer {
       packer_.pack_nil();
     }
   }
-  void item(const Error& error) { fields(std::string(name_of(error.code())), error.message(), error.param()); }
+  void item(const Error& error) { fields(error.code(), error.message(), error.param()); }
 
  private:
   msgpack::packer<msgpack::sbuffer> packer_;
@@ -259,6 +284,11 @@ class Reader {
     if (number < 0 || number >= size_of(E{})) refuse(fmt::format("{} is no value of its enumeration", number));
     value = static_cast<E>(number);
   }
+  void item(ErrorCode& code) {
+    std::string name;
+    item(name);
+    code = error_code_of(name);
+  }
   void item(std::string& value) {
     expect(msgpack::type::STR, "a text");
     value.assign(object_->via.str.ptr, object_->via.str.size);
@@ -292,9 +322,10 @@ class Reader {
   }
   void item(std::optional<Error>& error) {
     if (object_->type == msgpack::type::NIL) return;
-    std::string code, message, param;
+    ErrorCode code{};
+    std::string message, param;
     fields(code, message, param);
-    error.emplace(error_code_of(code), message, param);
+    error.emplace(code, message, param);
   }
 
   std::span<const msgpack::object> array() const {

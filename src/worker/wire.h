@@ -17,7 +17,7 @@
 namespace cortex {
 
 inline constexpr std::size_t kMaxFrameBytes = std::size_t{16} << 20;  // after the length
-inline constexpr std::int64_t kWireVersion = 5;
+inline constexpr std::int64_t kWireVersion = 6;
 
 // Front to worker: the first frame; any other version than kWireVersion is refused.
 struct HelloFrame {
@@ -34,6 +34,18 @@ struct CancelFrame {
   RequestId id = 0;
 };
 struct ShutdownFrame {};
+struct BudgetFrame {
+  StepBudget budget;
+};
+// `id` is the asker's, told back in the ModelDoneFrame.
+struct LoadModelFrame {
+  std::uint64_t id = 0;
+  std::string model;
+};
+struct UnloadModelFrame {
+  std::uint64_t id = 0;
+  std::string model;
+};
 
 // Worker to front.
 struct GenerateEventFrame {
@@ -47,10 +59,15 @@ struct EncodeReplyFrame {
 struct HeartbeatFrame {
   EngineStatus status;  // its times are of the machine's steady clock, which all processes share
 };
+struct ModelDoneFrame {
+  std::uint64_t id = 0;
+  std::optional<Error> error;
+};
 
 // A frame's kind on the wire is its place here.
-using Frame = std::variant<HelloFrame, GenerateFrame, EncodeFrame, CancelFrame, ShutdownFrame, GenerateEventFrame,
-                           EncodeReplyFrame, HeartbeatFrame>;
+using Frame =
+    std::variant<HelloFrame, GenerateFrame, EncodeFrame, CancelFrame, ShutdownFrame, GenerateEventFrame,
+                 EncodeReplyFrame, HeartbeatFrame, BudgetFrame, LoadModelFrame, UnloadModelFrame, ModelDoneFrame>;
 
 // The frame with its length. Throws Error request_too_large over kMaxFrameBytes.
 std::string encode_frame(const Frame& frame);

@@ -66,9 +66,14 @@ WorkerClientOptions with_turns_in_time(WorkerClientOptions options) {
   return options;
 }
 
-void forget_models(EngineStatus* status) {
-  for (ModelStatus& model : status->models) {
-    model = ModelStatus{model.name, ModelState::loading, 0.0, 0, "", "", ""};
+// What a worker that starts makes of them.
+void forget_models(const EngineOptions& options, EngineStatus* status) {
+  status->models.clear();
+  for (const ModelConfig& config : options.models) {
+    ModelStatus& model = status->models.emplace_back();
+    model.name = config.name;
+    model.state = config.load_at_start ? ModelState::loading : ModelState::unloaded;
+    model.pinned = config.pinned;
   }
 }
 
@@ -87,8 +92,7 @@ WorkerClient::Connection::~Connection() {
 }
 
 WorkerClient::WorkerClient(WorkerClientOptions options) : options_(with_turns_in_time(std::move(options))) {
-  for (const ModelConfig& model : options_.engine.models) status_.models.push_back({model.name});
-  forget_models(&status_);
+  forget_models(options_.engine, &status_);
   status_.backend = options_.engine.backend;
   status_.own_process = true;
   status_.last_tick = steady_clock::now();
@@ -126,6 +130,17 @@ void WorkerClient::submit(Body body, Sink sink) {
 
 void WorkerClient::cancel(RequestId id) { inbox_.send(Cancel{id}); }
 
+void WorkerClient::set_budget(const StepBudget& budget) { inbox_.send(Told{budget, steady_clock::now()}); }
+
+void WorkerClient::load_model(const std::string& model, ModelSink sink) { submit({model, true, std::move(sink)}); }
+
+void WorkerClient::unload_model(const std::string& model, ModelSink sink) { submit({model, false, std::move(sink)}); }
+
+void WorkerClient::submit(Change change) {
+  Command command(std::move(change));
+  if (!inbox_.send(std::move(command))) call(std::get<Change>(command).sink, std::optional(unavailable(kShuttingDown)));
+}
+
 EngineStatus WorkerClient::status() const {
   std::lock_guard lock(status_mutex_);
   return status_;
@@ -162,6 +177,7 @@ void WorkerClient::turn() {
     command = inbox_.try_receive();
   }
   end_late();
+  send_changes();
   dispatch();
   update([this](EngineStatus* status) { status->waiting = worker_waiting_ + static_cast<int>(queue_.size()); });
 }
@@ -169,7 +185,9 @@ void WorkerClient::turn() {
 void WorkerClient::end_all() {
   while (auto command = inbox_.try_receive()) {
     if (auto* request = std::get_if<Request>(&*command)) fail(request->sink, unavailable(kShuttingDown));
+    if (auto* change = std::get_if<Change>(&*command)) call(change->sink, std::optional(unavailable(kShuttingDown)));
   }
+  for (const auto& [id, change] : changes_) call(change.sink, std::optional(unavailable(kShuttingDown)));
   for (const auto& [id, request] : requests_) fail(request.sink, unavailable(kShuttingDown));
 }
 
@@ -198,6 +216,7 @@ void WorkerClient::handle(Started started) {
   try {
     connection_ = std::make_unique<Connection>(number, std::move(started.descriptor), options_.engine,
                                                [this, number](FrameSocket* socket) { read(number, socket); });
+    if (told_) connection_->socket.send(BudgetFrame{in_force(told_->budget, steady_clock::now() - told_->at)});
   } catch (const std::exception& error) {
     log_error(fmt::format("the worker can't be connected: {}", error.what()));
     handle(Closed{number});
@@ -221,6 +240,7 @@ void WorkerClient::handle(Closed closed) {
   }
   quarantine_.died(fingerprints, steady_clock::now());
   for (const RequestId id : lost) end(id, unavailable("its process died"));
+  end_changes(closed.connection, unavailable("its process died"));
   if (connection_ && connection_->number == closed.connection) connection_.reset();
 }
 
@@ -236,11 +256,12 @@ void WorkerClient::handle(Died) {
 void WorkerClient::lose_worker() {
   ended_ = connections_;
   worker_waiting_ = 0;
-  update([](EngineStatus* status) {
+  update([this](EngineStatus* status) {
     status->state = EngineState::restarting;
     status->running = status->kv_blocks_used = 0;
     status->memory_bytes = 0;
-    forget_models(status);
+    forget_models(options_.engine, status);
+    status->device_bytes = 0;
     // What it counted; what lies on the disk stays.
     status->kv_disk.written_bytes = status->kv_disk.read_bytes = 0;
     status->kv_disk.rejected.clear();
@@ -255,6 +276,36 @@ void WorkerClient::handle(GaveUp) {
   });
   for (const RequestId id : std::vector(queue_.begin(), queue_.end())) {
     end(id, unavailable("its process died too often"));
+  }
+  end_changes(0, unavailable("its process died too often"));
+}
+
+void WorkerClient::handle(Told told) {
+  told_ = told;
+  if (connection_) connection_->socket.send(BudgetFrame{told.budget});
+}
+
+void WorkerClient::handle(Change change) {
+  if (dead_) return call(change.sink, std::optional(unavailable("its process died too often")));
+  changes_.emplace(++changes_asked_, std::move(change));
+}
+
+void WorkerClient::send_changes() {
+  if (!connection_ || connection_->number <= ended_) return;
+  for (auto& [id, change] : changes_) {
+    if (change.connection != 0) continue;
+    const bool sent = change.loads ? connection_->socket.send(LoadModelFrame{id, change.model})
+                                   : connection_->socket.send(UnloadModelFrame{id, change.model});
+    if (!sent) return;  // a later turn tries again
+    change.connection = connection_->number;
+  }
+}
+
+void WorkerClient::end_changes(int connection, const Error& error) {
+  for (auto it = changes_.begin(); it != changes_.end();) {
+    const auto& [id, change] = *it;
+    if (change.connection == connection) call(change.sink, std::optional(error));
+    it = change.connection == connection ? changes_.erase(it) : std::next(it);
   }
 }
 
@@ -294,6 +345,13 @@ void WorkerClient::take(HeartbeatFrame frame, int connection) {
     status->restarts = restarts;
     status->own_process = true;
   });
+}
+
+void WorkerClient::take(ModelDoneFrame frame, int connection) {
+  const auto it = changes_.find(frame.id);
+  if (it == changes_.end() || it->second.connection != connection) return;
+  const auto node = changes_.extract(it);
+  call(node.mapped().sink, std::move(frame.error));
 }
 
 template <typename Other>

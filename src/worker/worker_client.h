@@ -43,6 +43,10 @@ class WorkerClient : public Engine {
   void encode(EncodeRequest request, EncodeSink sink) override;
   void cancel(RequestId id) override;
   EngineStatus status() const override;
+  void set_budget(const StepBudget& budget) override;
+  // While there is no worker these wait for the next one.
+  void load_model(const std::string& model, ModelSink sink) override;
+  void unload_model(const std::string& model, ModelSink sink) override;
 
   // Of the worker process, 0 while there is none: for logs and tests.
   pid_t worker_pid() const;
@@ -74,6 +78,16 @@ class WorkerClient : public Engine {
   struct Cancel {
     RequestId id;
   };
+  struct Told {
+    StepBudget budget;
+    TimePoint at;
+  };
+  struct Change {
+    std::string model;
+    bool loads = false;  // else it is to go
+    ModelSink sink;
+    int connection = 0;  // 0: it waits
+  };
   struct Started {
     Descriptor descriptor;
   };
@@ -87,10 +101,11 @@ class WorkerClient : public Engine {
   struct Stalled {};
   struct Died {};
   struct GaveUp {};
-  using Command = std::variant<Request, Cancel, Started, Received, Closed, Stalled, Died, GaveUp>;
+  using Command = std::variant<Request, Cancel, Started, Received, Closed, Stalled, Died, GaveUp, Told, Change>;
 
   template <typename Body, typename Sink>
   void submit(Body body, Sink sink);
+  void submit(Change change);
   void read(int connection, FrameSocket* socket);  // the connection's thread
 
   // All that follows: the client's thread.
@@ -105,16 +120,22 @@ class WorkerClient : public Engine {
   void handle(Stalled);
   void handle(Died);
   void handle(GaveUp);
+  void handle(Told told);
+  void handle(Change change);
   void lose_worker();  // the status of a worker that is gone
   void take(GenerateEventFrame frame, int connection);
   void take(EncodeReplyFrame frame, int connection);
   void take(HeartbeatFrame frame, int connection);
+  void take(ModelDoneFrame frame, int connection);
   template <typename Other>
   void take(const Other& frame, int connection);
 
   // Sends what waits, as far as the quarantine lets it.
   void dispatch();
   void send(Request* request);
+  void send_changes();
+  // Of this connection, or 0: that wait.
+  void end_changes(int connection, const Error& error);
   void end(RequestId id, const Error& error);
   void end_late();
   std::size_t in_flight() const { return requests_.size() - queue_.size(); }
@@ -126,7 +147,10 @@ class WorkerClient : public Engine {
   Channel<Command> inbox_;
 
   std::map<RequestId, Request> requests_;
-  std::deque<RequestId> queue_;     // those of requests_ that wait
+  std::deque<RequestId> queue_;  // those of requests_ that wait
+  std::map<std::uint64_t, Change> changes_;
+  std::uint64_t changes_asked_ = 0;
+  std::optional<Told> told_;        // the newest budget
   std::optional<RequestId> alone_;  // a suspect in flight: nothing else is sent
   std::unique_ptr<Connection> connection_;
   int connections_ = 0;     // the newest's number

@@ -183,9 +183,20 @@ class Server {
                     [this, id](EncodeReply reply) { outbox_.send(id, std::move(reply), engine_.get()); });
   }
   void handle(CancelFrame frame) { engine_->cancel(frame.id); }
+  void handle(const BudgetFrame& frame) { engine_->set_budget(frame.budget); }
+  void handle(const LoadModelFrame& frame) { engine_->load_model(frame.model, answer(frame.id)); }
+  void handle(const UnloadModelFrame& frame) { engine_->unload_model(frame.model, answer(frame.id)); }
   template <typename Other>
   void handle(const Other&) {
     throw Error(ErrorCode::internal_error, "worker frame: a kind that only a worker sends");
+  }
+
+  // The front hears of the model's state by the heartbeat that comes with this at the latest.
+  ModelSink answer(std::uint64_t id) {
+    return [this, id](const std::optional<Error>& error) {
+      socket_->send(HeartbeatFrame{engine_->status()});
+      socket_->send(ModelDoneFrame{id, error});
+    };
   }
 
   std::chrono::milliseconds beat() {

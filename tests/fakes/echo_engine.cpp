@@ -103,6 +103,20 @@ EngineStatus EchoEngine::status() const {
   return status_;
 }
 
+void EchoEngine::set_budget(const StepBudget& budget) {
+  std::lock_guard lock(mutex_);
+  budgets_.push_back(budget);
+  status_.level = budget.level;
+}
+
+void EchoEngine::load_model(const std::string& model, ModelSink sink) {
+  inbox_.send(Change{model, ModelState::ready, std::move(sink)});
+}
+
+void EchoEngine::unload_model(const std::string& model, ModelSink sink) {
+  inbox_.send(Change{model, ModelState::unloaded, std::move(sink)});
+}
+
 void EchoEngine::set_status(EngineStatus status) {
   std::lock_guard lock(mutex_);
   status_ = std::move(status);
@@ -116,6 +130,11 @@ std::vector<GenerateRequest> EchoEngine::generate_requests() const {
 std::vector<EncodeRequest> EchoEngine::encode_requests() const {
   std::lock_guard lock(mutex_);
   return encode_requests_;
+}
+
+std::vector<StepBudget> EchoEngine::budgets() const {
+  std::lock_guard lock(mutex_);
+  return budgets_;
 }
 
 void EchoEngine::run() {
@@ -140,11 +159,23 @@ void EchoEngine::accept(Command command) {
     if (!error && options_.fail_encode) error = options_.fail_encode(encoding->request);
     if (error) return encoding->sink(encode_failed(*error));
     encodings_.emplace(encoding->request.id, std::move(*encoding));
+  } else if (const auto* wanted = std::get_if<Change>(&command)) {
+    change(*wanted);
   } else {
     const RequestId id = std::get<Cancel>(command).id;
     if (auto node = generations_.extract(id)) node.mapped().sink(failed(cancelled()));
     if (auto node = encodings_.extract(id)) node.mapped().sink(encode_failed(cancelled()));
   }
+}
+
+void EchoEngine::change(const Change& wanted) {
+  {
+    std::lock_guard lock(mutex_);
+    for (ModelStatus& model : status_.models) {
+      if (model.name == wanted.model) model.state = wanted.state;
+    }
+  }
+  wanted.sink(refusal(wanted.model));
 }
 
 void EchoEngine::turn() {

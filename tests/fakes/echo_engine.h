@@ -49,12 +49,17 @@ class EchoEngine : public Engine {
   void encode(EncodeRequest request, EncodeSink sink) override;
   void cancel(RequestId id) override;
   EngineStatus status() const override;
+  void set_budget(const StepBudget& budget) override;
+  // A model's state in status() becomes `ready` or `unloaded` at once.
+  void load_model(const std::string& model, ModelSink sink) override;
+  void unload_model(const std::string& model, ModelSink sink) override;
 
   // Replaces what status() says, for tests of health and of models that load or fail.
   void set_status(EngineStatus status);
   // What came, in order of arrival.
   std::vector<GenerateRequest> generate_requests() const;
   std::vector<EncodeRequest> encode_requests() const;
+  std::vector<StepBudget> budgets() const;
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -78,10 +83,16 @@ class EchoEngine : public Engine {
   struct Cancel {
     RequestId id;
   };
-  using Command = std::variant<Generation, Encoding, Cancel>;
+  struct Change {
+    std::string model;
+    ModelState state;
+    ModelSink sink;
+  };
+  using Command = std::variant<Generation, Encoding, Cancel, Change>;
 
   void run();
   void accept(Command command);
+  void change(const Change& wanted);
   void turn();
   // The next token of a generation; true when it was the last event.
   bool step(Generation& generation, TimePoint now);
@@ -98,6 +109,7 @@ class EchoEngine : public Engine {
   EngineStatus status_;
   std::vector<GenerateRequest> generate_requests_;
   std::vector<EncodeRequest> encode_requests_;
+  std::vector<StepBudget> budgets_;
   std::thread thread_;
 };
 

@@ -38,6 +38,9 @@ class HeldEngine : public Engine {
     }
   }
   EngineStatus status() const override { return {}; }
+  void set_budget(const StepBudget&) override { ADD_FAILURE() << "nobody governs"; }
+  void load_model(const std::string&, ModelSink) override { ADD_FAILURE() << "nobody loads"; }
+  void unload_model(const std::string&, ModelSink) override { ADD_FAILURE() << "nobody unloads"; }
 
   // Each text's vector is its first id and how many ids it has, or `vector`.
   void answer(std::size_t i, const std::vector<float>& vector = {}) {

@@ -39,6 +39,9 @@ class ListeningEngine : public Engine {
   }
   void cancel(RequestId id) override { engine_.cancel(id); }
   EngineStatus status() const override { return engine_.status(); }
+  void set_budget(const StepBudget& budget) override { engine_.set_budget(budget); }
+  void load_model(const std::string& model, ModelSink sink) override { engine_.load_model(model, std::move(sink)); }
+  void unload_model(const std::string& model, ModelSink sink) override { engine_.unload_model(model, std::move(sink)); }
 
   EncodeRequest heard;
 

@@ -72,10 +72,31 @@ EngineStatus engine_status() {
   status.own_process = true;
   status.models = {{"m", ModelState::loading, 0.25, 7, "cpu", "cpu", ""},
                    {"n", ModelState::failed, 0.0, 0, "", "", "no such file"}};
+  status.models[0].on_demand = status.models[1].pinned = true;
+  status.models[0].idle_s = 1.5;
+  status.models[0].plan = "8-bit KV of 7 blocks";
+  status.device_bytes = 31;
+  status.budget_bytes = std::uint64_t{1} << 42;
+  status.level = 3;
+  status.step_drift = 1.25;
+  status.guard_preempted = 32;
+  status.guard_cancelled = 33;
   status.models[0].kv = {100, 40, 30, 2, 5, std::uint64_t{1} << 40, 11, 12, 13};
   status.kv_disk = {
       "error", "the disk is gone", true, 21, 22, 23, 24, std::uint64_t{1} << 41, {{"checksum", 3}, {"", 0}}};
   return status;
+}
+
+StepBudget budget() {
+  StepBudget budget;
+  budget.level = 4;
+  budget.cause = ErrorCode::thermal_throttled;
+  budget.time_share = 0.25;
+  budget.sequence_share = 0.5;
+  budget.drafts = budget.background = false;
+  budget.evicts = budget.preempts = budget.cancels = true;
+  budget.pause = 25ms;
+  return budget;
 }
 
 std::vector<Frame> all_frames() {
@@ -110,7 +131,13 @@ std::vector<Frame> all_frames() {
           EncodeReplyFrame{4, encoded},
           EncodeReplyFrame{5, encode_failed},
           HeartbeatFrame{engine_status()},
-          HeartbeatFrame{}};
+          HeartbeatFrame{},
+          BudgetFrame{budget()},
+          BudgetFrame{},
+          LoadModelFrame{std::numeric_limits<std::uint64_t>::max(), "m"},
+          UnloadModelFrame{7, "n"},
+          ModelDoneFrame{8, std::nullopt},
+          ModelDoneFrame{9, Error(ErrorCode::model_failed, "gone", "model")}};
 }
 
 std::span<const char> payload_of(const std::string& bytes) { return std::span(bytes).subspan(4); }
@@ -250,6 +277,50 @@ TEST(Wire, WhatTheCacheTellsTravels) {
   EXPECT_EQ(options.kv_disk_bytes, 1u);
   EXPECT_EQ(options.kv_write_bytes_per_day, 2u);
   EXPECT_EQ(options.kv_disk_free_bytes, 3u);
+}
+
+TEST(Wire, WhatTheGovernorAndTheModelsNeedTravels) {
+  const StepBudget back = round_trip(BudgetFrame{budget()}).budget;
+  EXPECT_EQ(back.level, 4);
+  EXPECT_EQ(back.cause, ErrorCode::thermal_throttled);
+  EXPECT_EQ(back.time_share, 0.25);
+  EXPECT_EQ(back.sequence_share, 0.5);
+  EXPECT_FALSE(back.drafts || back.background);
+  EXPECT_TRUE(back.evicts && back.preempts && back.cancels);
+  EXPECT_EQ(back.pause, 25ms);
+  const StepBudget plain = round_trip(BudgetFrame{}).budget;
+  EXPECT_TRUE(plain.drafts && plain.background);
+  EXPECT_FALSE(plain.evicts || plain.preempts || plain.cancels);
+
+  EXPECT_EQ(round_trip(LoadModelFrame{5, "m"}).model, "m");
+  EXPECT_EQ(round_trip(UnloadModelFrame{5, "n"}).id, 5u);
+  EXPECT_FALSE(round_trip(ModelDoneFrame{6, std::nullopt}).error);
+  EXPECT_EQ(round_trip(ModelDoneFrame{6, Error(ErrorCode::model_failed, "gone")}).error->message(), "gone");
+
+  HelloFrame hello;
+  hello.options.models = {{"a", "/a", {}, false, true}};
+  hello.options.memory_bytes = 17;
+  hello.options.stream_dir = "/packed";
+  hello.options.idle_unload_s = 60;
+  const EngineOptions options = round_trip(hello).options;
+  EXPECT_FALSE(options.models.at(0).load_at_start);
+  EXPECT_TRUE(options.models.at(0).pinned);
+  EXPECT_EQ(options.memory_bytes, 17u);
+  EXPECT_EQ(options.stream_dir, "/packed");
+  EXPECT_EQ(options.idle_unload_s, 60);
+  EXPECT_FALSE(round_trip(HelloFrame{}).options.memory_bytes);
+
+  const EngineStatus status = round_trip(HeartbeatFrame{engine_status()}).status;
+  EXPECT_EQ(status.device_bytes, 31u);
+  EXPECT_EQ(status.budget_bytes, std::uint64_t{1} << 42);
+  EXPECT_EQ(status.level, 3);
+  EXPECT_EQ(status.step_drift, 1.25);
+  EXPECT_EQ(status.guard_preempted, 32u);
+  EXPECT_EQ(status.guard_cancelled, 33u);
+  EXPECT_TRUE(status.models.at(0).on_demand && !status.models.at(0).pinned);
+  EXPECT_TRUE(status.models.at(1).pinned && !status.models.at(1).on_demand);
+  EXPECT_EQ(status.models.at(0).idle_s, 1.5);
+  EXPECT_EQ(status.models.at(0).plan, "8-bit KV of 7 blocks");
 }
 
 TEST(Wire, AFrameCutAnywhereIsRefused) {
