@@ -172,7 +172,7 @@ void wait_until_loaded(const Engine& engine) {
     bool loading = false;
     for (const auto& model : engine.status().models) {
       if (model.state == ModelState::failed) throw Error(ErrorCode::model_failed, model.name + ": " + model.failure);
-      loading |= model.state != ModelState::ready;
+      loading |= model.state == ModelState::loading;
     }
     if (!loading) return;
     InterruptWatch::check();

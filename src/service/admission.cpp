@@ -12,7 +12,8 @@ void require_model(const EngineStatus& engine, const std::string& model) {
       throw Error(ErrorCode::model_failed, fmt::format("model: \"{}\" can't be used: {}", model, status.failure),
                   "model");
     }
-    if (status.state != ModelState::ready) {
+    // One that comes on demand is waited for.
+    if (status.state == ModelState::loading && !status.on_demand) {
       throw Error(ErrorCode::model_loading,
                   fmt::format("model: \"{}\" is loading, {:.0f} % done", model, 100 * status.progress), "model");
     }

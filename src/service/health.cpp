@@ -33,7 +33,7 @@ void assess_engine(const EngineStatus& engine, std::chrono::steady_clock::time_p
 void assess_models(const EngineStatus& engine, Health* health) {
   if (engine.models.empty()) note(health, HealthStatus::loading, "no_model", "no model is configured");
   for (const auto& model : engine.models) {
-    if (model.state == ModelState::loading) {
+    if (model.state == ModelState::loading && !model.on_demand) {
       note(health, HealthStatus::loading, "model_loading",
            fmt::format("{} is loading, {:.0f} %", model.name, 100 * model.progress));
     } else if (model.state == ModelState::failed) {
