@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/holding.h"
 #include "backend/step_plan.h"
 #include "model/spec.h"
 
@@ -81,11 +82,29 @@ class Backend {
   // The first feature of the spec that this backend can't execute, or nothing.
   virtual std::optional<std::string> lacks(const DecoderSpec& spec) const = 0;
   virtual std::optional<std::string> lacks(const EncoderSpec& spec) const = 0;
-  // Reads, converts and evaluates the weights. Throws Error weights_io_error, memory_pressure or model_failed.
+  // The first thing that a holding asks for and this backend can't do, or nothing.
+  virtual std::optional<std::string> lacks(const DecoderHolding& holding) const = 0;
+  // What a model takes when it is held so: arithmetic over shapes and formats; reads no weights.
+  virtual DecoderNeeds needs(const DecoderSpec& spec, const DecoderWeights& weights,
+                             const DecoderHolding& holding) const = 0;
+  virtual EncoderNeeds needs(const EncoderSpec& spec, const EncoderWeights& weights,
+                             WeightPrecision precision) const = 0;
+  // Reads, converts and evaluates the weights. Throws Error weights_io_error, memory_pressure or model_failed, and
+  // not_supported for what it lacks.
   virtual std::unique_ptr<DecoderBackend> load(const DecoderSpec& spec, const DecoderWeights& weights,
-                                               const LoadProgress& progress) = 0;
+                                               const DecoderHolding& holding, const LoadProgress& progress) = 0;
   virtual std::unique_ptr<EncoderBackend> load(const EncoderSpec& spec, const EncoderWeights& weights,
-                                               const LoadProgress& progress) = 0;
+                                               WeightPrecision precision, const LoadProgress& progress) = 0;
+
+  // All in memory, as the files have it.
+  std::unique_ptr<DecoderBackend> load(const DecoderSpec& spec, const DecoderWeights& weights,
+                                       const LoadProgress& progress) {
+    return load(spec, weights, DecoderHolding{}, progress);
+  }
+  std::unique_ptr<EncoderBackend> load(const EncoderSpec& spec, const EncoderWeights& weights,
+                                       const LoadProgress& progress) {
+    return load(spec, weights, WeightPrecision::as_given, progress);
+  }
 };
 
 struct BackendOptions {

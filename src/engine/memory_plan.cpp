@@ -4,10 +4,82 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
+#include <vector>
 
-#include "base/error.h"
+#include "base/file_system.h"
 
 namespace cortex {
+namespace {
+
+constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
+
+int blocks_of(int tokens) { return (tokens - 1) / kBlockTokens + 1; }
+
+// A decoder held in some way.
+struct Candidate {
+  DecoderHolding holding;
+  DecoderNeeds needs;
+
+  // What `budget` leaves for KV, in blocks; without one, as many as there can be.
+  int blocks_within(std::optional<std::uint64_t> budget) const {
+    constexpr int kMost = std::numeric_limits<std::int32_t>::max() / kBlockTokens;
+    if (!budget) return kMost;
+    const std::uint64_t others = needs.weight_bytes(holding.resident_layers) + needs.step_bytes;
+    if (others > *budget) return 0;
+    return static_cast<int>(std::min<std::uint64_t>((*budget - others) / needs.kv_block_bytes, kMost));
+  }
+
+  MemoryPlan plan(int blocks) const {
+    return {.weights = holding.weights,
+            .kv_8_bits = holding.kv_8_bits,
+            .kv_blocks = blocks,
+            .rows_per_step = holding.rows_per_step,
+            .layers = needs.layers(),
+            .resident_layers = std::min(holding.resident_layers, needs.layers()),
+            .weight_bytes = needs.weight_bytes(holding.resident_layers),
+            .kv_bytes = static_cast<std::uint64_t>(blocks) * needs.kv_block_bytes,
+            .step_bytes = needs.step_bytes};
+  }
+};
+
+// The ways to hold a decoder whole, from the best to the smallest; each takes less of what it gives up for.
+std::vector<Candidate> whole_candidates(const DecoderNeedsOf& needs_of, int rows_per_step) {
+  std::vector<Candidate> candidates;
+  std::optional<std::uint64_t> heavier;  // weights of the precision before
+  for (const WeightPrecision weights : {WeightPrecision::as_given, WeightPrecision::bits_8, WeightPrecision::bits_4}) {
+    std::optional<std::uint64_t> wider;  // blocks of the precision before
+    for (const bool kv_8_bits : {false, true}) {
+      DecoderHolding holding{.weights = weights, .kv_8_bits = kv_8_bits, .rows_per_step = rows_per_step};
+      auto needs = needs_of(holding);
+      if (!needs || (heavier && needs->weight_bytes(kAllLayers) >= *heavier)) break;
+      if (wider && needs->kv_block_bytes >= *wider) break;
+      wider = needs->kv_block_bytes;
+      candidates.push_back({holding, *needs});
+      while (holding.rows_per_step / 2 >= kLeastRows) {
+        holding.rows_per_step /= 2;
+        candidates.push_back({holding, needs_of(holding).value()});
+      }
+    }
+    if (wider) heavier = candidates.back().needs.weight_bytes(kAllLayers);
+  }
+  return candidates;
+}
+
+// The smallest way, with as many layers in memory as fit beside `blocks`.
+std::optional<MemoryPlan> stream(Candidate candidate, int blocks, std::optional<std::uint64_t> budget) {
+  for (int resident = candidate.needs.layers() - 1; resident >= 0; --resident) {
+    candidate.holding.resident_layers = resident;
+    if (candidate.blocks_within(budget) >= blocks) return candidate.plan(blocks);
+  }
+  return std::nullopt;
+}
+
+std::string mebibytes(std::uint64_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(kMebibyte));
+}
+
+}  // namespace
 
 int kv_block_count(const KvGeometry& geometry, int context_tokens, std::optional<std::uint64_t> kv_bytes) {
   CORTEX_CHECK(geometry.block_bytes > 0 && context_tokens > 0);
@@ -18,12 +90,71 @@ int kv_block_count(const KvGeometry& geometry, int context_tokens, std::optional
                                                        budget, geometry.block_bytes));
   }
   if (!kv_bytes) {
-    const int sequence_blocks = (context_tokens - 1) / kBlockTokens + 1;
-    blocks = std::min(blocks, static_cast<std::uint64_t>(sequence_blocks) * kDefaultKvSequences);
+    blocks = std::min(blocks, static_cast<std::uint64_t>(blocks_of(context_tokens)) * kDefaultKvSequences);
   }
   // A block id and the tokens of all blocks must stay below 2^31.
   const auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max() / kBlockTokens);
   return static_cast<int>(std::min(blocks, most));
+}
+
+std::string to_text(const MemoryPlan& plan) {
+  std::string text =
+      plan.weights == WeightPrecision::as_given ? "weights as given" : fmt::format("{} weights", name_of(plan.weights));
+  if (plan.layers == 0) return text;
+  if (plan.resident_layers < plan.layers) {
+    text += fmt::format(" with {} of {} layers in memory", plan.resident_layers, plan.layers);
+  }
+  return text + fmt::format(", {}KV of {} blocks, {} rows a step", plan.kv_8_bits ? "8-bit " : "", plan.kv_blocks,
+                            plan.rows_per_step);
+}
+
+PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wants,
+                         std::optional<std::uint64_t> budget_bytes) {
+  CORTEX_CHECK(wants.kv_blocks > 0 && wants.rows_per_step > 0 && wants.context_tokens > 0);
+  const int least = std::min(wants.kv_blocks, blocks_of(std::min(wants.context_tokens, kLeastTokens)));
+  const int fewest = std::min(least, blocks_of(kFewestTokens));
+  const std::vector<Candidate> candidates = whole_candidates(needs_of, wants.rows_per_step);
+  CORTEX_CHECK(!candidates.empty());
+  Candidate smallest = candidates.back();
+  if (wants.may_stream) smallest.holding.resident_layers = 0;
+  if (!needs_of(smallest.holding)) smallest.holding.resident_layers = kAllLayers;
+  const bool streams = smallest.holding.resident_layers == 0;
+  PlanOutcome outcome{.plan = {}, .least = smallest.plan(fewest)};
+  for (const Candidate& candidate : candidates) {
+    const int blocks = std::min(wants.kv_blocks, candidate.blocks_within(budget_bytes));
+    if (blocks < least) continue;
+    outcome.plan = candidate.plan(blocks);
+    return outcome;
+  }
+  if (streams) outcome.plan = stream(smallest, least, budget_bytes);
+  if (outcome.plan) return outcome;
+  const int blocks = std::min(least, smallest.blocks_within(budget_bytes));
+  if (blocks >= fewest) outcome.plan = smallest.plan(blocks);
+  return outcome;
+}
+
+PlanOutcome plan_encoder(const EncoderNeedsOf& needs_of, std::optional<std::uint64_t> budget_bytes) {
+  PlanOutcome outcome;
+  for (const WeightPrecision weights : {WeightPrecision::as_given, WeightPrecision::bits_8, WeightPrecision::bits_4}) {
+    const auto needs = needs_of(weights);
+    if (!needs || (weights != WeightPrecision::as_given && needs->weight_bytes >= outcome.least.weight_bytes)) continue;
+    outcome.least = {.weights = weights, .weight_bytes = needs->weight_bytes, .step_bytes = needs->step_bytes};
+    if (!outcome.plan && outcome.least.total_bytes() <= budget_bytes.value_or(outcome.least.total_bytes())) {
+      outcome.plan = outcome.least;
+    }
+  }
+  return outcome;
+}
+
+const MemoryPlan& planned(const PlanOutcome& outcome, std::optional<std::uint64_t> budget_bytes, ErrorCode code) {
+  if (outcome.plan) return *outcome.plan;
+  const MemoryPlan& least = outcome.least;
+  const std::uint64_t needed = least.total_bytes();
+  throw Error(code, fmt::format("memory_budget: {} left for it can't hold the model; it needs at least {} ({}: weights "
+                                "{}, KV {}, scratch {}); --memory-budget {}MiB would hold it alone",
+                                mebibytes(budget_bytes.value_or(0)), mebibytes(needed), to_text(least),
+                                mebibytes(least.weight_bytes), mebibytes(least.kv_bytes), mebibytes(least.step_bytes),
+                                (needed + kMebibyte - 1) / kMebibyte));
 }
 
 }  // namespace cortex

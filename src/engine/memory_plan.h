@@ -1,19 +1,95 @@
-// What fits into memory, computed before a byte is allocated. Pure.
+// How a model is made to fit into a budget of memory, decided before a byte is allocated: as it is where that fits,
+// else step by step with less. Pure but for estimate_memory(), which reads a model's headers.
+//
+// What is given up, in this order, and each only as far as it must:
+//   1. KV blocks, down to those of one sequence of kLeastTokens tokens or of the context, if that is shorter
+//   2. rows of a step, halved down to kLeastRows
+//   3. the precision of keys and values
+//   4. the precision of weights: 8 bits, then 4, each with all of the above anew
+//   5. layers in memory: the others are read from disk in every step
+//   6. KV blocks, down to those of kFewestTokens tokens
+// More budget never gives a plan that stands later in this order, nor less of what the last step it took gives up.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <functional>
 #include <optional>
+#include <string>
 
 #include "backend/backend.h"
+#include "base/error.h"
+#include "model/model.h"
 
 namespace cortex {
 
 inline constexpr int kDefaultKvSequences = 8;
 inline constexpr std::uint64_t kDefaultKvBytes = std::uint64_t{1} << 30;
+inline constexpr int kLeastTokens = 2048;
+inline constexpr int kFewestTokens = 256;
+inline constexpr int kLeastRows = 64;
 
 // How many KV blocks a decoder gets: what fits into `kv_bytes`; without it, enough for kDefaultKvSequences sequences of
 // the model's whole context or kDefaultKvBytes, whichever is less. Throws Error invalid_option when that is not even
 // one block.
 int kv_block_count(const KvGeometry& geometry, int context_tokens, std::optional<std::uint64_t> kv_bytes);
+
+struct MemoryPlan {
+  WeightPrecision weights = WeightPrecision::as_given;
+  bool kv_8_bits = false;
+  int kv_blocks = 0;        // none of an encoder
+  int rows_per_step = 0;    // at most; an encoder's are its own affair, 0
+  int layers = 0;           // of a decoder
+  int resident_layers = 0;  // of these; the others are read from disk in every step
+  std::uint64_t weight_bytes = 0, kv_bytes = 0, step_bytes = 0;
+
+  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + step_bytes; }
+  bool operator==(const MemoryPlan&) const = default;
+};
+
+// "weights as given, KV of 2048 blocks", "4-bit weights with 12 of 30 layers in memory, 8-bit KV of 128 blocks, 64 rows
+// a step"
+std::string to_text(const MemoryPlan& plan);
+
+// What a decoder should have.
+struct DecoderWants {
+  int kv_blocks = 0;
+  int rows_per_step = 0;
+  int context_tokens = 0;
+  bool may_stream = false;  // there is a folder for packed weights
+};
+
+// Of a holding; nothing where the backend can't do it.
+using DecoderNeedsOf = std::function<std::optional<DecoderNeeds>(const DecoderHolding&)>;
+using EncoderNeedsOf = std::function<std::optional<EncoderNeeds>(WeightPrecision)>;
+
+struct PlanOutcome {
+  std::optional<MemoryPlan> plan;  // absent: it does not fit
+  MemoryPlan least;                // the smallest that it could be
+};
+
+// Without a budget everything is as wanted.
+PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wants,
+                         std::optional<std::uint64_t> budget_bytes);
+PlanOutcome plan_encoder(const EncoderNeedsOf& needs_of, std::optional<std::uint64_t> budget_bytes);
+
+// The plan, or Error `code` with the numbers and the setting that would make it fit.
+const MemoryPlan& planned(const PlanOutcome& outcome, std::optional<std::uint64_t> budget_bytes, ErrorCode code);
+
+struct EstimateOptions {
+  std::string backend = "cpu";  // or "mlx"; "auto" is the cpu
+  int threads = 0;
+  bool exact = false;
+  std::optional<int> context_tokens;  // of each sequence; the model's
+  int sequences = 1;                  // at a time
+  int rows_per_step = 512;
+  bool may_stream = true;
+  std::optional<std::uint64_t> budget_bytes;
+};
+
+// Whether and how a model would fit, without loading it. Any thread. Throws what open_model() throws, and Error
+// invalid_value for a context that the model has not.
+PlanOutcome estimate_memory(const std::filesystem::path& model, const EstimateOptions& options);
+PlanOutcome estimate_memory(const Model& model, const EstimateOptions& options);
 
 }  // namespace cortex

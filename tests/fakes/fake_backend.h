@@ -25,6 +25,10 @@ inline constexpr int kFakeContext = 512;
 inline constexpr TokenId kFakeNan = 13;    // a row of this token is not finite
 inline constexpr TokenId kFakeThrow = 14;  // a step with this token throws Error weights_io_error
 inline constexpr std::size_t kFakeBlockBytes = kBlockTokens * sizeof(TokenId);
+inline constexpr int kFakeLayers = 10;
+inline constexpr std::uint64_t kFakeFixedBytes = 1000;
+inline constexpr std::uint64_t kFakeLayerBytes = 100;
+inline constexpr std::uint64_t kFakeRowBytes = 2;
 
 // What the fake model says after `history`, never one of the special tokens above.
 inline TokenId fake_next(std::span<const TokenId> history) {
@@ -53,6 +57,7 @@ struct FakeSwitches {
   std::atomic<int> load_ms = 0;
   std::atomic<bool> fail_load = false;
   std::atomic<bool> break_decoders = false;  // their next step throws Error model_failed, and so do all after it
+  std::atomic<int> resident_layers = 0;      // as the last decoder was to be held
   std::atomic<int> loaded = 0;               // decoders and encoders alive
 };
 
@@ -161,12 +166,27 @@ class FakeBackend : public Backend {
   std::string_view device() const override { return "fake"; }
   std::optional<std::string> lacks(const DecoderSpec&) const override { return lacks_; }
   std::optional<std::string> lacks(const EncoderSpec&) const override { return lacks_; }
-  std::unique_ptr<DecoderBackend> load(const DecoderSpec&, const DecoderWeights&,
+  std::optional<std::string> lacks(const DecoderHolding&) const override { return std::nullopt; }
+  // Weights halve with any lower precision.
+  DecoderNeeds needs(const DecoderSpec&, const DecoderWeights&, const DecoderHolding& holding) const override {
+    const int divisor = holding.weights == WeightPrecision::as_given ? 1 : 2;
+    return {.fixed_bytes = kFakeFixedBytes / divisor,
+            .layer_bytes = std::vector<std::uint64_t>(kFakeLayers, kFakeLayerBytes / divisor),
+            .kv_kept_bytes = kFakeBlockBytes,
+            .kv_block_bytes = kFakeBlockBytes,
+            .step_bytes = static_cast<std::uint64_t>(holding.rows_per_step) * kFakeRowBytes};
+  }
+  EncoderNeeds needs(const EncoderSpec&, const EncoderWeights&, WeightPrecision precision) const override {
+    return {.weight_bytes = precision == WeightPrecision::as_given ? kFakeFixedBytes : kFakeFixedBytes / 2,
+            .step_bytes = kFakeRowBytes};
+  }
+  std::unique_ptr<DecoderBackend> load(const DecoderSpec&, const DecoderWeights&, const DecoderHolding& holding,
                                        const LoadProgress& progress) override {
     wait(progress);
+    switches_->resident_layers = holding.resident_layers;
     return std::make_unique<FakeDecoder>(switches_);
   }
-  std::unique_ptr<EncoderBackend> load(const EncoderSpec&, const EncoderWeights&,
+  std::unique_ptr<EncoderBackend> load(const EncoderSpec&, const EncoderWeights&, WeightPrecision,
                                        const LoadProgress& progress) override {
     wait(progress);
     return std::make_unique<FakeEncoder>(switches_);

@@ -7,17 +7,19 @@
 #include <string>
 #include <string_view>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/flush_denormals.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/model_needs.h"
+#include "backend/cpu/packed_layers.h"
 #include "backend/plan_check.h"
 #include "backend/sampler.h"
 #include "base/error.h"
+#include "base/file_system.h"
+#include "base/log.h"
 
 namespace cortex {
 namespace {
-
-// Wanted rows that pass the head together: enough to share its weights, few enough for the logits to stay small.
-constexpr std::size_t kHeadRows = 64;
 
 std::size_t elements_of(const DecoderSpec& spec) {
   const auto hidden = static_cast<std::size_t>(spec.hidden);
@@ -32,53 +34,84 @@ std::size_t elements_of(const DecoderSpec& spec) {
   return elements;
 }
 
-std::variant<CpuFeedForward, CpuExperts> read_mlp(const DecoderSpec& spec, bool experts,
-                                                  const DecoderLayerWeights& weights, WeightLoader& loader,
-                                                  Arithmetic arithmetic) {
-  if (experts) return CpuExperts(loader, arithmetic, spec.experts.value(), spec.activation, weights);
-  return CpuFeedForward(loader, arithmetic, spec.activation, LinearView(weights.gate.value(), weights.gate_bias),
-                        {weights.up.value(), weights.up_bias}, {weights.down.value(), weights.down_bias});
-}
-
 // Goes up whenever a change of the arithmetic, in any of the kernels, changes what is kept of a token.
 constexpr std::string_view kArithmeticVersion = "1";
 
 // Exact arithmetic is the same bits on every instruction set; sums over bfloat16 are not.
-std::string numeric_class(Arithmetic arithmetic) {
-  if (arithmetic == Arithmetic::exact) return fmt::format("cpu-exact-{}", kArithmeticVersion);
-  return fmt::format("cpu-fast-{}-{}", kArithmeticVersion, kernels().name);
+std::string numeric_class(Arithmetic arithmetic, WeightPrecision precision) {
+  const std::string weights =
+      precision == WeightPrecision::as_given ? "" : fmt::format("-{} weights", name_of(precision));
+  if (arithmetic == Arithmetic::exact) return fmt::format("cpu-exact-{}{}", kArithmeticVersion, weights);
+  return fmt::format("cpu-fast-{}-{}{}", kArithmeticVersion, kernels().name, weights);
 }
 
 }  // namespace
 
-CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const LoadProgress& progress,
-                       std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
+CpuDecoder::CpuDecoder(const DecoderSpec& spec, const DecoderWeights& weights, const DecoderHolding& holding,
+                       const LoadProgress& progress, std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
     : spec_(spec),
       arithmetic_(arithmetic),
-      width_(static_cast<std::size_t>((spec.hidden + kPanelRows - 1) / kPanelRows * kPanelRows)),
+      holding_(holding),
+      width_(static_cast<std::size_t>(padded_rows(spec.hidden))),
       team_(std::move(team)),
-      attention_(spec, arithmetic, team_) {
-  const FloatPacking floats = arithmetic == Arithmetic::exact ? FloatPacking::f32 : FloatPacking::bf16;
-  WeightLoader loader(arena_, floats, elements_of(spec), progress);
+      attention_(spec, arithmetic, holding.kv_8_bits, team_) {
+  WeightLoader loader(arena_, floats_outside_layers(holding.weights, arithmetic), elements_of(spec), progress);
   embedding_ = Projection(loader, arithmetic, {weights.embedding});
-  for (const DecoderLayerWeights& layer : weights.layers) {
-    layers_.push_back(read_layer(static_cast<int>(layers_.size()), layer, loader, arithmetic));
-  }
   final_norm_ = loader.vector(weights.final_norm);
   if (weights.head) head_ = Projection(loader, arithmetic, {*weights.head});
+  loader.set_floats(floats_in_layers(holding.weights, arithmetic));
+  if (is_streamed_at_all()) {
+    read_ranges(weights, loader);
+  } else {
+    for (int layer = 0; layer < layer_count(); ++layer) layers_.push_back(read_layer(weights, layer, loader));
+  }
 }
 
-CpuDecoder::Layer CpuDecoder::read_layer(int layer, const DecoderLayerWeights& weights, WeightLoader& loader,
-                                         Arithmetic arithmetic) const {
-  return {.attention_norms = {loader.vector(weights.attention_norm), loader.vector(weights.attention_post_norm)},
-          .mlp_norms = {loader.vector(weights.mlp_norm), loader.vector(weights.mlp_post_norm)},
-          .attention = AttentionWeights(loader, arithmetic, weights),
-          .mlp = read_mlp(spec_, spec_.layers[static_cast<std::size_t>(layer)].experts, weights, loader, arithmetic)};
+DecoderLayer CpuDecoder::read_layer(const DecoderWeights& weights, int layer, WeightLoader& loader) const {
+  const auto index = static_cast<std::size_t>(layer);
+  return {spec_, spec_.layers[index].experts, weights.layers[index], loader, arithmetic_};
+}
+
+template <typename Visit>
+void CpuDecoder::lay_out_ranges(const DecoderWeights& weights, WeightLoader& loader, const Visit& visit) {
+  layers_.clear();
+  for (int layer = 0; layer < layer_count(); ++layer) {
+    WeightArena& range = ranges_[static_cast<std::size_t>(layer)];
+    range.rewind();
+    loader.set_arena(range);
+    layers_.push_back(read_layer(weights, layer, loader));
+    visit(layer, range.content());
+    if (is_streamed(layer)) range.discard();
+  }
+}
+
+void CpuDecoder::read_ranges(const DecoderWeights& weights, WeightLoader& loader) {
+  const DecoderNeeds needs = decoder_needs(spec_, weights, holding_, arithmetic_, team_->size());
+  for (const std::uint64_t bytes : needs.layer_bytes) ranges_.push_back(WeightArena::range_of(bytes));
+  const std::string content =
+      fmt::format("{} {} {}", holding_.fingerprint, name_of(holding_.weights), static_cast<int>(arithmetic_));
+  PackedLayers packed(real_file_system(), holding_.stream_folder, content, needs.layer_bytes);
+  loader.set_reads(false);
+  const auto read = [&](int layer, std::span<std::byte> bytes) { packed.read(layer, bytes); };
+  try {
+    lay_out_ranges(weights, loader, read);
+  } catch (const Error& unusable) {
+    log_info(fmt::format("packing the weights for reading layer by layer: {}", unusable.message()));
+    loader.set_reads(true);
+    PackedLayersWriter writer(packed);
+    lay_out_ranges(weights, loader, [&](int, std::span<std::byte> bytes) { writer.add(bytes); });
+    writer.finish();
+  }
+  std::vector<StreamedLayer> streamed;
+  for (int layer = 0; layer < layer_count(); ++layer) {
+    if (is_streamed(layer)) streamed.push_back({layer, &ranges_[static_cast<std::size_t>(layer)]});
+  }
+  layer_stream_ = std::make_unique<LayerStream>(std::move(packed), std::move(streamed));
 }
 
 KvGeometry CpuDecoder::kv_geometry() const {
   KvGeometry geometry = attention_.kv().geometry();
-  geometry.numeric_class = numeric_class(arithmetic_);
+  geometry.numeric_class = numeric_class(arithmetic_, holding_.weights);
   return geometry;
 }
 
@@ -92,21 +125,35 @@ void CpuDecoder::submit(const StepPlan& plan) {
   rows_ = static_cast<int>(plan.tokens.size());
   attention_.lay_out(plan);
   embed(resolved_tokens(plan, last_step_));
+  if (layer_stream_) layer_stream_->begin_step();
   Vector after;  // of the branch whose output waits in update_
-  for (int index = 0; index < static_cast<int>(layers_.size()); ++index) {
-    const Layer& layer = layers_[static_cast<std::size_t>(index)];
-    enter_branch(after, layer.attention_norms.before, layer.attention.query_key_value);
-    after = layer.attention_norms.after;
-    attention_.run(index, layer.attention, in_, branch_end(after), branch_out(after), width_);
-    std::visit(
-        [&](const auto& mlp) {
-          enter_branch(after, layer.mlp_norms.before, mlp.first());
-          after = layer.mlp_norms.after;
-          mlp.run(*team_, in_, rows_, feed_forward_, branch_end(after), branch_out(after), width_);
-        },
-        layer.mlp);
+  for (int layer = 0; layer < layer_count(); ++layer) {
+    if (!is_streamed(layer)) {
+      after = run_layer(layer, after);
+      continue;
+    }
+    layer_stream_->enter(layer);
+    after = run_layer(layer, after);
+    team_->for_rows(rows_, [&](int row) { add_update(row, after); });  // a norm that goes with the layer
+    after = {};
+    layer_stream_->leave(layer);
   }
   finish(plan, after);
+}
+
+Vector CpuDecoder::run_layer(int index, Vector after) {
+  const DecoderLayer& layer = layers_[static_cast<std::size_t>(index)];
+  enter_branch(after, layer.attention_norms.before, layer.attention.query_key_value);
+  after = layer.attention_norms.after;
+  attention_.run(index, layer.attention, in_, branch_end(after), branch_out(after), width_);
+  std::visit(
+      [&](const auto& mlp) {
+        enter_branch(after, layer.mlp_norms.before, mlp.first());
+        after = layer.mlp_norms.after;
+        mlp.run(*team_, in_, rows_, feed_forward_, branch_end(after), branch_out(after), width_);
+      },
+      layer.mlp);
+  return after;
 }
 
 void CpuDecoder::collect(StepResult* result) {
@@ -117,13 +164,17 @@ void CpuDecoder::collect(StepResult* result) {
 
 std::size_t CpuDecoder::memory_bytes() const {
   const std::size_t floats = stream_.capacity() + update_.capacity();
-  return arena_.bytes_used() + attention_.memory_bytes() + in_.memory_bytes() + feed_forward_.memory_bytes() +
-         language_head_.memory_bytes() + floats * sizeof(float);
+  DecoderNeeds ranges;
+  for (const WeightArena& range : ranges_) ranges.layer_bytes.push_back(range.bytes_used());
+  return arena_.bytes_used() + ranges.weight_bytes(holding_.resident_layers) + attention_.memory_bytes() +
+         in_.memory_bytes() + feed_forward_.memory_bytes() + language_head_.memory_bytes() + floats * sizeof(float);
 }
 
 void CpuDecoder::embed(const std::vector<TokenId>& tokens) {
-  stream_.assign(tokens.size() * width_, 0.0f);
-  update_.resize(stream_.size());
+  const std::size_t elements = tokens.size() * width_;
+  make_room(stream_, elements);
+  make_room(update_, elements);
+  std::fill_n(stream_.begin(), elements, 0.0f);
   team_->for_rows(rows_, [&](int row) {
     float* out = stream_row(row);
     embedding_.unpack_row(tokens[static_cast<std::size_t>(row)], out);
@@ -154,8 +205,9 @@ void CpuDecoder::enter_branch(const Vector& after, const Vector& before, const P
 void CpuDecoder::finish(const StepPlan& plan, const Vector& after) {
   for (const WantedRow& wanted : plan.wanted) add_update(wanted.row, after);
   std::vector<RowResult> results(plan.wanted.size());
-  for (std::size_t begin = 0; begin < results.size(); begin += kHeadRows) {
-    const std::size_t count = std::min(kHeadRows, results.size() - begin);
+  const auto most = static_cast<std::size_t>(head_rows(holding_.rows_per_step));
+  for (std::size_t begin = 0; begin < results.size(); begin += most) {
+    const std::size_t count = std::min(most, results.size() - begin);
     finish_rows(std::span(plan.wanted).subspan(begin, count), std::span(results).subspan(begin, count));
   }
   last_step_.assign(plan.wanted.size(), {});

@@ -1,14 +1,15 @@
 #include "backend/cpu/encoder.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 #include <numeric>
 #include <utility>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/flush_denormals.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/model_needs.h"
 #include "backend/plan_check.h"
 
 namespace cortex {
@@ -22,9 +23,6 @@ std::size_t elements_of(const EncoderSpec& spec) {
   return tables + hidden * (attention + feed_forward) * spec.layers.size();
 }
 
-// Rows that pass all layers together: what they are computed in stays in cache.
-constexpr int kBatchTokens = 512;
-
 PackedTexts some_of(const PackedTexts& texts, std::size_t first, std::size_t last) {
   const auto begin = texts.starts[first], end = texts.starts[last];
   PackedTexts some;
@@ -35,66 +33,27 @@ PackedTexts some_of(const PackedTexts& texts, std::size_t first, std::size_t las
   return some;
 }
 
-// Only looked up, so floats stay as exact as they are.
-PackedMatrix read_table(const Weight& weight, WeightLoader& loader) {
-  return loader.matrix(std::array{&weight}, FloatPacking::f32);
-}
-
-PackedMatrix read_table(const std::optional<Weight>& weight, WeightLoader& loader) {
-  return weight ? read_table(*weight, loader) : PackedMatrix{};
-}
-
 }  // namespace
 
-CpuEncoder::CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress,
-                       std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
+CpuEncoder::CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, WeightPrecision precision,
+                       const LoadProgress& progress, std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic)
     : spec_(spec),
-      width_(static_cast<std::size_t>((spec.hidden + kPanelRows - 1) / kPanelRows * kPanelRows)),
+      width_(static_cast<std::size_t>(padded_rows(spec.hidden))),
       team_(std::move(team)),
+      parts_(read_parts(weights, precision, progress, arithmetic)),
       rotary_(spec.rope),
       scratch_(static_cast<std::size_t>(team_->size())) {
   if (spec.window_rope) window_rotary_.emplace(*spec.window_rope);
-  if (arithmetic == Arithmetic::fast && spec.head_dim % 2 == 0 && spec.head_dim <= kMostHeadDim) {
-    kv_.emplace(1, spec.heads, spec.head_dim, KvPrecision::bf16);
+  if (const auto precision_of_kv = encoder_kv_precision(spec, arithmetic)) {
+    kv_.emplace(1, spec.heads, spec.head_dim, *precision_of_kv);
     for (int thread = 0; thread < team_->size(); ++thread) block_attention_.emplace_back(spec.head_dim);
   }
-  const FloatPacking floats = arithmetic == Arithmetic::exact ? FloatPacking::f32 : FloatPacking::bf16;
-  WeightLoader loader(arena_, floats, elements_of(spec), progress);
-  token_embedding_ = read_table(weights.token_embedding, loader);
-  position_embedding_ = read_table(weights.position_embedding, loader);
-  type_embedding_ = read_table(weights.type_embedding, loader);
-  embedding_norm_ = read_norm(weights.embedding_norm, loader);
-  for (const EncoderLayerWeights& layer : weights.layers) layers_.push_back(read_layer(layer, loader, arithmetic));
-  final_norm_ = read_norm(weights.final_norm, loader);
-  if (spec.head) head_ = read_head(weights.head.value(), loader);
 }
 
-CpuEncoder::Norm CpuEncoder::read_norm(const LayerNorm& norm, WeightLoader& loader) {
-  const Vector weight = loader.vector(norm.weight);
-  return {weight, norm.bias ? loader.vector(*norm.bias) : loader.zeros(weight.size)};
-}
-
-std::optional<CpuEncoder::Norm> CpuEncoder::read_norm(const std::optional<LayerNorm>& norm, WeightLoader& loader) {
-  return norm ? std::optional(read_norm(*norm, loader)) : std::nullopt;
-}
-
-CpuEncoder::Layer CpuEncoder::read_layer(const EncoderLayerWeights& weights, WeightLoader& loader,
-                                         Arithmetic arithmetic) const {
-  const std::optional<LinearView> gate = weights.gate ? std::optional<LinearView>(*weights.gate) : std::nullopt;
-  return {.attention_norm = read_norm(weights.attention_norm, loader),
-          .query_key_value = Projection(loader, arithmetic, {weights.query, weights.key, weights.value}),
-          .output = Projection(loader, arithmetic, {weights.output}),
-          .mlp_norm = read_norm(weights.mlp_norm, loader),
-          .mlp = CpuFeedForward(loader, arithmetic, spec_.activation, gate, weights.up, weights.down)};
-}
-
-// A classifier's head is small: exact.
-CpuEncoder::Head CpuEncoder::read_head(const EncoderHeadWeights& weights, WeightLoader& loader) {
-  Head head{.dense = {},
-            .norm = read_norm(weights.norm, loader),
-            .out = Projection(loader, Arithmetic::exact, {weights.out})};
-  if (weights.dense) head.dense = Projection(loader, Arithmetic::exact, {*weights.dense});
-  return head;
+EncoderParts CpuEncoder::read_parts(const EncoderWeights& weights, WeightPrecision precision,
+                                    const LoadProgress& progress, Arithmetic arithmetic) {
+  WeightLoader loader(arena_, floats_in_layers(precision, arithmetic), elements_of(spec_), progress);
+  return {spec_, weights, loader, precision, arithmetic};
 }
 
 void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
@@ -106,7 +65,7 @@ void CpuEncoder::encode(const PackedTexts& texts, EncodeResult* result) {
   const std::size_t count = texts.starts.size() - 1;
   for (std::size_t first = 0; first < count;) {
     std::size_t last = first + 1;
-    while (last < count && texts.starts[last + 1] - texts.starts[first] <= kBatchTokens) ++last;
+    while (last < count && texts.starts[last + 1] - texts.starts[first] <= kEncoderRows) ++last;
     encode_batch(some_of(texts, first, last), result);
     first = last;
   }
@@ -117,8 +76,8 @@ void CpuEncoder::encode_batch(const PackedTexts& texts, EncodeResult* result) {
   lay_out(texts);
   embed(texts);
   const Norm* waiting = nullptr;  // post_norm: what the stream passes before the next branch reads it
-  for (std::size_t index = 0; index < layers_.size(); ++index) {
-    const Layer& layer = layers_[index];
+  for (std::size_t index = 0; index < parts_.layers.size(); ++index) {
+    const Layer& layer = parts_.layers[index];
     const Norm* attention_norm = layer.attention_norm ? &*layer.attention_norm : nullptr;
     enter_branch(spec_.pre_norm ? attention_norm : waiting, layer.query_key_value);
     attention(spec_.layers[index], layer);
@@ -126,11 +85,11 @@ void CpuEncoder::encode_batch(const PackedTexts& texts, EncodeResult* result) {
     layer.mlp.run(*team_, in_, rows, feed_forward_, LinearEnd::add, stream_.data(), width_);
     waiting = &layer.mlp_norm;
   }
-  const Norm* last = spec_.pre_norm ? (final_norm_ ? &*final_norm_ : nullptr) : waiting;
+  const Norm* last = spec_.pre_norm ? (parts_.final_norm ? &*parts_.final_norm : nullptr) : waiting;
   if (last != nullptr) team_->for_rows(rows, [&](int row) { normalise(*last, stream_row(row), stream_row(row)); });
   std::vector<float> pooled;
   pool(texts, pooled);
-  if (head_) pooled = classify(pooled);
+  if (parts_.head) pooled = classify(pooled);
   result->pooled.insert(result->pooled.end(), pooled.begin(), pooled.end());
   for (int row = 0; texts.hidden && row < rows; ++row) {
     result->hidden.insert(result->hidden.end(), stream_row(row), stream_row(row) + spec_.hidden);
@@ -172,7 +131,8 @@ void CpuEncoder::lay_out(const PackedTexts& texts) {
 
 void CpuEncoder::embed(const PackedTexts& texts) {
   const auto hidden = static_cast<std::size_t>(spec_.hidden);
-  stream_.assign(rows_.size() * width_, 0.0f);
+  make_room(stream_, rows_.size() * width_);
+  std::fill_n(stream_.begin(), rows_.size() * width_, 0.0f);
   team_->for_rows(static_cast<int>(rows_.size()), [&](int row) {
     const auto index = static_cast<std::size_t>(row);
     float* out = stream_row(row);
@@ -181,10 +141,10 @@ void CpuEncoder::embed(const PackedTexts& texts) {
       unpack_row(table, at, term.data());
       kernels().add(out, term.data(), hidden);
     };
-    unpack_row(token_embedding_, texts.tokens[index], out);
-    if (spec_.token_types > 0) add_row(type_embedding_, texts.types.empty() ? 0 : texts.types[index]);
-    if (spec_.positions > 0) add_row(position_embedding_, row - rows_[index].begin);
-    normalise(embedding_norm_, out, out);
+    unpack_row(parts_.token_embedding, texts.tokens[index], out);
+    if (spec_.token_types > 0) add_row(parts_.type_embedding, texts.types.empty() ? 0 : texts.types[index]);
+    if (spec_.positions > 0) add_row(parts_.position_embedding, row - rows_[index].begin);
+    normalise(parts_.embedding_norm, out, out);
   });
 }
 
@@ -211,7 +171,7 @@ void CpuEncoder::attention(const EncoderLayerSpec& kind, const Layer& weights) {
   const int rows = static_cast<int>(rows_.size());
   const Projection& first = weights.query_key_value;
   projected_stride_ = static_cast<std::size_t>(first.outputs());
-  projected_.resize(rows_.size() * projected_stride_);
+  make_room(projected_, rows_.size() * projected_stride_);
   first.run(*team_, in_.view(), rows, LinearEnd::store, projected_.data(), projected_stride_);
   const bool windowed = kind.attention == AttentionKind::sliding_window;
   if (spec_.positions == 0) team_->for_rows(rows, [&](int row) { turn_row(weights, windowed, row); });
@@ -312,18 +272,18 @@ std::vector<float> CpuEncoder::classify(const std::vector<float>& pooled) {
   const auto hidden = static_cast<std::size_t>(spec_.hidden);
   const std::size_t texts = pooled.size() / hidden;
   std::vector<float> rows = pooled;
-  if (head_->dense) {
-    const std::vector<float> dense = project_rows(*head_->dense, rows);
+  if (parts_.head->dense) {
+    const std::vector<float> dense = project_rows(*parts_.head->dense, rows);
     const std::size_t width = dense.size() / texts;
     for (std::size_t text = 0; text < texts; ++text) {
       std::copy_n(dense.data() + text * width, hidden, rows.data() + text * hidden);
     }
     kernels().activate(spec_.head->activation, rows.data(), rows.size());
   }
-  for (std::size_t text = 0; head_->norm && text < texts; ++text) {
-    normalise(*head_->norm, rows.data() + text * hidden, rows.data() + text * hidden);
+  for (std::size_t text = 0; parts_.head->norm && text < texts; ++text) {
+    normalise(*parts_.head->norm, rows.data() + text * hidden, rows.data() + text * hidden);
   }
-  const std::vector<float> out = project_rows(head_->out, rows);
+  const std::vector<float> out = project_rows(parts_.head->out, rows);
   const auto labels = static_cast<std::size_t>(spec_.head->labels);
   std::vector<float> logits;
   for (std::size_t text = 0; text < texts; ++text) {

@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/block_attention.h"
+#include "backend/cpu/encoder_parts.h"
 #include "backend/cpu/feed_forward.h"
 #include "backend/cpu/projection.h"
 #include "backend/cpu/rotary_table.h"
@@ -19,27 +20,15 @@ namespace cortex {
 
 class CpuEncoder : public EncoderBackend {
  public:
-  CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, const LoadProgress& progress,
-             std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic);
+  CpuEncoder(const EncoderSpec& spec, const EncoderWeights& weights, WeightPrecision precision,
+             const LoadProgress& progress, std::shared_ptr<ThreadTeam> team, Arithmetic arithmetic);
 
   void encode(const PackedTexts& texts, EncodeResult* result) override;
   std::size_t memory_bytes() const override;
 
  private:
-  struct Norm {
-    Vector weight, bias;  // a bias of zeros where the file has none
-  };
-  struct Layer {
-    std::optional<Norm> attention_norm;
-    Projection query_key_value, output;
-    Norm mlp_norm;
-    CpuFeedForward mlp;
-  };
-  struct Head {
-    std::optional<Projection> dense;
-    std::optional<Norm> norm;
-    Projection out;
-  };
+  using Norm = EncoderParts::Norm;
+  using Layer = EncoderParts::Layer;
   struct Row {
     int begin = 0, end = 0;  // of its text
   };
@@ -49,10 +38,8 @@ class CpuEncoder : public EncoderBackend {
     int first_block = 0;
   };
 
-  static Norm read_norm(const LayerNorm& norm, WeightLoader& loader);
-  static std::optional<Norm> read_norm(const std::optional<LayerNorm>& norm, WeightLoader& loader);
-  Layer read_layer(const EncoderLayerWeights& weights, WeightLoader& loader, Arithmetic arithmetic) const;
-  static Head read_head(const EncoderHeadWeights& weights, WeightLoader& loader);
+  EncoderParts read_parts(const EncoderWeights& weights, WeightPrecision precision, const LoadProgress& progress,
+                          Arithmetic arithmetic);
   // Adds the texts' results to what `result` has.
   void encode_batch(const PackedTexts& texts, EncodeResult* result);
   void lay_out(const PackedTexts& texts);
@@ -83,11 +70,7 @@ class CpuEncoder : public EncoderBackend {
   const std::size_t width_;  // hidden, padded to whole panels: what rows of the stream are apart
   const std::shared_ptr<ThreadTeam> team_;
   WeightArena arena_;
-  PackedMatrix token_embedding_, position_embedding_, type_embedding_;  // empty where there are none
-  Norm embedding_norm_;
-  std::vector<Layer> layers_;
-  std::optional<Norm> final_norm_;
-  std::optional<Head> head_;
+  const EncoderParts parts_;
 
   // The texts at hand; buffers keep their capacity from call to call.
   std::vector<Row> rows_;  // [T]

@@ -15,6 +15,7 @@ class CpuExperts {
              const DecoderLayerWeights& weights);
 
   const Projection& first() const { return router_; }
+  const std::vector<CpuFeedForward>& experts() const { return experts_; }
   // As CpuFeedForward; `in` holds float32 rows.
   void run(ThreadTeam& team, const InputRows& in, int rows, FeedForwardBuffers& buffers, LinearEnd end, float* out,
            std::size_t out_stride) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/row_parts.h"
 
@@ -27,7 +28,7 @@ void CpuFeedForward::run(ThreadTeam& team, const InputRows& in, int rows, FeedFo
   InputRows& inner = buffers.inner;
   inner.reshape(rows, down_.columns(), down_.padded_columns(), down_.products());
   if (!in_.activates()) {
-    buffers.projected.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(in_.outputs()));
+    make_room(buffers.projected, static_cast<std::size_t>(rows) * static_cast<std::size_t>(in_.outputs()));
   }
   const auto projected = [&](int row) {
     return in_.activates() ? inner.row(row) : buffers.projected.data() + std::ptrdiff_t{row} * in_.outputs();

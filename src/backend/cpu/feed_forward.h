@@ -24,6 +24,7 @@ class CpuFeedForward {
 
   // What reads the layer's rows.
   const Projection& first() const { return in_; }
+  const Projection& down() const { return down_; }
   // Outputs of a row, padded: out_stride is at least that.
   int outputs() const { return down_.outputs(); }
   // out [rows, out_stride] = or += the feed-forward of the first `rows` rows of `in`, which are packed for first().

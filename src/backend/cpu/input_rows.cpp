@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
@@ -12,16 +13,16 @@ void InputRows::reshape(int rows, int columns, int padded_columns, ProductSet pr
   products_ = products;
   const std::size_t elements = static_cast<std::size_t>(rows) * stride();
   const std::size_t groups = elements / kBlockColumns;
-  if (values_.size() < elements) values_.resize(elements);
+  make_room(values_, elements);
   if (columns < padded_columns) {
     for (int index = 0; index < rows; ++index) std::fill(row(index) + columns, row(index) + padded_columns, 0.0f);
   }
-  if (products.has(Product::bf16) && halves_.size() < elements) halves_.resize(elements);
-  if (products.has(Product::int8) && codes_.size() < elements) {
-    codes_.resize(elements);
-    scales_.resize(groups);
-    scaled_sums_.resize(groups);
-    negative_sums_.resize(2 * groups);
+  if (products.has(Product::bf16)) make_room(halves_, elements);
+  if (products.has(Product::int8)) {
+    make_room(codes_, elements);
+    make_room(scales_, groups);
+    make_room(scaled_sums_, groups);
+    make_room(negative_sums_, 2 * groups);
   }
 }
 

@@ -33,6 +33,13 @@ struct Kernels {
   void (*keep)(const float* key, const float* value, int head_dim, int position, std::uint16_t* keys,
                std::uint16_t* values);
 
+  // The codes of a head, [head_dim], to the nearest of -127..127 times the scale that it returns. What is not finite
+  // gives a scale that is not.
+  float (*quantise_head)(const float* x, int head_dim, std::int8_t* codes);
+
+  // out [count] = codes[i] * scales[i mod 32], rounded as by round_to_bf16; count is a multiple of 32.
+  void (*widen_codes)(const std::int8_t* codes, const float* scales, std::size_t count, std::uint16_t* out);
+
   // LinearInput's codes, scales and sums of one row, [columns], a multiple of 32. What is not finite gives scales that
   // are not.
   void (*quantise)(const float* x, int columns, std::int8_t* codes, float* scales, float* scaled_sums,

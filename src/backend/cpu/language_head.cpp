@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
@@ -33,8 +34,8 @@ void LanguageHead::run(ThreadTeam& team, const Projection& projection, int vocab
   whole_ = std::any_of(wanted.begin(), wanted.end(), wants_every_logit);
   if (std::any_of(wanted.begin(), wanted.end(), wants_logits)) {
     chunks_ = (vocabulary + kChunkOutputs - 1) / kChunkOutputs;
-    if (whole_) logits_.resize(wanted.size() * static_cast<std::size_t>(projection.outputs()));
-    sums_.resize(wanted.size() * static_cast<std::size_t>(chunks_));
+    if (whole_) make_room(logits_, wanted.size() * static_cast<std::size_t>(projection.outputs()));
+    make_room(sums_, wanted.size() * static_cast<std::size_t>(chunks_));
     scores_.resize(wanted.size());
     for (std::size_t row = 0; row < wanted.size(); ++row) scores_[row].resize(wanted[row].scores.size());
     workers_.resize(static_cast<std::size_t>(team.size()));
@@ -62,7 +63,7 @@ void LanguageHead::run(ThreadTeam& team, const Projection& projection, int vocab
 void LanguageHead::see_chunks(const Projection& projection, const InputRows& in, std::span<const WantedRow> wanted,
                               Worker& worker) {
   const auto stride = static_cast<std::size_t>(whole_ ? projection.outputs() : kChunkOutputs);
-  if (!whole_) worker.logits.resize(wanted.size() * stride);
+  if (!whole_) make_room(worker.logits, wanted.size() * stride);
   for (int chunk = next_chunk_.fetch_add(1); chunk < chunks_; chunk = next_chunk_.fetch_add(1)) {
     const int first = chunk * kChunkOutputs;
     float* logits = whole_ ? logits_.data() + first : worker.logits.data();
@@ -121,6 +122,13 @@ LogitSummary LanguageHead::summary_of(std::size_t row, const WantedRow& wanted) 
   summary.top.resize(kept);
   summary.scores = scores_[row];
   return summary;
+}
+
+std::size_t LanguageHead::needed_bytes(int rows, int outputs, int vocabulary, int threads) {
+  const int chunks = (vocabulary + kChunkOutputs - 1) / kChunkOutputs;
+  const auto of_row = static_cast<std::size_t>(outputs + std::min(chunks, threads) * kChunkOutputs) * sizeof(float) +
+                      static_cast<std::size_t>(chunks) * sizeof(Sum);
+  return static_cast<std::size_t>(rows) * of_row;
 }
 
 std::size_t LanguageHead::memory_bytes() const {

@@ -24,6 +24,8 @@ class LanguageHead {
   void run(ThreadTeam& team, const Projection& projection, int vocabulary, const InputRows& in,
            std::span<const WantedRow> wanted, std::span<RowResult> results);
   std::size_t memory_bytes() const;
+  // That at most, after `rows` rows through a projection of `outputs` outputs.
+  static std::size_t needed_bytes(int rows, int outputs, int vocabulary, int threads);
 
  private:
   // Of some logits of a row.

@@ -290,6 +290,46 @@ void round_to_bf16(const float* x, std::size_t count, std::uint16_t* out) {
   std::memcpy(out + i, &halves, (count - i) * sizeof(std::uint16_t));
 }
 
+float quantise_head(const float* x, int head_dim, std::int8_t* codes) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an even integer
+  constexpr float kLeast = 1e-30f;       // below it a head is all zeros
+  using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
+  LaneBits most_of_lane = {};
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const Lanes values = load_some(x + i, head_dim - i < kLanes ? head_dim - i : kLanes);
+    LaneBits bits;
+    std::memcpy(&bits, &values, sizeof bits);
+    bits &= 0x7fffffff;
+    most_of_lane = bits > most_of_lane ? bits : most_of_lane;
+  }
+  const std::int32_t most = largest_of(most_of_lane);
+  float size;
+  std::memcpy(&size, &most, sizeof size);
+  const float inverse = size > kLeast ? 127.0f / size : 0.0f;
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
+    const Lanes shifted = load_some(x + i, count) * inverse + kRound;
+    LaneBits integers;
+    std::memcpy(&integers, &shifted, sizeof integers);
+    integers = (integers - 0x4b400000) << 24 >> 24;  // less kRound's bits; a byte whatever it was
+    const Bytes bytes = __builtin_convertvector(integers, Bytes);
+    std::memcpy(codes + i, &bytes, static_cast<std::size_t>(count));
+  }
+  return size / 127.0f;
+}
+
+void widen_codes(const std::int8_t* codes, const float* scales, std::size_t count, std::uint16_t* out) {
+  using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    Bytes bytes;
+    std::memcpy(&bytes, codes + i, sizeof bytes);
+    const Lanes values = __builtin_convertvector(bytes, Lanes) * load(scales + i % 32);
+    float products[kLanes];
+    store(products, values);
+    round_to_bf16(products, kLanes, out + i);
+  }
+}
+
 void multiply(float* values, const float* factors, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) values[i] *= factors[i];
 }

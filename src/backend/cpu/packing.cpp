@@ -1,6 +1,7 @@
 #include "backend/cpu/packing.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -38,7 +39,69 @@ PackedFormat format_of(FloatPacking floats) {
   CORTEX_CHECK(false);
 }
 
+// A matrix of codes as if its file held float32.
+class WidenedFile : public RandomAccessFile {
+ public:
+  explicit WidenedFile(const Weight& stored) : stored_(stored) { stored_.interleaved_heads = 0; }
+  const std::filesystem::path& path() const override { return stored_.tensor.file->path(); }
+  std::uint64_t size_bytes() const override { return static_cast<std::uint64_t>(stored_.rows()) * row_bytes(); }
+  // Whole rows.
+  void read(std::uint64_t offset, std::span<std::byte> out) const override {
+    CORTEX_CHECK(offset % row_bytes() == 0 && out.size() % row_bytes() == 0);
+    const auto first = static_cast<std::int64_t>(offset / row_bytes());
+    const auto count = static_cast<std::int64_t>(out.size() / row_bytes());
+    read_weight(rows_of(stored_, first, count), {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
+  }
+
+ private:
+  std::uint64_t row_bytes() const { return static_cast<std::uint64_t>(stored_.columns()) * sizeof(float); }
+
+  Weight stored_;
+};
+
+Weight widened(const Weight& stored) {
+  Weight floats{.tensor = {.name = stored.tensor.name, .dtype = DType::f32, .shape = stored.shape()},
+                .interleaved_heads = stored.interleaved_heads};
+  floats.tensor.bytes = static_cast<std::uint64_t>(stored.elements()) * sizeof(float);
+  floats.tensor.file = std::make_shared<WidenedFile>(stored);
+  return floats;
+}
+
 int padded_rows_of(const Weight& weight) { return padded_rows(static_cast<int>(weight.rows())); }
+
+PackedFormat stored_format(const Weight& weight, FloatPacking floats) {
+  if (weight.groups) return format_of(*weight.groups);
+  switch (weight.tensor.dtype) {
+    case DType::q4_0:
+      return {.bits = 4, .zero_shift = 3};
+    case DType::q4_1:
+      return {.bits = 4, .minima = true};
+    case DType::q5_0:
+      return {.bits = 5, .zero_shift = 4};
+    case DType::q5_1:
+      return {.bits = 5, .minima = true};
+    case DType::q8_0:
+      return {.bits = 8, .zero_shift = 7};
+    case DType::q4_k:
+      return {.bits = 4, .scales = ScaleKind::two_level, .minima = true};
+    case DType::q5_k:
+      return {.bits = 5, .scales = ScaleKind::two_level, .minima = true};
+    case DType::q6_k:
+      return {.bits = 6, .group_columns = 16, .scales = ScaleKind::two_level, .zero_shift = 5};
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+      return format_of(floats);
+    default:
+      CORTEX_CHECK(false);
+  }
+}
+
+// A matrix of codes that has more bits than are asked for.
+bool is_narrowed(const Weight& weight, FloatPacking floats) {
+  const PackedFormat stored = stored_format(weight, floats);
+  return floats == FloatPacking::codes4 && stored.coded() && stored.bits > 5;
+}
 
 // Rows of one of a weight's tensors, a slab at a time.
 class Slab {
@@ -61,8 +124,9 @@ class Slab {
 // Reads a weight's rows and makes panels of them.
 class PanelPacker {
  public:
-  PanelPacker(const Weight& weight, const PackedFormat& format, const PackProgress& progress)
-      : weight_(weight), format_(format), progress_(progress) {
+  PanelPacker(const Weight& stored, const PackedFormat& format, FloatPacking floats, const PackProgress& progress)
+      : weight_(is_narrowed(stored, floats) ? widened(stored) : stored), format_(format), progress_(progress) {
+    const Weight& weight = weight_;
     CORTEX_CHECK(weight.plus == 0.0f);
     if (weight.interleaved_heads > 0) {
       CORTEX_CHECK(weight.rows() % weight.interleaved_heads == 0);
@@ -126,7 +190,7 @@ class PanelPacker {
     return rows;
   }
 
-  const Weight& weight_;
+  const Weight weight_;
   const PackedFormat& format_;
   const PackProgress& progress_;
   std::int64_t head_rows_ = 1;
@@ -142,38 +206,8 @@ PackedMatrix empty_matrix(const PackedFormat& format, int rows, std::int64_t col
   return matrix;
 }
 
-}  // namespace
-
-PackedFormat packed_format(const Weight& weight, FloatPacking floats) {
-  if (weight.groups) return format_of(*weight.groups);
-  switch (weight.tensor.dtype) {
-    case DType::q4_0:
-      return {.bits = 4, .zero_shift = 3};
-    case DType::q4_1:
-      return {.bits = 4, .minima = true};
-    case DType::q5_0:
-      return {.bits = 5, .zero_shift = 4};
-    case DType::q5_1:
-      return {.bits = 5, .minima = true};
-    case DType::q8_0:
-      return {.bits = 8, .zero_shift = 7};
-    case DType::q4_k:
-      return {.bits = 4, .scales = ScaleKind::two_level, .minima = true};
-    case DType::q5_k:
-      return {.bits = 5, .scales = ScaleKind::two_level, .minima = true};
-    case DType::q6_k:
-      return {.bits = 6, .group_columns = 16, .scales = ScaleKind::two_level, .zero_shift = 5};
-    case DType::f32:
-    case DType::f16:
-    case DType::bf16:
-      return format_of(floats);
-    default:
-      CORTEX_CHECK(false);
-  }
-}
-
-PackedMatrix pack(std::span<const Weight* const> parts, FloatPacking floats, WeightArena& arena,
-                  const PackProgress& progress) {
+PackedMatrix empty_stack(std::span<const Weight* const> parts, FloatPacking floats, WeightArena& arena,
+                         std::byte** to) {
   CORTEX_CHECK(!parts.empty());
   const PackedFormat format = packed_format(*parts.front(), floats);
   int rows = 0;
@@ -181,10 +215,39 @@ PackedMatrix pack(std::span<const Weight* const> parts, FloatPacking floats, Wei
     CORTEX_CHECK(part->columns() == parts.front()->columns() && packed_format(*part, floats) == format);
     rows = padded_rows(rows) + static_cast<int>(part->rows());
   }
+  return empty_matrix(format, rows, parts.front()->columns(), arena, to);
+}
+
+PackedMatrix empty_pair(const Weight& even, const Weight& odd, FloatPacking floats, WeightArena& arena,
+                        std::byte** to) {
+  const PackedFormat format = packed_format(even, floats);
+  CORTEX_CHECK(packed_format(odd, floats) == format);
+  CORTEX_CHECK(even.rows() == odd.rows() && even.columns() == odd.columns());
+  return empty_matrix(format, 2 * padded_rows_of(even), even.columns(), arena, to);
+}
+
+}  // namespace
+
+PackedFormat packed_format(const Weight& weight, FloatPacking floats) {
+  return is_narrowed(weight, floats) ? format_of(floats) : stored_format(weight, floats);
+}
+
+PackedMatrix lay_out(std::span<const Weight* const> parts, FloatPacking floats, WeightArena& arena) {
   std::byte* to = nullptr;
-  const PackedMatrix matrix = empty_matrix(format, rows, parts.front()->columns(), arena, &to);
+  return empty_stack(parts, floats, arena, &to);
+}
+
+PackedMatrix lay_out_interleaved(const Weight& even, const Weight& odd, FloatPacking floats, WeightArena& arena) {
+  std::byte* to = nullptr;
+  return empty_pair(even, odd, floats, arena, &to);
+}
+
+PackedMatrix pack(std::span<const Weight* const> parts, FloatPacking floats, WeightArena& arena,
+                  const PackProgress& progress) {
+  std::byte* to = nullptr;
+  const PackedMatrix matrix = empty_stack(parts, floats, arena, &to);
   for (const Weight* part : parts) {
-    PanelPacker(*part, format, progress).pack(to, matrix.panel_bytes());
+    PanelPacker(*part, matrix.format, floats, progress).pack(to, matrix.panel_bytes());
     to += static_cast<std::size_t>(padded_rows_of(*part) / kPanelRows) * matrix.panel_bytes();
   }
   return matrix;
@@ -192,13 +255,10 @@ PackedMatrix pack(std::span<const Weight* const> parts, FloatPacking floats, Wei
 
 PackedMatrix pack_interleaved(const Weight& even, const Weight& odd, FloatPacking floats, WeightArena& arena,
                               const PackProgress& progress) {
-  const PackedFormat format = packed_format(even, floats);
-  CORTEX_CHECK(packed_format(odd, floats) == format);
-  CORTEX_CHECK(even.rows() == odd.rows() && even.columns() == odd.columns());
   std::byte* to = nullptr;
-  const PackedMatrix matrix = empty_matrix(format, 2 * padded_rows_of(even), even.columns(), arena, &to);
-  PanelPacker(even, format, progress).pack(to, 2 * matrix.panel_bytes());
-  PanelPacker(odd, format, progress).pack(to + matrix.panel_bytes(), 2 * matrix.panel_bytes());
+  const PackedMatrix matrix = empty_pair(even, odd, floats, arena, &to);
+  PanelPacker(even, matrix.format, floats, progress).pack(to, 2 * matrix.panel_bytes());
+  PanelPacker(odd, matrix.format, floats, progress).pack(to + matrix.panel_bytes(), 2 * matrix.panel_bytes());
   return matrix;
 }
 

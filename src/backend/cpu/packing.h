@@ -8,6 +8,7 @@
 //   MLX, 4 to 8 bits      the same bits with minima; groups of 32, 64 or 128 as they are; scales of their own type
 //   MLX, 2 and 3 bits     so, widened to 4 bits
 //   F32, F16, BF16        what FloatPacking says
+//   any of 6 bits or more with FloatPacking::codes4, by way of float32, so too
 //
 // Every part begins at a panel: its rows are padded to whole panels of zero scales, so row r of part i lies at
 // padded_rows(rows of part 0) + ... + padded_rows(rows of part i - 1) + r.
@@ -36,6 +37,10 @@ enum class FloatPacking : std::uint8_t {
 using PackProgress = std::function<void(std::size_t elements)>;
 
 PackedFormat packed_format(const Weight& weight, FloatPacking floats);
+
+// What the functions below make of the same weights, with room in the arena but nothing read or written.
+PackedMatrix lay_out(std::span<const Weight* const> parts, FloatPacking floats, WeightArena& arena);
+PackedMatrix lay_out_interleaved(const Weight& even, const Weight& odd, FloatPacking floats, WeightArena& arena);
 
 // The parts' rows below one another; all parts have the same columns and the same packed_format(). Functions below
 // throw Error weights_io_error and memory_pressure.

@@ -16,6 +16,8 @@ constexpr Kernels loops_named(const char* name) {
           .linear_f32 = linear_f32_loops,
           .attend = attend_loops,
           .keep = keep_loops,
+          .quantise_head = quantise_head,
+          .widen_codes = widen_codes,
           .quantise = quantise,
           .round_to_bf16 = round_to_bf16,
           .rms_norm = rms_norm,

@@ -67,9 +67,9 @@ Projection Projection::gated(WeightLoader& loader, Arithmetic arithmetic, Linear
   const Vector gate_bias = loader.vector(*gate.bias), up_bias = loader.vector(*up.bias);
   float* to = loader.allocate(2 * projection.outputs());
   projection.bias_ = {to, 2 * projection.outputs()};
-  for (int at = 0; at < projection.outputs(); at += kPanelRows, to += std::ptrdiff_t{2} * kPanelRows) {
-    std::copy_n(gate_bias.values + at, kPanelRows, to);
-    std::copy_n(up_bias.values + at, kPanelRows, to + kPanelRows);
+  for (std::ptrdiff_t at = 0; at < projection.outputs(); at += kPanelRows) {
+    loader.copy({gate_bias.values + at, kPanelRows}, to + 2 * at);
+    loader.copy({up_bias.values + at, kPanelRows}, to + 2 * at + kPanelRows);
   }
   return projection;
 }
@@ -92,8 +92,7 @@ void Projection::read_biases(WeightLoader& loader, std::initializer_list<LinearV
   int index = 0;
   for (const LinearView& part : parts) {
     CORTEX_CHECK(part.bias != nullptr);
-    const Vector bias = loader.vector(*part.bias);
-    std::copy_n(bias.values, bias.size, biases + offset(index++));
+    loader.copy(loader.vector(*part.bias), biases + offset(index++));
   }
 }
 

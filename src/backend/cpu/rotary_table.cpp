@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
@@ -10,13 +11,14 @@ RotaryTable::RotaryTable(const RopeSpec& rope)
     : inverse_frequencies_(inverse_frequencies(rope)), magnitude_(rope.magnitude) {}
 
 void RotaryTable::lay_out(std::span<const int> positions) {
-  cosines_.clear();
-  sines_.clear();
+  make_room(cosines_, positions.size() * inverse_frequencies_.size());
+  make_room(sines_, positions.size() * inverse_frequencies_.size());
+  std::size_t at = 0;
   for (const int position : positions) {
     for (const float frequency : inverse_frequencies_) {
       const float angle = static_cast<float>(position) * frequency;
-      cosines_.push_back(std::cos(angle) * magnitude_);
-      sines_.push_back(std::sin(angle) * magnitude_);
+      cosines_[at] = std::cos(angle) * magnitude_;
+      sines_[at++] = std::sin(angle) * magnitude_;
     }
   }
 }

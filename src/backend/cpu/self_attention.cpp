@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 
 namespace cortex {
@@ -11,9 +12,10 @@ namespace {
 // Keys and values that one thread reads sooner than it wakes another.
 constexpr std::size_t kFewKvBytes = 96 << 10;
 
-KvPrecision precision_of(const DecoderSpec& spec, Arithmetic arithmetic) {
+KvPrecision precision_of(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits) {
   const bool fits = spec.head_dim % 2 == 0 && spec.head_dim <= kMostHeadDim;
-  return arithmetic == Arithmetic::fast && fits ? KvPrecision::bf16 : KvPrecision::f32;
+  if (arithmetic != Arithmetic::fast || !fits) return KvPrecision::f32;
+  return eight_bits ? KvPrecision::q8 : KvPrecision::bf16;
 }
 
 }  // namespace
@@ -26,17 +28,19 @@ AttentionWeights::AttentionWeights(WeightLoader& loader, Arithmetic arithmetic, 
       query_norm(loader.vector(weights.query_norm)),
       key_norm(loader.vector(weights.key_norm)) {}
 
-SelfAttention::SelfAttention(const DecoderSpec& spec, Arithmetic arithmetic, std::shared_ptr<ThreadTeam> team)
+SelfAttention::SelfAttention(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits,
+                             std::shared_ptr<ThreadTeam> team)
     : spec_(spec),
       team_(std::move(team)),
-      precision_(precision_of(spec, arithmetic)),
+      precision_(precision_of(spec, arithmetic, eight_bits)),
       group_(spec.heads / spec.kv_heads),
       tile_rows_(std::max(1, kAttentionRows / group_)),
-      kv_(static_cast<int>(spec.layers.size()), spec.kv_heads, spec.head_dim, precision_),
+      kv_(kv_of(spec, arithmetic, eight_bits)),
       rotary_(spec.rope),
       scratch_(static_cast<std::size_t>(team_->size())) {
   if (spec.window_rope) window_rotary_.emplace(*spec.window_rope);
-  if (precision_ == KvPrecision::bf16) {
+  if (precision_ == KvPrecision::q8) wide_.emplace(1, spec.kv_heads, spec.head_dim, KvPrecision::bf16);
+  if (precision_ != KvPrecision::f32) {
     for (int thread = 0; thread < team_->size(); ++thread) block_attention_.emplace_back(spec.head_dim);
   }
 }
@@ -44,10 +48,38 @@ SelfAttention::SelfAttention(const DecoderSpec& spec, Arithmetic arithmetic, std
 std::size_t SelfAttention::memory_bytes() const {
   std::size_t bytes = kv_.memory_bytes() + mixed_.memory_bytes() + rotary_.memory_bytes();
   if (window_rotary_) bytes += window_rotary_->memory_bytes();
+  if (wide_) bytes += wide_->memory_bytes();
   return bytes + projected_.capacity() * sizeof(float);
 }
 
+KvPool SelfAttention::kv_of(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits) {
+  return {static_cast<int>(spec.layers.size()), spec.kv_heads, spec.head_dim,
+          precision_of(spec, arithmetic, eight_bits)};
+}
+
+std::size_t SelfAttention::block_bytes(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits) {
+  const std::size_t kept = kv_of(spec, arithmetic, eight_bits).stride_bytes();
+  if (precision_of(spec, arithmetic, eight_bits) != KvPrecision::q8) return kept;
+  return kept + KvPool(1, spec.kv_heads, spec.head_dim, KvPrecision::bf16).stride_bytes();
+}
+
+void SelfAttention::reserve(int blocks) {
+  kv_.reserve(blocks);
+  if (wide_) wide_->reserve(blocks);
+}
+
+void SelfAttention::discard(std::span<const BlockId> blocks) {
+  kv_.discard(blocks);
+  if (wide_) wide_->discard(blocks);
+}
+
+void SelfAttention::prepare(std::span<const BlockId> blocks) {
+  kv_.prepare(blocks);
+  if (wide_) wide_->prepare(blocks);
+}
+
 void SelfAttention::lay_out(const StepPlan& plan) {
+  seen_window_ = -1;
   rows_.clear();
   tiles_.clear();
   std::vector<int> positions;
@@ -69,10 +101,11 @@ void SelfAttention::run(int layer, const AttentionWeights& weights, const InputR
   const int rows = static_cast<int>(rows_.size());
   const Projection& first = weights.query_key_value;
   projected_stride_ = static_cast<std::size_t>(first.outputs());
-  projected_.resize(static_cast<std::size_t>(rows) * projected_stride_);
+  make_room(projected_, static_cast<std::size_t>(rows) * projected_stride_);
   first.run(*team_, in.view(), rows, LinearEnd::store, projected_.data(), projected_stride_);
   team_->for_rows(rows, [&](int row) { place(layer, weights, row); });
   mixed_.reshape(rows, weights.output.columns(), weights.output.padded_columns(), weights.output.products());
+  if (wide_) widen(layer);
   attend(layer);
   team_->for_rows(rows, [&](int row) { mixed_.pack(row); });
   weights.output.run(*team_, mixed_.view(), rows, end, out, out_stride);
@@ -107,10 +140,36 @@ int SelfAttention::first_seen(int layer, int position) const {
   return windowed(layer) ? std::max(0, position - kind_of(layer).window_tokens + 1) : 0;
 }
 
+void SelfAttention::find_seen(int layer) {
+  seen_.clear();
+  const BlockId* blocks = nullptr;
+  int end = 0;  // of what the tiles before have of the same sequence
+  for (const Tile& tile : tiles_) {
+    const Row& first = rows_[static_cast<std::size_t>(tile.first_row)];
+    const Row& last = rows_[static_cast<std::size_t>(tile.first_row + tile.rows - 1)];
+    if (first.blocks != blocks) end = 0;
+    blocks = first.blocks;
+    const int begin = std::max(end, first_seen(layer, first.position) / kBlockTokens);
+    end = last.position / kBlockTokens + 1;
+    if (begin < end) seen_.insert(seen_.end(), blocks + begin, blocks + end);
+  }
+  std::ranges::sort(seen_);
+  seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());  // sequences share blocks
+}
+
+void SelfAttention::widen(int layer) {
+  const int window = windowed(layer) ? kind_of(layer).window_tokens : 0;
+  if (window != seen_window_) find_seen(layer);
+  seen_window_ = window;
+  team_->parallel_for(static_cast<int>(seen_.size()), [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) kv_.widen(seen_[static_cast<std::size_t>(i)], layer, &*wide_);
+  });
+}
+
 void SelfAttention::attend(int layer) {
   const int heads = std::min(group_, kAttentionRows);  // query heads in a task
   const int head_tasks = spec_.kv_heads * ((group_ + heads - 1) / heads);
-  const bool blocks = precision_ == KvPrecision::bf16;
+  const bool blocks = precision_ != KvPrecision::f32;
   const int tasks =
       blocks ? static_cast<int>(tiles_.size()) * head_tasks : static_cast<int>(rows_.size()) * spec_.kv_heads;
   std::atomic<int> next = 0;
@@ -146,7 +205,8 @@ void SelfAttention::attend_tile(int layer, const Tile& tile, int head, int heads
       rows.push_back({projected_row(row) + at, mixed_.row(row) + at, first_seen(layer, position), position});
     }
   }
-  attention.run(kv_, layer, head / group_, rows_[static_cast<std::size_t>(tile.first_row)].blocks, spec_.score_scale());
+  attention.run(wide_ ? *wide_ : kv_, wide_ ? 0 : layer, head / group_,
+                rows_[static_cast<std::size_t>(tile.first_row)].blocks, spec_.score_scale());
 }
 
 // All query heads that share one head of keys and values.

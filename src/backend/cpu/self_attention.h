@@ -25,10 +25,18 @@ struct AttentionWeights {
 
 class SelfAttention {
  public:
-  SelfAttention(const DecoderSpec& spec, Arithmetic arithmetic, std::shared_ptr<ThreadTeam> team);
+  // `eight_bits`: keys and values take them where they are rounded anyway, and are widened layer by layer.
+  SelfAttention(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits, std::shared_ptr<ThreadTeam> team);
 
   KvPool& kv() { return kv_; }
   const KvPool& kv() const { return kv_; }
+  // Drops what an earlier pool held.
+  void reserve(int blocks);
+  void discard(std::span<const BlockId> blocks);
+  void prepare(std::span<const BlockId> blocks);
+  // A pool without blocks yet, and the memory that each takes.
+  static KvPool kv_of(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits);
+  static std::size_t block_bytes(const DecoderSpec& spec, Arithmetic arithmetic, bool eight_bits);
   std::size_t memory_bytes() const;
 
   // Called before the first layer of a step.
@@ -56,6 +64,9 @@ class SelfAttention {
   // The first position that a row of the layer sees.
   int first_seen(int layer, int position) const;
   void attend(int layer);
+  void find_seen(int layer);
+  // Makes what the rows see of a layer bfloat16.
+  void widen(int layer);
   void attend_tile(int layer, const Tile& tile, int head, int heads, BlockAttention& attention);
   // float32 keys and values: all query heads that share one head of them.
   void attend_row(int layer, int row, int kv_head, AttentionScratch& scratch);
@@ -66,12 +77,15 @@ class SelfAttention {
   const int group_;      // query heads that share one of keys and values
   const int tile_rows_;  // at most, in a tile
   KvPool kv_;
+  std::optional<KvPool> wide_;  // of the layer at hand, where kv_ has 8 bits; the same blocks
   RotaryTable rotary_;
   std::optional<RotaryTable> window_rotary_;  // of sliding-window layers, where it is another
 
   // The step at hand; buffers keep their capacity from step to step.
   std::vector<Row> rows_;  // [T]
   std::vector<Tile> tiles_;
+  std::vector<BlockId> seen_;     // by the rows, in the layer at hand; each once
+  int seen_window_ = -1;          // that seen_ is for; 0: there is none
   std::vector<float> projected_;  // [T, projected_stride_]: queries, keys, values
   std::size_t projected_stride_ = 0;
   InputRows mixed_;  // [T, heads * head_dim]

@@ -55,8 +55,10 @@ void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 }  // namespace
 
+int ThreadTeam::size_of(int threads) { return threads > 0 ? threads : usable_cores(); }
+
 ThreadTeam::ThreadTeam(int threads, const StartThread& start) {
-  const int size = threads > 0 ? threads : usable_cores();
+  const int size = size_of(threads);
   threads_.reserve(static_cast<std::size_t>(size) - 1);
   try {
     for (int member = 1; member < size; ++member) threads_.push_back(start([this] { serve(); }));

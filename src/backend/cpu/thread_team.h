@@ -29,6 +29,8 @@ class ThreadTeam {
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
+  // Threads of a team that is asked for so many.
+  static int size_of(int threads);
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
   // Calls body(part) once for each part in 0..parts-1, on any of the threads, and waits for all. Throws what one of

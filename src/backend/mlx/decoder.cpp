@@ -6,15 +6,13 @@
 #include <utility>
 
 #include "backend/mlx/step_layout.h"
+#include "backend/mlx_needs.h"
 #include "backend/plan_check.h"
 #include "backend/sampler.h"
 #include "base/error.h"
 
 namespace cortex {
 namespace {
-
-// Logits that are in memory at once.
-constexpr std::size_t kLogitBytes = std::size_t{64} << 20;
 
 std::variant<MlxFeedForward, MlxExperts> load_mlp(const DecoderSpec& spec, bool experts,
                                                   const DecoderLayerWeights& weights) {

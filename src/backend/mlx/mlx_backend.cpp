@@ -13,14 +13,12 @@
 
 #include "backend/mlx/decoder.h"
 #include "backend/mlx/encoder.h"
+#include "backend/mlx_needs.h"
 #include "backend/module.h"
 #include "base/error.h"
 
 namespace cortex {
 namespace {
-
-// Freed buffers that MLX keeps for the next step: without a limit every new shape of a step adds some.
-constexpr std::size_t kCacheBytes = std::size_t{64} << 20;
 
 std::string_view device_of_this_machine() {
   if (mx::metal::is_available()) return "metal";
@@ -57,17 +55,39 @@ class MlxBackend final : public Backend {
   std::optional<std::string> lacks(const DecoderSpec&) const override { return std::nullopt; }
   std::optional<std::string> lacks(const EncoderSpec&) const override { return std::nullopt; }
 
+  std::optional<std::string> lacks(const DecoderHolding& holding) const override {
+    if (holding.weights != WeightPrecision::as_given) return "weights of fewer bits than the files have";
+    if (holding.kv_8_bits) return "8-bit KV";
+    if (holding.resident_layers != kAllLayers) return "layers that are read from disk";
+    return std::nullopt;
+  }
+
+  DecoderNeeds needs(const DecoderSpec& spec, const DecoderWeights& weights,
+                     const DecoderHolding& holding) const override {
+    return mlx_needs(spec, weights, holding);
+  }
+  EncoderNeeds needs(const EncoderSpec& spec, const EncoderWeights& weights, WeightPrecision) const override {
+    return mlx_needs(spec, weights);
+  }
+
   std::unique_ptr<DecoderBackend> load(const DecoderSpec& spec, const DecoderWeights& weights,
-                                       const LoadProgress& progress) override {
+                                       const DecoderHolding& holding, const LoadProgress& progress) override {
+    require(holding);
     return loaded<MlxDecoder>(spec, weights, numeric_class(), progress);
   }
 
   std::unique_ptr<EncoderBackend> load(const EncoderSpec& spec, const EncoderWeights& weights,
-                                       const LoadProgress& progress) override {
+                                       WeightPrecision precision, const LoadProgress& progress) override {
+    require({.weights = precision});
     return loaded<MlxEncoder>(spec, weights, progress);
   }
 
  private:
+  void require(const DecoderHolding& holding) const {
+    const auto missing = lacks(holding);
+    if (missing) throw Error(ErrorCode::not_supported, fmt::format("backend mlx lacks {}", *missing));
+  }
+
   template <typename Model, typename... Args>
   std::unique_ptr<Model> loaded(const Args&... args) const {
     try {
