@@ -3,8 +3,8 @@
 // tests. Plain structs, no MLX.
 //
 // Every call may come from any thread and returns at once. Sinks are called on the engine's thread (one at a time per
-// request), must not block and must not call back into the engine, except cancel(). After its last event a sink is
-// dropped and never called again.
+// request), must not block and must not call back into the engine, except cancel() and status(). After its last event a
+// sink is dropped and never called again.
 #pragma once
 
 #include <chrono>

@@ -65,16 +65,19 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
                                          DiskStoreOptions{.directory = options_.kv_dir,
                                                           .limit_bytes = options_.kv_disk_bytes,
                                                           .write_bytes_per_day = options_.kv_write_bytes_per_day,
-                                                          .free_bytes = options_.kv_disk_free_bytes});
+                                                          .free_bytes = options_.kv_disk_free_bytes,
+                                                          .failpoint = write_failpoint()});
   }
   current_.backend = options_.backend;
   publish();
   try {
-    loader_thread_.emplace(
-        &loader_, LoadAnswers{[this](std::size_t model, double fraction) { inbox_.send(Progress{model, fraction}); },
-                              [this](std::size_t model, LoadOutcome outcome) {
-                                inbox_.send(Loaded{model, std::move(outcome)});
-                              }});
+    loader_thread_.emplace(&loader_, LoadAnswers{[this](std::size_t model, double fraction) {
+                                                   reach("loading", {});
+                                                   inbox_.send(Progress{model, fraction});
+                                                 },
+                                                 [this](std::size_t model, LoadOutcome outcome) {
+                                                   inbox_.send(Loaded{model, std::move(outcome)});
+                                                 }});
     engine_thread_ = std::thread([this] { run(); });
   } catch (const std::exception& error) {
     stop();
@@ -83,6 +86,15 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
 }
 
 LocalEngine::~LocalEngine() { stop(); }
+
+std::function<void(std::string_view)> LocalEngine::write_failpoint() const {
+  if (!options_.failpoint) return {};
+  return [this](std::string_view) { reach("write", {}); };
+}
+
+void LocalEngine::reach(std::string_view phase, std::span<const TokenId> tokens) const {
+  if (options_.failpoint) options_.failpoint(phase, tokens);
+}
 
 void LocalEngine::stop() {
   stopping_ = true;
@@ -362,6 +374,7 @@ void LocalEngine::publish() {
                                                                    : EngineState::running;
   if (now - memory_read_ >= kMemoryReadEvery || status.memory_bytes == 0) {
     status.memory_bytes = resident_bytes();
+    status.step_drift = drift_.ratio(now_ms() / 1e3);
     memory_read_ = now;
   }
   std::lock_guard lock(status_mutex_);

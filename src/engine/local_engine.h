@@ -33,15 +33,18 @@
 #include "engine/loader_thread.h"
 #include "engine/model_loader.h"
 #include "engine/model_slot.h"
+#include "engine/step_drift.h"
 #include "kv/disk_store.h"
 
 namespace cortex {
 
 struct LocalEngineOptions : EngineOptions {
   const Clock* clock = &system_clock();
-  OpenModel open_model;               // empty: from disk
-  OpenBackend open_backend;           // empty: cortex::open_backend
-  std::function<void()> before_step;  // tests: on the engine thread, as if the step's first instruction
+  OpenModel open_model;      // empty: from disk
+  OpenBackend open_backend;  // empty: cortex::open_backend
+  // Tests: called where a fault would matter, with the phase ("prompt", "decode" or "encode" on the engine thread, as
+  // if the step's first instruction; "loading" on the loader's, "write" on the disk store's) and the step's tokens.
+  std::function<void(std::string_view phase, std::span<const TokenId> tokens)> failpoint;
 };
 
 class LocalEngine : public Engine {
@@ -111,6 +114,7 @@ class LocalEngine : public Engine {
 
   void stop();  // both threads
   void send(Change change);
+  std::function<void(std::string_view)> write_failpoint() const;
 
   // All that follows: the engine thread.
   void run();
@@ -156,6 +160,9 @@ class LocalEngine : public Engine {
   int most_sequences() const;
   void cancel_youngest();
   bool compute();  // one step or batch
+  void reach(std::string_view phase, std::span<const TokenId> tokens) const;
+  // A step of the model took so long.
+  void note_time(const ModelSlot& slot, const StepSize& size, double ms);
   // The models that have work, the one with the least time first.
   std::vector<ModelSlot*> turn_order();
   bool step(ModelSlot* slot, bool alone);
@@ -187,6 +194,7 @@ class LocalEngine : public Engine {
   int failed_turns_ = 0;   // since the last good one
   double wrote_ms_ = 0.0;  // when write_blocks() was last called
   TimePoint memory_read_;
+  StepDrift drift_;
   std::optional<Told> told_;  // the newest budget; without a governor there is none
   StepBudget budget_;         // that counts in this turn
   TimePoint resumes_;         // no step before

@@ -95,13 +95,14 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
       auto& started = generation != generations_.end() ? generation->second.started : encodings_.at(id).started;
       if (!started) started = begin;
     }
-    if (options_.before_step) options_.before_step();
+    reach(plan.tokens.size() > plan.slices.size() ? "prompt" : "decode", plan.tokens);
     StepResult result;
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
     current_.last_step = end = clock_.steady_now();
     ++current_.steps;
     scheduler.measured(milliseconds_between(begin, end));
+    note_time(*slot, scheduler.planned_size(), milliseconds_between(begin, end));
     events = scheduler.commit(result);
   });
   if (failure) fail_step(slot, *failure);
@@ -125,13 +126,15 @@ bool LocalEngine::encode_batch(ModelSlot* slot, bool alone) {
     const PackedTexts& batch = queue.plan(whole ? most : slot->encode_times.rows_within(ms, {}, 0, most, 1));
     CORTEX_CHECK(!batch.tokens.empty());
     const TimePoint begin = clock_.steady_now();
-    if (options_.before_step) options_.before_step();
+    reach("encode", batch.tokens);
     EncodeResult result;
     slot->loaded.encoder->encode(batch, &result);
     const TimePoint end = clock_.steady_now();
     current_.last_step = end;
     ++current_.steps;
-    slot->encode_times.observe({.rows = static_cast<int>(batch.tokens.size())}, milliseconds_between(begin, end));
+    const StepSize size{.rows = static_cast<int>(batch.tokens.size())};
+    slot->encode_times.observe(size, milliseconds_between(begin, end));
+    note_time(*slot, size, milliseconds_between(begin, end));
     for (const RequestId id : queue.planned()) {
       Encoding& encoding = encodings_.at(id);
       if (!encoding.started) encoding.started = begin;
@@ -142,6 +145,11 @@ bool LocalEngine::encode_batch(ModelSlot* slot, bool alone) {
   if (failure) fail_step(slot, *failure);
   for (EncodeEvent& event : events) deliver(std::move(event));
   return true;
+}
+
+void LocalEngine::note_time(const ModelSlot& slot, const StepSize& size, double ms) {
+  const auto model = static_cast<std::size_t>(&slot - models_.data());
+  drift_.observe({.model = model, .load = slot.loads}, size, ms, now_ms() / 1e3);
 }
 
 template <typename Work>

@@ -87,6 +87,7 @@ class Scheduler {
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do now.
   const StepPlan& plan(const StepTime& budget = {});
   const StepPlan& planned_step() const { return plan_; }
+  StepSize planned_size() const { return size_; }  // of the last planned step
   // The requests in the planned step, [slices], in its order (twice or more, where several of its texts are); still
   // there after the step, until the next plan().
   std::span<const RequestId> planned() const { return planned_ids_; }

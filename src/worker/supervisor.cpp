@@ -159,6 +159,13 @@ void Supervisor::stop() {
   changed_.notify_all();
 }
 
+void Supervisor::replace() {
+  std::lock_guard lock(mutex_);
+  if (pid_ == 0 || exited_) return;
+  replacing_ = true;
+  changed_.notify_all();
+}
+
 void Supervisor::beat() {
   std::lock_guard lock(mutex_);
   last_beat_ = Clock::now();
@@ -191,7 +198,12 @@ void Supervisor::keep_alive() {
     }
     std::unique_lock lock(mutex_);
     if (stopping_) return;
+    const bool replaced = std::exchange(replacing_, false);
     lock.unlock();
+    if (replaced) {
+      log_info("the worker is replaced");
+      continue;
+    }
     log_error(fmt::format("the worker died: {}", how));
     events_.died(how);
     const auto delay = delay_after_death();
@@ -230,7 +242,7 @@ void Supervisor::adopt(pid_t pid) {
 // Until the process has ended, or should be ended by force.
 void Supervisor::watch() {
   std::unique_lock lock(mutex_);
-  const auto over = [this] { return exited_ || stopping_; };
+  const auto over = [this] { return exited_ || stopping_ || replacing_; };
   while (!over()) {
     const auto patience = beaten_ ? options_.stall_after : std::max(options_.stall_after, options_.start_patience);
     const auto silent_since = last_beat_;

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -36,7 +37,10 @@ struct SupervisorOptions {
   std::chrono::milliseconds death_window{10 * 60 * 1000};
   std::chrono::milliseconds stall_after{30000};     // at least Supervisor::kMinStallAfter
   std::chrono::milliseconds start_patience{10000};  // for loading the program, which may take longer than a turn
-  std::chrono::milliseconds kill_grace{2000};       // from SIGABRT, or from stop(), to SIGKILL
+  std::chrono::milliseconds kill_grace{2000};       // from SIGABRT, stop() or replace() to SIGKILL
+  // An idle worker that has unloaded its last model and still has so much more resident than before its first is
+  // replaced; 0: never.
+  std::uint64_t replace_above_bytes = std::uint64_t{64} << 20;
 };
 
 struct SupervisorEvents {
@@ -57,6 +61,10 @@ class Supervisor {
 
   // From now on the process's end is wanted: close its socket afterwards, it has kill_grace to go. Any thread.
   void stop();
+
+  // This process's end is wanted and another is to take its place, at once; it counts as no death. As stop(), it has
+  // kill_grace to go. Nothing happens while there is none. Any thread.
+  void replace();
 
   // The process is alive and its loop turns. Any thread.
   void beat();
@@ -87,8 +95,9 @@ class Supervisor {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
-  bool over_ = false;    // no process follows
-  bool exited_ = false;  // the process waits to be reaped
+  bool replacing_ = false;  // the process that runs
+  bool over_ = false;       // no process follows
+  bool exited_ = false;     // the process waits to be reaped
   pid_t pid_ = 0;
   bool beaten_ = false;
   Clock::time_point last_beat_;  // or the start

@@ -17,6 +17,8 @@ using std::chrono::steady_clock;
 // The worker ends what is late; only when it does not is it ended here.
 constexpr auto kDeadlineGrace = 1s;
 constexpr std::int64_t kTurnsBeforeStall = 4;
+// Until what a model had is back with the system.
+constexpr auto kSettling = 2s;
 constexpr const char* kShuttingDown = "the server is shutting down";
 
 // One part of a thread's work; none may end the process.
@@ -177,6 +179,7 @@ void WorkerClient::turn() {
     command = inbox_.try_receive();
   }
   end_late();
+  replace_if_it_keeps_memory();
   send_changes();
   dispatch();
   update([this](EngineStatus* status) { status->waiting = worker_waiting_ + static_cast<int>(queue_.size()); });
@@ -214,7 +217,7 @@ void WorkerClient::handle(Cancel cancel) {
 void WorkerClient::handle(Started started) {
   const int number = ++connections_;
   try {
-    connection_ = std::make_unique<Connection>(number, std::move(started.descriptor), options_.engine,
+    connection_ = std::make_unique<Connection>(number, std::move(started.descriptor), start_options(),
                                                [this, number](FrameSocket* socket) { read(number, socket); });
     if (told_) connection_->socket.send(BudgetFrame{in_force(told_->budget, steady_clock::now() - told_->at)});
   } catch (const std::exception& error) {
@@ -230,7 +233,7 @@ void WorkerClient::handle(Received received) {
 
 void WorkerClient::handle(Closed closed) {
   // Before any request hears of it, so that its client finds the truth.
-  if (closed.connection == connections_ && ended_ < connections_) lose_worker();
+  if (closed.connection == connections_ && ended_ < connections_) lose_worker(EngineState::restarting);
   std::vector<RequestId> lost;
   std::vector<Fingerprint> fingerprints;
   for (const auto& [id, request] : requests_) {
@@ -249,18 +252,28 @@ void WorkerClient::handle(Stalled) {
 }
 
 void WorkerClient::handle(Died) {
-  lose_worker();
+  lose_worker(EngineState::restarting);
   update([](EngineStatus* status) { ++status->restarts; });
 }
 
-void WorkerClient::lose_worker() {
+EngineOptions WorkerClient::start_options() const {
+  EngineOptions options = options_.engine;
+  for (ModelConfig& model : options.models)
+    model.load_at_start = model.load_at_start && !unloaded_.contains(model.name);
+  return options;
+}
+
+void WorkerClient::lose_worker(EngineState state) {
   ended_ = connections_;
   worker_waiting_ = 0;
-  update([this](EngineStatus* status) {
-    status->state = EngineState::restarting;
+  first_bytes_.reset();
+  emptied_.reset();
+  had_models_ = false;
+  update([&](EngineStatus* status) {
+    status->state = state;
     status->running = status->kv_blocks_used = 0;
     status->memory_bytes = 0;
-    forget_models(options_.engine, status);
+    forget_models(start_options(), status);
     status->device_bytes = 0;
     // What it counted; what lies on the disk stays.
     status->kv_disk.written_bytes = status->kv_disk.read_bytes = 0;
@@ -339,12 +352,42 @@ void WorkerClient::take(EncodeReplyFrame frame, int connection) {
 void WorkerClient::take(HeartbeatFrame frame, int connection) {
   if (connection <= ended_) return;
   worker_waiting_ = frame.status.waiting;
+  note_models(frame.status);
   update([&](EngineStatus* status) {
     const int restarts = status->restarts;
     *status = std::move(frame.status);
     status->restarts = restarts;
     status->own_process = true;
   });
+}
+
+void WorkerClient::note_models(const EngineStatus& status) {
+  if (!first_bytes_) first_bytes_ = status.memory_bytes;
+  unloaded_.clear();
+  bool empty = true;
+  for (const ModelStatus& model : status.models) {
+    if (model.state == ModelState::unloaded) unloaded_.insert(model.name);
+    empty = empty && (model.state == ModelState::unloaded || model.state == ModelState::failed);
+  }
+  if (!empty) {
+    had_models_ = true;
+    emptied_.reset();
+  } else if (had_models_ && !emptied_) {
+    emptied_ = steady_clock::now();
+  }
+}
+
+void WorkerClient::replace_if_it_keeps_memory() {
+  if (!emptied_ || !first_bytes_ || !requests_.empty() || !changes_.empty() || !connection_) return;
+  if (options_.supervisor.replace_above_bytes == 0 || steady_clock::now() - *emptied_ < kSettling) return;
+  emptied_.reset();
+  had_models_ = false;
+  const std::uint64_t kept = status().memory_bytes - std::min(status().memory_bytes, *first_bytes_);
+  if (kept <= options_.supervisor.replace_above_bytes) return;
+  log_info(fmt::format("the worker keeps {} MiB of models that it has unloaded: it is replaced", kept >> 20));
+  connection_->socket.send(ShutdownFrame{});
+  lose_worker(EngineState::idle);  // requests that come now wait for the next one
+  supervisor_->replace();
 }
 
 void WorkerClient::take(ModelDoneFrame frame, int connection) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <variant>
@@ -122,7 +123,12 @@ class WorkerClient : public Engine {
   void handle(GaveUp);
   void handle(Told told);
   void handle(Change change);
-  void lose_worker();  // the status of a worker that is gone
+  void lose_worker(EngineState state);  // the status of a worker that is gone
+  // What the next worker is started with: what has been unloaded stays so.
+  EngineOptions start_options() const;
+  void note_models(const EngineStatus& status);
+  // Replaces a worker that keeps the memory of models it has unloaded.
+  void replace_if_it_keeps_memory();
   void take(GenerateEventFrame frame, int connection);
   void take(EncodeReplyFrame frame, int connection);
   void take(HeartbeatFrame frame, int connection);
@@ -153,9 +159,13 @@ class WorkerClient : public Engine {
   std::optional<Told> told_;        // the newest budget
   std::optional<RequestId> alone_;  // a suspect in flight: nothing else is sent
   std::unique_ptr<Connection> connection_;
-  int connections_ = 0;     // the newest's number
-  int ended_ = 0;           // the newest whose process has died
-  int worker_waiting_ = 0;  // as the last heartbeat told
+  int connections_ = 0;                       // the newest's number
+  int ended_ = 0;                             // the newest whose process has died
+  int worker_waiting_ = 0;                    // as the last heartbeat told
+  std::set<std::string> unloaded_;            // models, as the last heartbeat told
+  std::optional<std::uint64_t> first_bytes_;  // resident in this worker at its first heartbeat
+  std::optional<TimePoint> emptied_;          // when its last model went
+  bool had_models_ = false;                   // this worker
   bool dead_ = false;
   Quarantine quarantine_;
 

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "engine/local_engine.h"
 #include "worker/frame_socket.h"
+#include "worker/test_fault.h"
 
 namespace cortex {
 namespace {
@@ -232,6 +233,7 @@ int run_worker(int descriptor) {
   return run_worker(descriptor, [](const EngineOptions& options) {
     LocalEngineOptions local;
     static_cast<EngineOptions&>(local) = options;
+    local.failpoint = test_failpoint();
     return std::make_unique<LocalEngine>(std::move(local));
   });
 }

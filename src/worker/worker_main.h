@@ -17,6 +17,8 @@ using MakeEngine = std::function<std::unique_ptr<Engine>(const EngineOptions&)>;
 // Serves the front at the other end of `descriptor`, which it takes over, until that end closes or says to shut down.
 // Returns the process's exit status: 0, or 70 when the front spoke nonsense or no engine could be made.
 //
+// With a LocalEngine, CORTEX_TEST_FAULT makes it die for tests: worker/test_fault.h.
+//
 // A heartbeat goes out when the engine's loop has turned since the last one, at most every 50 ms (or every
 // idle_turn_ms, where that is shorter): an engine that hangs falls silent. After the end of the stream the process ends
 // within a second, whatever the engine does.

@@ -585,7 +585,9 @@ TEST_F(LocalEngineTest, TicksWhileIdle) {
 
 TEST_F(LocalEngineTest, AFailpointFailsOneStep) {
   std::atomic<bool> armed = true;
-  options_.before_step = [&] {
+  options_.failpoint = [&](std::string_view phase, std::span<const TokenId> tokens) {
+    if (phase == "loading") return;
+    EXPECT_FALSE(tokens.empty());
     if (armed.exchange(false)) throw std::runtime_error("failpoint");
   };
   EXPECT_EQ(refusal(ask(1, {1}, 3))->message(), "failpoint");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "fakes/fake_backend.h"
@@ -83,6 +84,50 @@ TEST_F(ModelSlotTest, PreparesWhatThePoolGrowsIntoButNotAllOfIt) {
   std::iota(expected.begin(), expected.begin() + 350, 0);
   std::iota(expected.begin() + 350, expected.end(), 900);
   EXPECT_EQ(fake->prepared(), expected);
+}
+
+class DiscardingDecoder : public FakeDecoder {
+ public:
+  using FakeDecoder::FakeDecoder;
+  void discard(std::span<const BlockId> blocks) override { discarded.insert(blocks.begin(), blocks.end()); }
+  std::set<BlockId> discarded;
+};
+
+TEST_F(ModelSlotTest, BlocksThatNobodyUsesLeaveThePoolAndItsMemory) {
+  LoadedModel loaded = decoder();
+  loaded.decoder = std::make_unique<DiscardingDecoder>(&switches_);
+  const auto& discarded = static_cast<const DiscardingDecoder&>(*loaded.decoder).discarded;
+  slot_.install(std::move(loaded), {.kv_bytes = 40 * kFakeBlockBytes});
+  const auto taken = slot_.pool->allocate(6);
+  ASSERT_TRUE(taken);
+  for (const BlockId block : {0, 1, 2}) {
+    PrefixIndex::Link link{};
+    link.key.bytes.fill(static_cast<std::uint8_t>(block + 1));
+    ASSERT_TRUE(slot_.pool->index().add(block, link));
+  }
+  while (slot_.prepare_blocks()) {
+  }
+  slot_.pool->release(std::vector<BlockId>{0, 1, 2, 3});
+  EXPECT_TRUE(slot_.evict_blocks(2));
+  std::set<BlockId> expected{1, 2, 3};
+  for (BlockId prepared = 6; prepared < 16; ++prepared) expected.insert(prepared);
+  EXPECT_EQ(discarded, expected);
+  EXPECT_TRUE(slot_.evict_blocks(2));
+  expected.insert(0);
+  EXPECT_EQ(discarded, expected);
+  EXPECT_FALSE(slot_.evict_blocks(2));
+  EXPECT_TRUE(slot_.prepare_blocks());  // they are prepared anew
+}
+
+TEST_F(ModelSlotTest, AModelThatIsUnloadedCanComeBack) {
+  slot_.install(decoder(), {});
+  slot_.unload();
+  EXPECT_EQ(switches_.loaded, 0);
+  EXPECT_EQ(slot_.status.state, ModelState::unloaded);
+  EXPECT_FALSE(slot_.has_work());
+  slot_.install(encoder(), {});
+  EXPECT_NO_THROW(slot_.require_ready());
+  EXPECT_TRUE(slot_.queue && !slot_.pool && !slot_.scheduler);
 }
 
 TEST_F(ModelSlotTest, AnEncoderGetsAQueue) {

@@ -483,6 +483,44 @@ TEST(Scheduler, ATextThatThePoolCanNeverHoldIsRefused) {
   }
 }
 
+TEST(Scheduler, NoneStartsWhileAsManyRunAsMay) {
+  BlockPool pool(16);
+  Scheduler scheduler({256, 8}, &pool);
+  for (RequestId id = 1; id <= 3; ++id) scheduler.add(request(id, 20, 4));
+  scheduler.plan({.most_sequences = 2});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1, 2));
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.plan({.most_sequences = 1});  // those that run go on
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1, 2));
+  scheduler.commit(answer(scheduler.planned_step()));
+  scheduler.plan();
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1, 2, 3));
+}
+
+TEST(Scheduler, StopsTheLeastUrgentAboveSoManyAndTheyGoOnLater) {
+  BlockPool pool(16);
+  Scheduler scheduler({256, 8}, &pool);
+  for (RequestId id = 1; id <= 4; ++id) {
+    GenerateRequest made = request(id, 20, 4);
+    made.priority = id == 4 ? -1 : 0;
+    scheduler.add(made);
+  }
+  EXPECT_EQ(scheduler.preempt_above(2), 0);  // none runs
+  scheduler.commit(answer(scheduler.plan()));
+  EXPECT_EQ(scheduler.preempt_above(4), 0);
+  EXPECT_EQ(scheduler.preempt_above(2), 2);
+  EXPECT_EQ(scheduler.kv_status().preemptions, 2u);
+  EXPECT_EQ(scheduler.waiting(), 2);
+  scheduler.plan({.most_sequences = 2});
+  EXPECT_THAT(scheduler.planned(), ElementsAre(1, 4));
+  EXPECT_EQ(pool.used_blocks(), 4);
+  scheduler.commit(answer(scheduler.planned_step()));
+  // What they had computed is found again: a block of each.
+  EXPECT_THAT(slices_of(scheduler.plan()), testing::Contains(HasSubstr("16+5[")).Times(2));
+  scheduler.fail_step();
+  EXPECT_EQ(pool.used_blocks(), 0);
+}
+
 TEST(Scheduler, CountsForPenaltiesGrowAsTokensCome) {
   BlockPool pool(8);
   Scheduler scheduler({64, 8}, &pool);

@@ -32,6 +32,18 @@ TEST(StepBudget, EachLevelAllowsNoMoreThanTheOneBelow) {
   }
 }
 
+TEST(StepBudget, AnOldOneIsLevel1OrWhatItWas) {
+  using namespace std::chrono_literals;
+  const StepBudget calm = budget_at(0, ErrorCode::thermal_throttled), severe = budget_at(3, ErrorCode::memory_pressure);
+  EXPECT_EQ(in_force(calm, 0s).level, 0);
+  EXPECT_EQ(in_force(calm, kBudgetTerm).level, 0);
+  const StepBudget late = in_force(calm, kBudgetTerm + 1ns);
+  EXPECT_EQ(late.level, 1);
+  EXPECT_FALSE(late.background);
+  EXPECT_EQ(late.cause, ErrorCode::thermal_throttled);
+  EXPECT_EQ(in_force(severe, 1h).level, 3);
+}
+
 TEST(StepBudget, RefusesWhatIsNoLevel) {
   EXPECT_THROW(budget_at(-1, ErrorCode::memory_pressure), CheckFailure);
   EXPECT_THROW(budget_at(kMostLevel + 1, ErrorCode::memory_pressure), CheckFailure);

@@ -121,6 +121,41 @@ TEST(BlockPool, WhatTheIndexHasIsKeptUntilItsRoomIsNeeded) {
   EXPECT_EQ(pool.index().find(link_of(1).key), 1);  // nothing was evicted in vain
 }
 
+TEST(BlockPool, EvictsWhenItIsTold) {
+  BlockPool pool(6);
+  ASSERT_TRUE(pool.allocate(5));
+  for (const int block : {0, 1, 2}) ASSERT_TRUE(pool.index().add(block, link_of(block)));
+  pool.release(Blocks{0, 1, 2});
+  EXPECT_EQ(pool.evict(2), 2);  // the tail first
+  EXPECT_EQ(pool.cached_blocks(), 1);
+  EXPECT_EQ(pool.empty_blocks(), 3);
+  EXPECT_EQ(pool.index().find(link_of(0).key), 0);
+  EXPECT_TRUE(pool.index().was_forgotten(link_of(1).key));
+  EXPECT_EQ(pool.evict(2), 1);
+  EXPECT_EQ(pool.evict(2), 0);
+  EXPECT_EQ(pool.used_blocks(), 2);
+}
+
+TEST(BlockPool, TellsOnceWhatWasGivenAndIsEmpty) {
+  BlockPool pool(8);
+  EXPECT_THAT(pool.take_touched(), ElementsAre());
+  ASSERT_TRUE(pool.allocate(6));
+  ASSERT_TRUE(pool.index().add(1, link_of(1)));
+  pool.release(Blocks{0, 1, 2, 4, 5});  // 1 is cached, 3 in use
+  EXPECT_THAT(pool.take_touched(), ElementsAre(0, 2, 4, 5));
+  EXPECT_EQ(pool.touched_blocks(), 4);
+  EXPECT_THAT(pool.take_touched(), ElementsAre());
+  EXPECT_EQ(pool.evict(1), 1);
+  EXPECT_THAT(pool.take_touched(), ElementsAre(1));
+  const auto again = pool.allocate(2);
+  EXPECT_THAT(again, Optional(ElementsAre(0, 1)));
+  pool.release(*again);
+  EXPECT_THAT(pool.take_touched(), ElementsAre(0, 1));
+  pool.release(Blocks{3});
+  EXPECT_THAT(pool.take_touched(), ElementsAre(3));
+  EXPECT_EQ(pool.touched_blocks(), 0);
+}
+
 TEST(BlockPool, WhatIsFoundAgainIsReleasedAnew) {
   BlockPool pool(3);
   ASSERT_TRUE(pool.allocate(3));

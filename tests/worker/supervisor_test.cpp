@@ -56,6 +56,30 @@ class SupervisorTest : public testing::Test {
   std::optional<Supervisor> supervisor_;
 };
 
+TEST_F(SupervisorTest, AReplacementIsNoDeathAndComesAtOnce) {
+  options_.kill_grace = 5s;
+  start("trap 'exit 0' TERM; sleep 60 & wait");
+  for (int round = 0; round < options_.max_deaths + 1; ++round) {
+    EXPECT_EQ(next().what, "started");
+    const pid_t pid = supervisor_->pid();
+    ASSERT_GT(pid, 0);
+    supervisor_->replace();
+    ::kill(pid, SIGKILL);  // it goes by itself, as a worker that is told to
+  }
+  EXPECT_EQ(next().what, "started");
+}
+
+TEST_F(SupervisorTest, OneThatDoesNotGoIsKilledAndReplaced) {
+  start("sleep 60");
+  EXPECT_EQ(next().what, "started");
+  const pid_t first = supervisor_->pid();
+  const auto begin = steady_clock::now();
+  supervisor_->replace();
+  EXPECT_EQ(next().what, "started");
+  EXPECT_GE(steady_clock::now() - begin, options_.kill_grace);
+  EXPECT_NE(supervisor_->pid(), first);
+}
+
 TEST_F(SupervisorTest, RestartsAtOnceThenLaterAndLaterUntilItGivesUp) {
   start("exit 7");
   std::vector<steady_clock::time_point> starts;

@@ -2,6 +2,7 @@
 //   echo   an EchoEngine that waits rows_per_step milliseconds between tokens and obeys test_tokens.h
 //   fake   a LocalEngine with the fake backend
 //   local  a LocalEngine, as `cortex worker`
+//   leak   as fake, and each load keeps 200 MiB for ever
 //   die    ends at once, with exit status 3
 #include <algorithm>
 #include <csignal>
@@ -37,12 +38,18 @@ std::unique_ptr<Engine> make_echo(const EngineOptions& engine_options) {
   return std::make_unique<EchoEngine>(std::move(options));
 }
 
-std::unique_ptr<Engine> make_fake(const EngineOptions& engine_options) {
+std::unique_ptr<Engine> make_fake(const EngineOptions& engine_options, bool leaks) {
   static FakeSwitches switches;
   switches.step_ms = 2;
   LocalEngineOptions options;
   static_cast<EngineOptions&>(options) = engine_options;
-  options.open_model = open_fake_model;
+  options.open_model = [leaks](const ModelConfig& config) {
+    if (leaks) {
+      static std::vector<std::vector<char>> kept;
+      kept.emplace_back(std::size_t{200} << 20, 1);
+    }
+    return open_fake_model(config);
+  };
   options.open_backend = [](std::string_view name, const BackendOptions&) {
     return std::make_unique<FakeBackend>(std::string(name), &switches);
   };
@@ -51,7 +58,10 @@ std::unique_ptr<Engine> make_fake(const EngineOptions& engine_options) {
 
 int run(const char* engine) {
   if (std::strcmp(engine, "echo") == 0) return run_worker(kWorkerDescriptor, make_echo);
-  if (std::strcmp(engine, "fake") == 0) return run_worker(kWorkerDescriptor, make_fake);
+  for (const bool leaks : {false, true}) {
+    if (std::strcmp(engine, leaks ? "leak" : "fake") != 0) continue;
+    return run_worker(kWorkerDescriptor, [&](const EngineOptions& options) { return make_fake(options, leaks); });
+  }
   if (std::strcmp(engine, "local") == 0) return run_worker(kWorkerDescriptor);
   return 3;
 }

@@ -8,6 +8,7 @@
 #include <deque>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "fakes/collected_events.h"
@@ -375,6 +376,105 @@ TEST_F(WorkerClientTest, TheWorkersEngineIsTheSameEngine) {
   EXPECT_EQ(status.models[0].state, ModelState::ready);
   EXPECT_EQ(status.models[1].state, ModelState::ready);
   EXPECT_GT(status.memory_bytes, 1u << 20);
+}
+
+TEST_F(WorkerClientTest, TheBudgetReachesTheEngineAndEveryNextOne) {
+  client().set_budget(budget_at(2, ErrorCode::memory_pressure));
+  wait_for([](const EngineStatus& s) { return s.backend == "echo" && s.level == 2; });
+  client().set_budget(budget_at(1, ErrorCode::memory_pressure));
+  wait_for([](const EngineStatus& s) { return s.level == 1; });
+  kill_worker();
+  wait_for([](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.level == 1; });
+}
+
+class WorkerClientModelsTest : public WorkerClientTest {
+ protected:
+  WorkerClientModelsTest() {
+    options_.supervisor.arguments = {"fake"};
+    options_.engine.rows_per_step = 256;
+    options_.engine.models[0].load_at_start = false;
+  }
+  // The error that it ends with, if it does.
+  std::optional<ErrorCode> change(const std::string& model, bool loads) {
+    std::promise<std::optional<ErrorCode>> over;
+    const ModelSink sink = [&](const std::optional<Error>& error) {
+      over.set_value(error ? std::optional(error->code()) : std::nullopt);
+    };
+    loads ? client().load_model(model, sink) : client().unload_model(model, sink);
+    return over.get_future().get();
+  }
+  ModelState state_of(std::size_t model) { return client().status().models.at(model).state; }
+};
+
+TEST_F(WorkerClientModelsTest, ModelsComeAndGoInTheWorker) {
+  EXPECT_EQ(state_of(0), ModelState::unloaded);
+  EXPECT_EQ(state_of(1), ModelState::loading);
+  EXPECT_EQ(change("m", true), std::nullopt);
+  EXPECT_EQ(state_of(0), ModelState::ready);
+  EXPECT_EQ(change("m", false), std::nullopt);
+  EXPECT_EQ(state_of(0), ModelState::unloaded);
+  EXPECT_EQ(change("nobody", true), ErrorCode::model_not_found);
+  CollectedEvents events;
+  client().generate(ask(1, {1, 2}, 3), events.sink());  // brings it back
+  events.wait();
+  EXPECT_EQ(events.tokens(), fake_reply({1, 2}, 3));
+}
+
+TEST_F(WorkerClientModelsTest, WhatWasUnloadedStaysSoInTheNextWorker) {
+  wait_for([](const EngineStatus& s) { return s.models[1].state == ModelState::ready; });
+  EXPECT_EQ(change("e", false), std::nullopt);
+  kill_worker();
+  const auto status =
+      wait_for([](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.device == ""; });
+  EXPECT_EQ(status.models[1].state, ModelState::unloaded);
+  std::this_thread::sleep_for(300ms);
+  EXPECT_EQ(state_of(1), ModelState::unloaded);
+}
+
+TEST_F(WorkerClientModelsTest, AChangeWaitsForAWorkerAndEndsWithIt) {
+  options_.supervisor.arguments = {"die"};
+  EXPECT_EQ(change("m", true), ErrorCode::engine_unavailable);
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::dead; });
+  EXPECT_EQ(change("m", false), ErrorCode::engine_unavailable);
+  std::promise<ErrorCode> late;
+  WorkerClientOptions slow = options_;
+  slow.supervisor.executable = "/bin/sh";
+  slow.supervisor.arguments = {"-c", "sleep 60"};
+  slow.supervisor.kill_grace = 100ms;
+  client_ = std::make_unique<WorkerClient>(slow);
+  client().load_model("m", [&](const std::optional<Error>& error) { late.set_value(error->code()); });
+  client_.reset();
+  EXPECT_EQ(late.get_future().get(), ErrorCode::engine_unavailable);
+}
+
+TEST_F(WorkerClientModelsTest, AWorkerThatKeepsMemoryIsReplacedWhenItIsIdle) {
+  options_.supervisor.arguments = {"leak"};
+  options_.engine.models[1].load_at_start = false;
+  EXPECT_EQ(change("m", true), std::nullopt);
+  const pid_t first = client().worker_pid();
+  EXPECT_EQ(change("e", true), std::nullopt);
+  EXPECT_EQ(change("m", false), std::nullopt);
+  std::this_thread::sleep_for(3s);
+  EXPECT_EQ(client().worker_pid(), first);  // there is still a model
+  EXPECT_EQ(change("e", false), std::nullopt);
+  for (int i = 0; i < 1000 && client().worker_pid() == first; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_NE(client().worker_pid(), first);
+  CollectedEvents events;
+  client().generate(ask(1, {1, 2}, 3), events.sink());
+  events.wait();
+  EXPECT_EQ(events.tokens(), fake_reply({1, 2}, 3));
+  const auto status = client().status();
+  EXPECT_EQ(status.restarts, 0);
+  EXPECT_EQ(status.models[1].state, ModelState::unloaded);
+}
+
+TEST_F(WorkerClientModelsTest, AWorkerThatGivesItsMemoryBackStays) {
+  options_.engine.models[1].load_at_start = false;
+  EXPECT_EQ(change("m", true), std::nullopt);
+  const pid_t first = client().worker_pid();
+  EXPECT_EQ(change("m", false), std::nullopt);
+  std::this_thread::sleep_for(3s);
+  EXPECT_EQ(client().worker_pid(), first);
 }
 
 TEST_F(WorkerClientTest, BadOptionsEndTheWorker) {

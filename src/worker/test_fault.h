@@ -1,0 +1,39 @@
+// A fault that tests have a worker commit, told by the environment; without the variable there is none and nothing is
+// asked. CORTEX_TEST_FAULT is one of
+//
+//   abort_on_token:ID   abort() before a step, or a batch, that has this token
+//   segv_in:PHASE       SIGSEGV in the next loading, prompt, decode, encode or write (of KV blocks to disk)
+//
+// and either may end with @FILE: then it is committed only while FILE is there, and takes the file away first, so that
+// the next worker lives.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "backend/step_plan.h"
+
+namespace cortex {
+
+inline constexpr const char* kTestFaultVariable = "CORTEX_TEST_FAULT";
+
+using Failpoint = std::function<void(std::string_view phase, std::span<const TokenId> tokens)>;
+
+struct TestFault {
+  std::optional<TokenId> token;  // or
+  std::string phase;
+  std::string file;  // empty: always
+
+  bool strikes(std::string_view reached, std::span<const TokenId> tokens) const;
+};
+
+// Throws Error invalid_option for what is none of the above.
+TestFault parse_test_fault(const std::string& text);
+
+// Commits what the environment says; empty when that says nothing. Throws as parse_test_fault.
+Failpoint test_failpoint();
+
+}  // namespace cortex

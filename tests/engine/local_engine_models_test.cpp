@@ -1,0 +1,272 @@
+// Models that come and go while LocalEngine runs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <future>
+#include <thread>
+
+#include "backend/golden.h"
+#include "base/resident_memory.h"
+#include "engine/local_engine.h"
+#include "fakes/collected_events.h"
+#include "fakes/fake_backend.h"
+#include "fakes/fake_clock.h"
+
+namespace cortex {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
+  GenerateRequest request;
+  request.id = id;
+  request.model = "m";
+  request.prompt = std::move(prompt);
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+class LocalEngineModelsTest : public testing::Test {
+ protected:
+  LocalEngineModelsTest() {
+    options_.models = {{"m", "decoder"}, {"e", "encoder"}};
+    options_.models[0].load_at_start = false;
+    options_.backend = "fake";
+    options_.open_model = open_fake_model;
+    options_.open_backend = [this](std::string_view name, const BackendOptions&) {
+      return std::make_unique<FakeBackend>(std::string(name), &switches_);
+    };
+  }
+
+  LocalEngine& engine() {
+    if (!engine_) engine_ = std::make_unique<LocalEngine>(options_);
+    return *engine_;
+  }
+  EngineStatus wait_for(const std::function<bool(const EngineStatus&)>& condition) {
+    for (int i = 0; i < 5000; ++i) {
+      const EngineStatus status = engine().status();
+      if (condition(status)) return status;
+      std::this_thread::sleep_for(2ms);
+    }
+    throw std::runtime_error("the status never came");
+  }
+  EngineStatus wait_for_state(std::size_t model, ModelState state) {
+    return wait_for([&](const EngineStatus& s) { return s.models[model].state == state; });
+  }
+  // What becomes of it, and the model's state when that is told.
+  using Outcome = std::pair<std::optional<Error>, ModelState>;
+  std::future<Outcome> change(const std::string& model, bool loads) {
+    auto promise = std::make_shared<std::promise<Outcome>>();
+    auto outcome = promise->get_future();
+    ModelSink sink = [promise, this, model](std::optional<Error> error) {
+      ModelState state = ModelState::failed;
+      for (const auto& status : engine_->status().models) {
+        if (status.name == model) state = status.state;
+      }
+      promise->set_value({std::move(error), state});
+    };
+    if (loads) {
+      engine().load_model(model, std::move(sink));
+    } else {
+      engine().unload_model(model, std::move(sink));
+    }
+    return outcome;
+  }
+  Outcome load(const std::string& model) { return change(model, true).get(); }
+  Outcome unload(const std::string& model) { return change(model, false).get(); }
+
+  std::vector<TokenId> reply_to(const GenerateRequest& request) {
+    CollectedEvents events;
+    engine().generate(request, events.sink());
+    events.wait();
+    EXPECT_FALSE(events.error()) << events.error()->message();
+    return events.tokens();
+  }
+
+  FakeSwitches switches_;
+  FakeClock clock_;
+  LocalEngineOptions options_;
+  std::unique_ptr<LocalEngine> engine_;
+};
+
+TEST_F(LocalEngineModelsTest, AModelComesWithItsFirstRequest) {
+  const auto status = wait_for_state(1, ModelState::ready);
+  EXPECT_EQ(status.models[0].state, ModelState::unloaded);
+  EXPECT_EQ(switches_.loaded, 1);
+  EXPECT_EQ(reply_to(ask(1, {1, 2, 3}, 5)), fake_reply({1, 2, 3}, 5));
+  EXPECT_EQ(engine().status().models[0].state, ModelState::ready);
+}
+
+TEST_F(LocalEngineModelsTest, ALoadOnDemandStallsNobodyAndSaysWhatItIs) {
+  wait_for_state(1, ModelState::ready);
+  switches_.load_ms = 300;
+  CollectedEvents waiting, late;
+  engine().generate(ask(1, {1, 2}, 3), waiting.sink());
+  auto hurried = ask(2, {1, 2}, 3);
+  hurried.timeout = 20ms;
+  engine().generate(hurried, late.sink());
+  EXPECT_TRUE(wait_for_state(0, ModelState::loading).models[0].on_demand);
+  EncodeRequest request;
+  request.id = 3;
+  request.model = "e";
+  request.texts = {{1, 2}};
+  CollectedReply reply;
+  engine().encode(request, reply.sink());
+  EXPECT_FALSE(reply.wait().error);
+  late.wait();
+  EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
+  EXPECT_FALSE(waiting.over());
+  waiting.wait();
+  EXPECT_EQ(waiting.tokens(), fake_reply({1, 2}, 3));
+}
+
+TEST_F(LocalEngineModelsTest, LoadsAndUnloadsWhenTold) {
+  EXPECT_EQ(load("m").second, ModelState::ready);
+  EXPECT_EQ(load("m").second, ModelState::ready);  // it is there
+  EXPECT_EQ(reply_to(ask(1, {1, 2}, 3)), fake_reply({1, 2}, 3));
+  const auto gone = unload("m");
+  EXPECT_FALSE(gone.first);
+  EXPECT_EQ(gone.second, ModelState::unloaded);
+  EXPECT_FALSE(unload("m").first);
+  const auto status = wait_for_state(1, ModelState::ready);
+  EXPECT_EQ(switches_.loaded, 1);
+  EXPECT_EQ(status.models[0].bytes, 0u);
+  EXPECT_EQ(status.kv_blocks, 0);
+  EXPECT_EQ(reply_to(ask(2, {1, 2}, 3)), fake_reply({1, 2}, 3));  // brings it back
+}
+
+TEST_F(LocalEngineModelsTest, WhatIsNotConfiguredIsNotFound) {
+  for (const auto& outcome : {load("nobody"), unload("nobody")}) {
+    ASSERT_TRUE(outcome.first);
+    EXPECT_EQ(outcome.first->code(), ErrorCode::model_not_found);
+    EXPECT_EQ(outcome.first->param(), "model");
+  }
+}
+
+TEST_F(LocalEngineModelsTest, RequestsOfAModelThatGoesEnd) {
+  options_.max_sequences = 1;
+  switches_.step_ms = 2;
+  load("m");
+  CollectedEvents running, waiting;
+  engine().generate(ask(1, {1, 2}, 400), running.sink());
+  engine().generate(ask(2, {1, 2}, 400), waiting.sink());
+  running.wait_for_tokens(1);
+  unload("m");
+  running.wait();
+  waiting.wait();
+  EXPECT_EQ(running.error_code(), ErrorCode::model_loading);
+  EXPECT_EQ(waiting.error_code(), ErrorCode::model_loading);
+  EXPECT_EQ(wait_for_state(0, ModelState::unloaded).running, 0);
+}
+
+TEST_F(LocalEngineModelsTest, ALoadThatIsNotWantedAnyMoreEndsUnloaded) {
+  wait_for_state(1, ModelState::ready);
+  switches_.load_ms = 200;
+  auto loading = change("m", true);
+  wait_for([](const EngineStatus& s) { return s.models[0].progress > 0.0; });
+  CollectedEvents held;
+  engine().generate(ask(1, {1, 2}, 3), held.sink());
+  EXPECT_FALSE(unload("m").first);
+  held.wait();
+  EXPECT_EQ(held.error_code(), ErrorCode::model_loading);
+  EXPECT_EQ(loading.get().first->code(), ErrorCode::model_loading);
+  wait_for_state(0, ModelState::unloaded);
+  EXPECT_EQ(switches_.loaded, 1);
+}
+
+TEST_F(LocalEngineModelsTest, ALoadThatIsWantedAgainGoesOn) {
+  wait_for_state(1, ModelState::ready);
+  switches_.load_ms = 200;
+  auto first = change("m", true);
+  wait_for([](const EngineStatus& s) { return s.models[0].progress > 0.0; });
+  unload("m");
+  EXPECT_EQ(reply_to(ask(1, {1, 2}, 3)), fake_reply({1, 2}, 3));
+  EXPECT_TRUE(first.get().first);
+}
+
+TEST_F(LocalEngineModelsTest, AModelThatFailedIsTriedAgainWhenTold) {
+  wait_for_state(1, ModelState::ready);
+  switches_.fail_load = true;
+  const auto failed = load("m");
+  ASSERT_TRUE(failed.first);
+  EXPECT_EQ(failed.first->code(), ErrorCode::model_failed);
+  EXPECT_THAT(failed.first->message(), HasSubstr("ends early"));
+  EXPECT_EQ(failed.second, ModelState::failed);
+  CollectedEvents refused;
+  engine().generate(ask(1, {1}, 1), refused.sink());
+  refused.wait();
+  EXPECT_EQ(refused.error_code(), ErrorCode::model_failed);
+  switches_.fail_load = false;
+  EXPECT_FALSE(load("m").first);
+  EXPECT_EQ(reply_to(ask(2, {1, 2}, 3)), fake_reply({1, 2}, 3));
+}
+
+TEST_F(LocalEngineModelsTest, WhoStillWaitsAtTheEndHearsOfIt) {
+  switches_.load_ms = 60000;
+  std::promise<ErrorCode> code;
+  engine().load_model("m", [&](const std::optional<Error>& error) { code.set_value(error->code()); });
+  engine_.reset();
+  EXPECT_EQ(code.get_future().get(), ErrorCode::engine_unavailable);
+}
+
+TEST_F(LocalEngineModelsTest, AnIdleModelGoesByItselfUnlessItIsPinned) {
+  options_.clock = &clock_;
+  options_.idle_turn_ms = 5;
+  options_.idle_unload_s = 60;
+  options_.models[1].pinned = true;
+  wait_for_state(1, ModelState::ready);
+  load("m");
+  clock_.advance(30s);
+  EXPECT_EQ(reply_to(ask(1, {1, 2}, 3)), fake_reply({1, 2}, 3));
+  wait_for([](const EngineStatus& s) { return s.state == EngineState::idle; });
+  std::this_thread::sleep_for(30ms);
+  clock_.advance(59s);
+  wait_for([](const EngineStatus& s) { return s.models[0].idle_s == 59.0; });
+  EXPECT_EQ(engine().status().models[0].state, ModelState::ready);
+  clock_.advance(1s);
+  wait_for_state(0, ModelState::unloaded);
+  EXPECT_EQ(engine().status().models[1].state, ModelState::ready);
+  EXPECT_TRUE(engine().status().models[1].pinned);
+  EXPECT_EQ(reply_to(ask(2, {1, 2}, 3)), fake_reply({1, 2}, 3));
+}
+
+// With a real model: what was resident before a load is resident after the unload.
+TEST(LocalEngineMemoryTest, FiveLoadsLeaveNothingBehind) {
+  LocalEngineOptions options;
+  options.models = {{"m", golden_model("llama").string()}};
+  options.models[0].load_at_start = false;
+  options.backend = "cpu";
+  options.threads = 1;
+  options.kv_bytes = std::uint64_t{256} << 20;
+  LocalEngine engine(options);
+  const auto change = [&](bool loads) {
+    std::promise<bool> good;
+    const ModelSink sink = [&](const std::optional<Error>& error) { good.set_value(!error); };
+    loads ? engine.load_model("m", sink) : engine.unload_model("m", sink);
+    return good.get_future().get();
+  };
+  std::vector<std::uint64_t> resident;
+  std::vector<TokenId> expected;
+  for (RequestId round = 1; round <= 6; ++round) {
+    ASSERT_TRUE(change(true));
+    std::vector<TokenId> prompt;
+    for (int i = 0; i < 60; ++i) prompt.push_back(3 + i);
+    GenerateRequest request = ask(round, prompt, 20);
+    request.sampling.temperature = 0.0f;
+    CollectedEvents events;
+    engine.generate(request, events.sink());
+    events.wait();
+    if (expected.empty()) expected = events.tokens();
+    EXPECT_EQ(events.tokens(), expected);
+    ASSERT_TRUE(change(false));
+    resident.push_back(resident_bytes());
+  }
+  for (const std::uint64_t bytes : resident) {
+    EXPECT_LT(static_cast<double>(bytes), 1.1 * static_cast<double>(resident.front()));
+  }
+}
+
+}  // namespace
+}  // namespace cortex
