@@ -11,6 +11,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 
 import pytest
 
@@ -272,3 +273,86 @@ def test_a_worker_that_dies_in_the_middle_of_a_stream(start, path):
     assert error_of(json.loads(last[len(b"data: "):]))[0] == "engine_unavailable"
     wait_for(lambda: server.get("/readyz").status_code == 200, 60)
     assert server.post(path, {**body, "stream": False, "max_tokens": 2}).status_code == 200
+
+
+@pytest.fixture
+def struck(start, monkeypatch, tmp_path):
+    """struck(phase) -> a server whose worker dies of SIGSEGV in that phase, once, when the file it returns is there."""
+
+    def start_one(phase, *flags, ready=True):
+        trigger = tmp_path / "strike"
+        monkeypatch.setenv("CORTEX_TEST_FAULT", f"segv_in:{phase}@{trigger}")
+        if not ready:
+            trigger.touch()
+        server = start({"chat": TINY_LLAMA, "embed": TINY_BERT}, "--backend", "cpu", *flags)
+        return server.wait_until_ready() if ready else server, trigger
+
+    return start_one
+
+
+def assert_it_serves_again(server):
+    server.wait_until_ready(30)
+    health = server.get("/healthz").json()
+    assert health["status"] == "ok" and health["engine"]["restarts"] == 1, health
+    assert server.post("/chat", chat("chat", WELL)).status_code == 200
+    assert server.post("/embed", {"inputs": "a"}).status_code == 200
+
+
+def test_a_worker_that_dies_while_it_loads(struck):
+    server, trigger = struck("loading", ready=False)
+    wait_for(lambda: not trigger.exists(), 30, server.read_log)
+    assert_it_serves_again(server)
+
+
+@pytest.mark.parametrize(("phase", "path", "body"), [
+    ("prompt", "/chat", chat("chat", WELL)), ("prompt", V1_COMPLETIONS, complete("chat", "hi")),
+    ("encode", "/embed", {"inputs": "a"}), ("encode", V1_EMBEDDINGS, {"model": "embed", "input": "a"}),
+])
+def test_a_worker_that_dies_before_it_has_answered(struck, phase, path, body):
+    server, trigger = struck(phase)
+    trigger.touch()
+    begin = time.monotonic()
+    reply = server.post(path, body)
+    assert time.monotonic() - begin < 1
+    assert reply.status_code == 503 and error_of(reply.json())[0] == "engine_unavailable", reply.text
+    assert int(reply.headers["retry-after"]) >= 1
+    assert_it_serves_again(server)
+
+
+def test_a_worker_that_dies_while_it_decodes(struck):
+    server, trigger = struck("decode")
+    reply = server.post("/chat", {**chat("chat", WELL, max_tokens=400, logit_bias={"2": -100}), "stream": True},
+                        stream=True)
+    lines = (line for line in reply.iter_lines() if line)
+    next(lines)
+    trigger.touch()
+    begin = time.monotonic()
+    *_, last = lines
+    assert time.monotonic() - begin < 1
+    assert error_of(json.loads(last[len(b"data: "):]))[0] == "engine_unavailable"
+    assert_it_serves_again(server)
+
+
+def test_a_worker_that_dies_while_it_writes_to_disk(struck):
+    server, trigger = struck("write")
+    trigger.touch()
+    reply = server.post("/chat", chat("chat", {"role": "user", "content": "hi " * 40}))
+    assert reply.status_code in (200, 503)  # it is written behind the reply, or before
+    wait_for(lambda: not trigger.exists(), 30, server.read_log)
+    wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 30, server.read_log)
+    assert_it_serves_again(server)
+
+
+def test_a_request_that_aborts_the_engine_is_refused_after_its_second_kill(start, monkeypatch):
+    monkeypatch.setenv("CORTEX_TEST_FAULT", f"abort_on_token:{SICK_TOKEN}")
+    server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--restart-delay-ms", 50).wait_until_ready()
+    for deaths in (1, 2):
+        reply = server.post("/chat", chat("chat", SICK))
+        assert reply.status_code == 503 and error_of(reply.json())[0] == "engine_unavailable", reply.text
+        wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == deaths, 30, server.read_log)
+        server.wait_until_ready(30)
+    for _ in range(3):
+        reply = server.post("/chat", chat("chat", SICK))
+        assert reply.status_code == 422 and error_of(reply.json())[0] == "request_quarantined", reply.text
+    assert server.post("/chat", chat("chat", WELL)).status_code == 200
+    assert server.get("/healthz").json()["engine"]["restarts"] == 2
