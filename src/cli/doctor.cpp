@@ -37,6 +37,9 @@ struct DoctorFlags {
     app.add_option("--api-key-file", api_key_file, "A file with serve's API keys; none by default")
         ->type_name("FILE")
         ->envname("CORTEX_API_KEY_FILE");
+    app.add_option("--admin-key-file", admin_key_file, "A file with serve's admin keys; none by default")
+        ->type_name("FILE")
+        ->envname("CORTEX_ADMIN_KEY_FILE");
     app.add_option("--state-dir", state_dir, "Where conversations are kept")
         ->type_name("DIR")
         ->envname("CORTEX_STATE_DIR")
@@ -49,6 +52,7 @@ struct DoctorFlags {
   std::string backend = "auto";
   std::string host = "127.0.0.1";
   std::string api_key_file;
+  std::string admin_key_file;
   std::string state_dir;
   int port = 8080;
   bool online = false;
@@ -90,7 +94,7 @@ std::vector<Finding> examine_all(const DoctorFlags& flags) {
   if (flags.models.empty()) findings.push_back(judge_inventory(take_inventory(files, places, {})));
   findings.push_back(look_at_folder("state", flags.state_dir, "--state-dir"));
   findings.push_back(look_at_port(flags.host, flags.port));
-  findings.push_back(look_at_access(flags.host, flags.api_key_file));
+  findings.push_back(look_at_access(flags.host, flags.api_key_file, flags.admin_key_file, std::getenv));
   if (flags.online) findings.push_back(look_at_hub());
   return findings;
 }

@@ -189,14 +189,18 @@ Finding look_at_port(const std::string& address, int port) {
   return finding;
 }
 
-Finding look_at_access(const std::string& address, const std::string& api_key_file) {
+Finding look_at_access(const std::string& address, const std::string& api_key_file, const std::string& admin_key_file,
+                       const Environment& environment) {
+  AccessKeys keys;
   try {
-    if (!api_key_file.empty()) read_api_keys(api_key_file);
+    keys = read_access_keys(api_key_file, admin_key_file, environment);
   } catch (const Error& error) {
     return {"access", FindingStatus::problem, error.message(), "give --api-key-file a file with one key a line"};
   }
-  if (is_loopback_host(address)) return {"access", FindingStatus::ok, "this machine only", ""};
-  if (!api_key_file.empty()) return {"access", FindingStatus::ok, "other machines too, with an API key", ""};
+  if (is_loopback_host(address)) {
+    return {"access", FindingStatus::ok, keys.none() ? "this machine only" : "this machine only, with an API key", ""};
+  }
+  if (!keys.none()) return {"access", FindingStatus::ok, "other machines too, with an API key", ""};
   return {"access", FindingStatus::problem, fmt::format("others could use the server at {}", address),
           "give --api-key-file; serve takes --insecure-no-auth if that is meant"};
 }

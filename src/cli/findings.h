@@ -35,8 +35,9 @@ Finding judge_inventory(const std::vector<InventoryEntry>& entries);
 Finding look_at_backend(const std::string& name, const Machine& machine);
 // Whether the address can be listened on now. Port 0 always can.
 Finding look_at_port(const std::string& address, int port);
-// Who may use a server at this address; the keys' file is read if one is named.
-Finding look_at_access(const std::string& address, const std::string& api_key_file);
+// Who may use a server at this address; the keys' files are read if they are named, and the environment.
+Finding look_at_access(const std::string& address, const std::string& api_key_file, const std::string& admin_key_file,
+                       const Environment& environment);
 // Whether this process may write in it, or make it.
 Finding look_at_folder(const std::string& check, const std::filesystem::path& folder, const std::string& option);
 

@@ -31,38 +31,49 @@ std::string_view bearer_key(std::string_view authorization) {
 
 }  // namespace
 
-ApiKeys::ApiKeys(std::span<const std::string> keys) {
-  for (const auto& key : keys) {
+ApiKeys::ApiKeys(std::span<const std::string> keys, std::span<const std::string> admin_keys) {
+  const auto add = [&](const std::string& key, bool admin) {
     CORTEX_CHECK(!key.empty());
-    keys_.push_back(digest_of(key));
-  }
+    keys_.push_back({digest_of(key), admin});
+  };
+  for (const auto& key : keys) add(key, false);
+  for (const auto& key : admin_keys) add(key, true);
 }
 
-const ApiKeys::Digest* ApiKeys::find(std::string_view key) const {
-  const Digest wanted = digest_of(key);
-  const Digest* found = nullptr;
-  for (const Digest& digest : keys_) {
-    if (CRYPTO_memcmp(digest.data(), wanted.data(), wanted.size()) == 0) found = &digest;
+// Of a key that is in both lists, the admin.
+const ApiKeys::Key* ApiKeys::find(std::string_view key) const {
+  const auto wanted = digest_of(key);
+  const Key* found = nullptr;
+  for (const Key& known : keys_) {
+    if (CRYPTO_memcmp(known.digest.data(), wanted.data(), wanted.size()) == 0) found = &known;
   }
   return found;
 }
 
-std::optional<std::string> ApiKeys::identify(std::string_view authorization, std::string_view api_key) const {
-  const Digest* by_bearer = find(bearer_key(authorization));
-  const Digest* by_field = find(api_key);
-  const Digest* found = by_bearer ? by_bearer : by_field;
-  if (!found) return std::nullopt;
+std::string ApiKeys::check(Access access, bool on_this_machine, std::string_view authorization,
+                           std::string_view api_key) const {
+  if (!required()) {
+    if (access == Access::admin && !on_this_machine) {
+      throw Error(ErrorCode::insufficient_scope,
+                  "without an admin key this is possible from the server's own machine only, and it has none");
+    }
+    return {};
+  }
+  const Key* by_bearer = find(bearer_key(authorization));
+  const Key* by_field = find(api_key);
+  const Key* found = by_bearer ? by_bearer : by_field;
+  if (!found && access == Access::anybody) return {};
+  if (!found) {
+    const bool given = !authorization.empty() || !api_key.empty();
+    throw Error(ErrorCode::invalid_api_key,
+                given ? "the API key is not known here" : "an API key is wanted: Authorization: Bearer KEY");
+  }
+  if (access == Access::admin && !found->admin) {
+    throw Error(ErrorCode::insufficient_scope, "this API key may not do that; an admin key is wanted");
+  }
   std::string id;
-  for (std::size_t i = 0; i < 8; ++i) id += fmt::format("{:02x}", (*found)[i]);
+  for (std::size_t i = 0; i < 8; ++i) id += fmt::format("{:02x}", found->digest[i]);
   return id;
-}
-
-std::string ApiKeys::check(std::string_view authorization, std::string_view api_key) const {
-  auto id = identify(authorization, api_key);
-  if (id) return *std::move(id);
-  const bool given = !authorization.empty() || !api_key.empty();
-  throw Error(ErrorCode::invalid_api_key,
-              given ? "the API key is not known here" : "an API key is wanted: Authorization: Bearer KEY");
 }
 
 }  // namespace cortex

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "http/body_reader.h"
 #include "http/gate.h"
+#include "http/peer_address.h"
 #include "http/pending_reply.h"
 
 namespace cortex {
@@ -35,13 +36,6 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-
-bool is_loopback(asio::ip::address address) {
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
-  }
-  return address.is_loopback();
-}
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
 
@@ -102,6 +96,7 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     loopback_ = !ignored && is_loopback(local.address());
     const auto remote = socket_.remote_endpoint(ignored);
     peer_is_here_ = !ignored && is_loopback(remote.address());
+    if (!ignored) peer_ = host_behind(remote.address());
   }
 
   asio::awaitable<void> run() {
@@ -142,22 +137,18 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     const Read first = co_await wait_for_request();
     if (first != Read::data) co_return false;
     Exchange exchange;
-    std::optional<Error> refusal;
+    std::exception_ptr refusal;
     HttpRequest request;
     try {
       request = co_await read_request(exchange);
-    } catch (const Error& error) {
-      refusal = error;
-    } catch (const std::exception& error) {
-      log_error(fmt::format("a request could not be read: {}", error.what()), exchange.id);
-      refusal = failed();
+    } catch (...) {
+      refusal = std::current_exception();
     }
     awaits_head_ = false;
     if (gone_) co_return false;
-    const std::shared_ptr<PendingReply> reply = open_reply(exchange, refusal.has_value());
+    const std::shared_ptr<PendingReply> reply = open_reply(exchange, refusal != nullptr);
     if (refusal) {
-      const bool wrong_method = refusal->code() == ErrorCode::method_not_allowed;
-      reply->refuse(*refusal, wrong_method ? HttpHeaders{{"allow", exchange.match.allow}} : HttpHeaders());
+      refuse(exchange, *reply, refusal);
     } else if (!exchange.match.route) {
       reply->respond(204, {{"allow", exchange.match.allow}}, {});
     } else {
@@ -175,6 +166,18 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     reply->disconnect();
     record(exchange, *reply);
     co_return sent == Sent::keep_alive;
+  }
+
+  static void refuse(const Exchange& exchange, PendingReply& reply, const std::exception_ptr& why) {
+    try {
+      std::rethrow_exception(why);
+    } catch (const Error& error) {
+      const bool wrong_method = error.code() == ErrorCode::method_not_allowed;
+      reply.refuse(error, wrong_method ? HttpHeaders{{"allow", exchange.match.allow}} : HttpHeaders());
+    } catch (const std::exception& error) {
+      log_error(fmt::format("a request could not be read: {}", error.what()), exchange.id);
+      reply.refuse(failed());
+    }
   }
 
   asio::awaitable<Read> wait_for_request() {
@@ -203,6 +206,7 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     if (*shared_.draining && !(route && route->answers_while_draining)) {
       throw draining();
     }
+    limit_rate(exchange);
     const std::uint64_t limit_bytes = route ? route->body_limit_bytes : 0;
     // A chunk's size line is framing too, so the first one is judged before the content type, unless the client waits.
     const bool chunk_first = head.chunked && !head.expects_continue;
@@ -277,13 +281,15 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
 
   void authorize(Exchange& exchange) const {
     const RouteMatch& match = exchange.match;
-    const RequestHead& head = exchange.head;
-    if (!shared_.keys.required()) return;
-    if (match.open || (match.open_on_loopback && peer_is_here_)) {
-      exchange.key_id = shared_.keys.identify(head.authorization, head.api_key).value_or("");
-    } else {
-      exchange.key_id = shared_.keys.check(head.authorization, head.api_key);
-    }
+    Access access = match.route && match.route->admin ? Access::admin : Access::key;
+    if (match.open || (match.open_on_loopback && peer_is_here_)) access = Access::anybody;
+    exchange.key_id = shared_.keys.check(access, peer_is_here_, exchange.head.authorization, exchange.head.api_key);
+  }
+
+  // What only looks, or ends what runs, is let through.
+  void limit_rate(const Exchange& exchange) {
+    if (exchange.head.method != "POST") return;
+    shared_.rate_limit.enter(shared_.keys.required() ? exchange.key_id : peer_, now());
   }
 
   std::shared_ptr<PendingReply> open_reply(const Exchange& exchange, bool close) {
@@ -455,6 +461,7 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
   std::uint64_t armed_ = 0;
   bool loopback_ = false;      // reached over a loopback address
   bool peer_is_here_ = false;  // by a peer on this machine
+  std::string peer_;           // whom rates are limited for where there are no keys
   bool woken_ = false;
   bool awaits_head_ = false;          // nothing, or half a header, has come since the last reply
   std::optional<Read> interruption_;  // why the last operation was ended: late or draining

@@ -11,6 +11,7 @@
 
 #include "http/auth.h"
 #include "http/listener.h"
+#include "http/rate_limit.h"
 #include "http/router.h"
 #include "http/traffic.h"
 
@@ -21,12 +22,14 @@ struct ListenerShared {
   ListenerShared(Router the_router, ListenerOptions the_options)
       : router(std::move(the_router)),
         options(std::move(the_options)),
-        keys(options.api_keys),
+        keys(options.api_keys, options.admin_keys),
+        rate_limit(options.rate_limit),
         traffic(options.body_bytes_limit) {}
 
   const Router router;
   const ListenerOptions options;
   const ApiKeys keys;
+  RateLimit rate_limit;
   // Outlives the listener, for replies that come too late.
   const std::shared_ptr<std::atomic<bool>> draining = std::make_shared<std::atomic<bool>>(false);
   Traffic traffic;

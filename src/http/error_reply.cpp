@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/json_writer.h"
+#include "base/try_later.h"
 
 namespace cortex {
 namespace {
@@ -194,7 +195,9 @@ HttpHeaders error_headers(const Error& error, Dialect dialect, std::optional<dou
   const int status = http_status(error.code(), dialect);
   HttpHeaders headers;
   if (status == 409 || status == 429 || status == 503) {
-    const double wanted_s = retry_after_s.value_or(usual_delay_s(error.code()));
+    const auto* later = dynamic_cast<const TryLater*>(&error);
+    const double known_s = later ? later->wait_s() : usual_delay_s(error.code());
+    const double wanted_s = retry_after_s.value_or(known_s);
     const double delay_s = std::isfinite(wanted_s) ? std::clamp(wanted_s, 0.001, 60.0) : 60.0;
     headers.emplace_back("retry-after", std::to_string(static_cast<int>(std::ceil(delay_s))));
     headers.emplace_back("retry-after-ms", std::to_string(static_cast<int>(std::ceil(delay_s * 1000.0))));

@@ -21,7 +21,8 @@ int http_status(ErrorCode code, Dialect dialect);
 std::string error_body(const Error& error, Dialect dialect, std::string_view request_id);
 
 // Retry-After and retry-after-ms for 409, 429 and 503, x-should-retry: false for failures that would repeat,
-// WWW-Authenticate for 401, Connection: close while draining. `retry_after_s` replaces the code's usual delay.
+// WWW-Authenticate for 401, Connection: close while draining. The delay is `retry_after_s`, else what a TryLater says,
+// else the code's usual one.
 HttpHeaders error_headers(const Error& error, Dialect dialect, std::optional<double> retry_after_s = {});
 
 // Answers with the three above and content-type application/json.

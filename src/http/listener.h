@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "http/rate_limit.h"
 #include "http/router.h"
 
 namespace cortex {
@@ -31,9 +32,11 @@ struct ListenerOptions {
   std::string address = "127.0.0.1";  // numeric
   std::uint16_t port = 0;             // 0 picks a free one
   int threads = 1;
-  std::vector<std::string> host_names;                        // allowed in Host and Origin beside localhost
-  std::vector<std::string> api_keys;                          // none: everybody may ask
-  std::size_t connection_limit = 1024;                        // beyond it the backlog waits
+  std::vector<std::string> host_names;  // allowed in Host and Origin beside localhost
+  std::vector<std::string> api_keys;    // none, nor admin keys: everybody may ask
+  std::vector<std::string> admin_keys;  // keys for everything
+  RateLimitRule rate_limit;             // of POST requests, for each key, without keys for each address
+  std::size_t connection_limit = 1024;  // beyond it the backlog waits
   std::uint64_t body_bytes_limit = std::uint64_t{256} << 20;  // of all bodies in flight, as they come; beyond it 503
   std::size_t stream_buffer_limit_bytes = 1 << 20;            // unsent, of one stream
   std::chrono::milliseconds header_deadline{10'000};          // from a request's first byte to its last header

@@ -22,6 +22,7 @@ struct Route {
   Dialect dialect = Dialect::native;  // of errors met before the handler is called
   bool open = false;                  // needs no API key
   bool open_on_loopback = false;      // needs none from this machine
+  bool admin = false;                 // needs an admin key
   bool answers_while_draining = false;
   bool at_once = false;  // answers from memory without waiting: called on the listener's thread, ahead of every queue
   std::uint64_t body_limit_bytes = kBodyLimitBytes;

@@ -2,6 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <utility>
+
+#include "base/try_later.h"
+
 namespace cortex {
 namespace {
 
@@ -22,6 +26,30 @@ void require_model(const EngineStatus& engine, const std::string& model) {
 
 }  // namespace
 
+struct Admission::Ticket::Stay {
+  Stay(std::shared_ptr<UnderWay> among, std::string of_model)
+      : under_way(std::move(among)), model(std::move(of_model)) {
+    ++under_way->requests;
+    ++under_way->by_model[model];
+  }
+  ~Stay() {
+    std::lock_guard lock(under_way->mutex);
+    --under_way->requests;
+    --under_way->by_model[model];
+  }
+  Stay(const Stay&) = delete;
+  Stay& operator=(const Stay&) = delete;
+
+  const std::shared_ptr<UnderWay> under_way;
+  const std::string model;
+};
+
+void Admission::Ticket::computed_for(double seconds) const {
+  if (!stay_) return;
+  std::lock_guard lock(stay_->under_way->mutex);
+  stay_->under_way->waiting_time.note(stay_->model, seconds);
+}
+
 Admission::Ticket Admission::enter(const std::string& model) {
   const EngineStatus engine = engine_.status();
   if (engine.state == EngineState::dead || engine.state == EngineState::restarting ||
@@ -31,13 +59,13 @@ Admission::Ticket Admission::enter(const std::string& model) {
   require_model(engine, model);
   Ticket ticket;
   ticket.engine_ = &engine_;
-  // Counted first, so that of many at once no more get in than may.
-  const int under_way = ++*under_way_;
-  ticket.stay_ = std::shared_ptr<void>(nullptr, [count = under_way_](void*) { --*count; });
-  if (under_way > most_under_way_) {
-    throw Error(ErrorCode::queue_full,
-                fmt::format("{} requests are under way already, as many as may be", most_under_way_));
+  std::lock_guard lock(under_way_->mutex);
+  if (under_way_->requests >= most_under_way_) {
+    throw TryLater(ErrorCode::queue_full,
+                   fmt::format("{} requests are under way already, as many as may be", most_under_way_),
+                   under_way_->waiting_time.predict_s(under_way_->by_model, engine.running));
   }
+  ticket.stay_ = std::make_shared<Ticket::Stay>(under_way_, model);
   return ticket;
 }
 

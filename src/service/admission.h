@@ -2,11 +2,13 @@
 // is under way. Owned by the front; any thread.
 #pragma once
 
-#include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "engine/engine.h"
+#include "service/waiting_time.h"
 
 namespace cortex {
 
@@ -19,20 +21,31 @@ class Admission {
   class Ticket {
    public:
     Engine& engine() const { return *engine_; }
+    // The request was computed for so long, its waiting not counted: what newcomers are told to wait is made of it.
+    void computed_for(double seconds) const;
 
    private:
     friend class Admission;
+    struct Stay;
     Engine* engine_ = nullptr;
-    std::shared_ptr<void> stay_;
+    std::shared_ptr<Stay> stay_;
   };
 
-  // Throws Error engine_unavailable, model_failed, model_loading or queue_full.
+  // Throws Error engine_unavailable, model_failed or model_loading, and TryLater queue_full.
   Ticket enter(const std::string& model);
 
  private:
   Engine& engine_;
   const int most_under_way_;
-  std::shared_ptr<std::atomic<int>> under_way_ = std::make_shared<std::atomic<int>>(0);
+
+  // Tickets may outlive the admission.
+  struct UnderWay {
+    std::mutex mutex;  // guards what follows
+    int requests = 0;
+    std::map<std::string, int> by_model;
+    WaitingTime waiting_time;
+  };
+  std::shared_ptr<UnderWay> under_way_ = std::make_shared<UnderWay>();
 };
 
 }  // namespace cortex

@@ -186,6 +186,7 @@ CancelEncode EncodeBatch::send(Admission::Ticket ticket, EmbedCache& cache, Thre
     for (const EmbedVector& vector : encoded.vectors) {
       if (!batch.error) batch.vectors.push_back(*vector);
     }
+    if (cost.cached < cost.texts) ticket.computed_for((cost.total_ms - cost.queue_ms) / 1000);
     // Who has the answer may ask again.
     ticket = Admission::Ticket();
     sink(std::move(batch));

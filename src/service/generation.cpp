@@ -196,6 +196,7 @@ void Generation::end() {
 
 void Generation::tell_end(GenerationEnd end) {
   end.timings.total_ms = milliseconds_between(begun_, place_.clock.steady_now());
+  tickets_.front().computed_for((end.timings.total_ms - end.timings.engine.queue_ms) / 1000);
   tickets_.clear();
   GenerationEvent last;
   last.end = std::move(end);

@@ -115,13 +115,19 @@ TEST(Findings, OthersNeedAKey) {
   const TemporaryFolder folder;
   folder.write("keys", "secret-key\n");
   folder.write("none", "");
+  const Environment bare = [](const char*) { return nullptr; };
   const std::string keys = (folder.path() / "keys").string(), none = (folder.path() / "none").string();
   for (const char* address : {"127.0.0.1", "::1", "localhost"}) {
-    EXPECT_EQ(look_at_access(address, "").status, FindingStatus::ok) << address;
+    EXPECT_EQ(look_at_access(address, "", "", bare).status, FindingStatus::ok) << address;
   }
-  EXPECT_EQ(look_at_access("0.0.0.0", "").status, FindingStatus::problem);
-  EXPECT_EQ(look_at_access("0.0.0.0", keys).status, FindingStatus::ok);
-  EXPECT_EQ(look_at_access("127.0.0.1", none).status, FindingStatus::problem);
+  EXPECT_EQ(look_at_access("0.0.0.0", "", "", bare).status, FindingStatus::problem);
+  EXPECT_EQ(look_at_access("0.0.0.0", keys, "", bare).status, FindingStatus::ok);
+  EXPECT_EQ(look_at_access("0.0.0.0", "", keys, bare).status, FindingStatus::ok);
+  EXPECT_EQ(look_at_access("127.0.0.1", none, "", bare).status, FindingStatus::problem);
+  const Environment with_keys = [](const char* name) {
+    return name == std::string("CORTEX_API_KEYS") ? "long-enough" : nullptr;
+  };
+  EXPECT_EQ(look_at_access("0.0.0.0", "", "", with_keys).status, FindingStatus::ok);
 }
 
 TEST(Findings, AFolderMayBeMade) {

@@ -102,6 +102,7 @@ class Server {
         Dialect::openai);
     add("POST", "/length",
         [](HttpRequest request, auto reply) { answer(*reply, std::to_string(request.body.size())); });
+    add("POST", "/admin", [](auto, auto reply) { answer(*reply, "{}"); }).admin = true;
     add("POST", "/small", [](auto, auto reply) { answer(*reply, "{}"); }).body_limit_bytes = 1024;
     add("GET", "/echo/{id}", [](HttpRequest request, auto reply) { answer(*reply, "\"" + request.path_id + "\""); });
     add("GET", "/who", [](HttpRequest request, auto reply) {
@@ -363,6 +364,62 @@ TEST(Listener, AsksForKeys) {
   EXPECT_EQ(ask("/nope", "").status, 401);
   // The key comes before the route, the content type and the size.
   EXPECT_EQ(RawClient(server.port()).exchange(post("Content-Length: 2000000000\r\n")).status, 401);
+}
+
+TEST(Listener, LimitsHowOftenACallerPosts) {
+  ListenerOptions options;
+  options.rate_limit = {.requests_per_minute = 2, .burst = 2};
+  Server server(std::move(options));
+  const auto ask = [&](const std::string& request) { return RawClient(server.port()).exchange(request); };
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(ask(post_json("/length", "{}")).status, 200);
+  const RawReply refused = ask(post_json("/v1/embeddings", "{}"));
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_THAT(refused.body, HasSubstr(R"("type":"rate_limit_error")"));
+  EXPECT_THAT(refused.body, HasSubstr(R"("code":"rate_limit_exceeded")"));
+  EXPECT_THAT(refused.body, HasSubstr("2 requests a minute"));
+  // A token comes every half minute.
+  EXPECT_GE(std::stoi(refused.headers.at("retry-after")), 25);
+  EXPECT_LE(std::stoi(refused.headers.at("retry-after")), 30);
+  EXPECT_LE(std::stoi(refused.headers.at("retry-after-ms")), 30'000);
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+  // Those that only look are let through, and an unknown route takes nothing.
+  EXPECT_EQ(ask(kHealth).status, 200);
+  EXPECT_EQ(ask(get("/who")).status, 200);
+  EXPECT_EQ(ask(post_json("/nope", "{}")).status, 404);
+}
+
+TEST(Listener, LimitsEachKeyByItself) {
+  ListenerOptions options;
+  options.api_keys = {"first-secret", "second-secret"};
+  options.rate_limit = {.requests_per_minute = 1, .burst = 1};
+  Server server(std::move(options));
+  const auto ask = [&](const std::string& key) {
+    return RawClient(server.port()).exchange(post_json("/length", "{}", "x-api-key: " + key + "\r\n")).status;
+  };
+  EXPECT_EQ(ask("first-secret"), 200);
+  EXPECT_EQ(ask("first-secret"), 429);
+  EXPECT_EQ(ask("wrong"), 401);
+  EXPECT_EQ(ask("second-secret"), 200);
+}
+
+TEST(Listener, AnAdminsRouteWantsAnAdminKey) {
+  ListenerOptions options;
+  options.api_keys = {"secret"};
+  options.admin_keys = {"admin-secret"};
+  Server server(std::move(options));
+  const auto ask = [&](const std::string& fields) {
+    return RawClient(server.port()).exchange(post_json("/admin", "{}", fields));
+  };
+  EXPECT_EQ(ask("").status, 401);
+  const RawReply refused = ask("x-api-key: secret\r\n");
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_THAT(refused.body, HasSubstr(R"("code":"insufficient_scope")"));
+  EXPECT_EQ(ask("x-api-key: admin-secret\r\n").status, 200);
+  EXPECT_EQ(ask("Authorization: Bearer admin-secret\r\n").status, 200);
+  EXPECT_EQ(RawClient(server.port()).exchange(get("/who", kHost + "x-api-key: admin-secret\r\n")).status, 200);
+
+  Server open;
+  EXPECT_EQ(RawClient(open.port()).exchange(post_json("/admin", "{}")).status, 200);
 }
 
 TEST(Listener, ReadsBodiesByLengthAndByChunks) {
