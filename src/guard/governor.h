@@ -25,6 +25,8 @@
 namespace cortex {
 
 inline constexpr int kHighestLevel = 4;
+inline constexpr int kShortOnlyLevel = 2;  // from here on long prompts are refused
+inline constexpr int kRefusingLevel = 3;   // from here on all new work is
 
 struct MonitorRules {
   std::string name;

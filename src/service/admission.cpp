@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/try_later.h"
@@ -24,7 +25,23 @@ void require_model(const EngineStatus& engine, const std::string& model) {
   }
 }
 
+[[noreturn]] void refuse(const GuardStatus& guard, int level, const std::string& what) {
+  const bool memory = guard.cause == ErrorCode::memory_pressure;
+  throw TryLater(
+      guard.cause,
+      fmt::format("{} at level {} of {}; try again later", what, guard.level, memory ? "memory pressure" : "heat"),
+      std::max(1.0, guard.below_s.at(static_cast<std::size_t>(level))));
+}
+
 }  // namespace
+
+void Admission::Ticket::require_short(std::size_t prompt_tokens) const {
+  if (!guard_ || prompt_tokens <= kLongPromptTokens) return;
+  const GuardStatus guard = guard_->status();
+  if (guard.level < kShortOnlyLevel) return;
+  refuse(guard, kShortOnlyLevel,
+         fmt::format("a prompt of {} tokens is not taken, of which {} is the most", prompt_tokens, kLongPromptTokens));
+}
 
 struct Admission::Ticket::Stay {
   Stay(std::shared_ptr<UnderWay> among, std::string of_model)
@@ -57,8 +74,13 @@ Admission::Ticket Admission::enter(const std::string& model) {
     throw Error(ErrorCode::engine_unavailable, fmt::format("the engine is {}; try again later", name_of(engine.state)));
   }
   require_model(engine, model);
+  if (guard_) {
+    const GuardStatus guard = guard_->status();
+    if (guard.level >= kRefusingLevel) refuse(guard, kRefusingLevel, "no new requests are taken");
+  }
   Ticket ticket;
   ticket.engine_ = &engine_;
+  ticket.guard_ = guard_;
   std::lock_guard lock(under_way_->mutex);
   if (under_way_->requests >= most_under_way_) {
     throw TryLater(ErrorCode::queue_full,

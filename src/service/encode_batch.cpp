@@ -172,6 +172,7 @@ void EncodeBatch::add(std::vector<TokenId> ids, const std::string& param) {
 
 CancelEncode EncodeBatch::send(Admission::Ticket ticket, EmbedCache& cache, ThreadPool& threads, std::string salt,
                                std::string trace, EncodedBatchSink sink) && {
+  for (const auto& text : request_.texts) ticket.require_short(text.size());
   request_.salt = std::move(salt);
   request_.trace = std::move(trace);
   cost_.tokenization_ms = milliseconds_between(begun_, clock_.steady_now());

@@ -70,6 +70,7 @@ class EncodeBatch {
   void add_document(std::string_view document, const Truncation& truncation, const std::string& param);
 
   // Hands what the cache lacks to the ticket's engine; the sink is called on one of `threads`, or before this returns.
+  // Throws what Ticket::require_short does.
   CancelEncode send(Admission::Ticket ticket, EmbedCache& cache, ThreadPool& threads, std::string salt,
                     std::string trace, EncodedBatchSink sink) &&;
 

@@ -32,6 +32,8 @@ void admit(GenerationCall* call, Admission& admission, const ServedModel& model,
 void add_choices(GenerationCall* call, const GenerationOptions& options, std::vector<TokenId> prompt,
                  const std::shared_ptr<const PromptText>& text, std::string_view param) {
   const GenerateRequest first = make_generate_request(*call->served, options, std::move(prompt), param);
+  // After what would be wrong with it at any time.
+  call->tickets.front().require_short(first.prompt.size());
   for (int i = 0; i < options.n; ++i) {
     PlannedChoice choice{first, text};
     choice.request.id = next_request_id();

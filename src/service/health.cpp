@@ -53,6 +53,20 @@ void assess_disk(const KvDiskStatus& disk, Health* health) {
   }
 }
 
+void assess_level(int level, const std::string& subject, const std::string& message, ErrorCode refusal,
+                  Health* health) {
+  if (level >= kRefusingLevel) {
+    note(health, HealthStatus::unavailable, std::string(name_of(refusal)), message);
+  } else if (level > 0) {
+    note(health, HealthStatus::degraded, subject + "_elevated", message);
+  }
+}
+
+std::string describe(const MonitorStatus& monitor) {
+  return fmt::format("{}: level {}, pressure {:.2f} ({})", monitor.name, monitor.level, monitor.pressure.value_or(0.0),
+                     monitor.source);
+}
+
 }  // namespace
 
 std::string_view name_of(HealthStatus status) {
@@ -81,6 +95,26 @@ Health assess(const EngineStatus& engine, bool draining, std::chrono::steady_clo
   return health;
 }
 
+void assess_guard(const GuardStatus& guard, Health* health) {
+  for (const MonitorStatus& monitor : guard.monitors) {
+    const bool memory = monitor.name == "memory";
+    if (monitor.stale) {
+      note(health, HealthStatus::degraded, "monitor_stale",
+           fmt::format("{}: nothing was read for {:.0f} s", monitor.name, monitor.age_s.value_or(0.0)));
+      if (monitor.level < kRefusingLevel) continue;
+    }
+    assess_level(monitor.level, memory ? "memory" : "thermal", describe(monitor),
+                 memory ? ErrorCode::memory_pressure : ErrorCode::thermal_throttled, health);
+  }
+  health->guard_wait_s = guard.below_s.at(kRefusingLevel);
+  for (const std::string& name : guard.injected) {
+    health->warnings.push_back({"monitor_injected", fmt::format("{} is read from a file, for a test", name)});
+  }
+  if (guard.self_test == SelfTestState::failed) {
+    note(health, HealthStatus::unavailable, "self_test_failed", "the guards don't move the engine");
+  }
+}
+
 std::uint64_t memory_used_bytes(const EngineStatus& engine) {
   return resident_bytes() + (engine.own_process ? engine.memory_bytes : 0);
 }
@@ -88,7 +122,7 @@ std::uint64_t memory_used_bytes(const EngineStatus& engine) {
 double retry_after_s(const Health& health) {
   switch (health.status) {
     case HealthStatus::unavailable:
-      return 2.0;
+      return health.guard_wait_s > 0 ? std::clamp(health.guard_wait_s, 1.0, 60.0) : 2.0;
     default:
       return 1.0;
   }

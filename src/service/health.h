@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "guard/guard.h"
 
 namespace cortex {
 
@@ -21,6 +22,7 @@ struct Health {
   HealthStatus status = HealthStatus::ok;
   std::vector<HealthReason> reasons;
   std::vector<HealthReason> warnings;  // change nothing about the status
+  double guard_wait_s = 0.0;           // the least time until a guard lets new work in
 
   bool ready() const { return status == HealthStatus::ok || status == HealthStatus::degraded; }
 };
@@ -33,10 +35,14 @@ struct HealthRules {
 Health assess(const EngineStatus& engine, bool draining, std::chrono::steady_clock::time_point now,
               const HealthRules& rules);
 
+// Adds what the guards make of it: a level of 1 or 2, or a monitor that reads nothing any more, degrades; from level 3
+// on, and after a failed self-test, nothing is taken.
+void assess_guard(const GuardStatus& guard, Health* health);
+
 // Resident bytes of the front and its engine, whether they share a process or not.
 std::uint64_t memory_used_bytes(const EngineStatus& engine);
 
-// Seconds a client should wait before it tries again, at least 1; meaningful when not ready.
+// Seconds a client should wait before it tries again, 1 to 60; meaningful when not ready.
 double retry_after_s(const Health& health);
 
 }  // namespace cortex

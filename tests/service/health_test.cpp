@@ -143,5 +143,74 @@ TEST(Health, TheEnginesMemoryCountsOnceWhereverItRuns) {
   EXPECT_GT(memory_used_bytes(engine), engine.memory_bytes);
 }
 
+GuardStatus guard_at(const std::string& name, int level) {
+  GuardStatus guard;
+  guard.self_test = SelfTestState::passed;
+  guard.level = level;
+  for (const char* monitor : {"memory", "thermal", "step_drift"}) {
+    MonitorStatus status;
+    status.name = monitor;
+    status.pressure = 0.5;
+    status.age_s = 0.1;
+    status.level = monitor == name ? level : 0;
+    guard.monitors.push_back(status);
+  }
+  if (level >= 3) guard.below_s[3] = 7.5;
+  return guard;
+}
+
+Health assess_with(const GuardStatus& guard) {
+  Health health = assess(healthy(), false, kNow, {});
+  assess_guard(guard, &health);
+  return health;
+}
+
+TEST(Health, TheGuardsDegradeItAndFromLevel3OnItTakesNothing) {
+  struct Row {
+    const char* monitor;
+    int level;
+    HealthStatus status;
+    std::vector<std::string> codes;
+  };
+  const std::vector<Row> rows = {{"memory", 0, HealthStatus::ok, {}},
+                                 {"memory", 1, HealthStatus::degraded, {"memory_elevated"}},
+                                 {"memory", 2, HealthStatus::degraded, {"memory_elevated"}},
+                                 {"memory", 3, HealthStatus::unavailable, {"memory_pressure"}},
+                                 {"memory", 4, HealthStatus::unavailable, {"memory_pressure"}},
+                                 {"thermal", 2, HealthStatus::degraded, {"thermal_elevated"}},
+                                 {"thermal", 3, HealthStatus::unavailable, {"thermal_throttled"}},
+                                 {"step_drift", 1, HealthStatus::degraded, {"thermal_elevated"}}};
+  for (const Row& row : rows) {
+    const Health health = assess_with(guard_at(row.monitor, row.level));
+    EXPECT_EQ(health.status, row.status) << row.monitor << row.level;
+    EXPECT_EQ(codes(health), row.codes) << row.monitor << row.level;
+    EXPECT_DOUBLE_EQ(retry_after_s(health), row.level >= 3 ? 7.5 : 1.0);
+  }
+}
+
+TEST(Health, AMonitorThatReadsNothingAnyMoreDegradesIt) {
+  GuardStatus guard = guard_at("memory", 1);
+  guard.monitors[0].stale = true;
+  EXPECT_THAT(codes(assess_with(guard)), ElementsAre("monitor_stale"));
+  guard.monitors[0].level = 3;
+  EXPECT_THAT(codes(assess_with(guard)), ElementsAre("monitor_stale", "memory_pressure"));
+}
+
+TEST(Health, AnInjectedMonitorIsAWarning) {
+  GuardStatus guard = guard_at("memory", 0);
+  guard.injected = {"thermal"};
+  const Health health = assess_with(guard);
+  EXPECT_EQ(health.status, HealthStatus::ok);
+  ASSERT_EQ(health.warnings.size(), 1u);
+  EXPECT_EQ(health.warnings[0].code, "monitor_injected");
+}
+
+TEST(Health, GuardsThatDoNotMoveTheEngineMakeItUnavailable) {
+  GuardStatus guard = guard_at("memory", 0);
+  guard.self_test = SelfTestState::failed;
+  EXPECT_EQ(assess_with(guard).status, HealthStatus::unavailable);
+  EXPECT_THAT(codes(assess_with(guard)), ElementsAre("self_test_failed"));
+}
+
 }  // namespace
 }  // namespace cortex
