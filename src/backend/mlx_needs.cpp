@@ -47,6 +47,13 @@ std::uint64_t scratch_bytes(int rows, int hidden, int projected, int inner) {
 
 }  // namespace
 
+std::optional<std::string> mlx_lacks(const DecoderHolding& holding) {
+  if (holding.weights != WeightPrecision::as_given) return "weights of fewer bits than the files have";
+  if (holding.kv_8_bits) return "8-bit KV";
+  if (holding.resident_layers != kAllLayers) return "layers that are read from disk";
+  return std::nullopt;
+}
+
 DecoderNeeds mlx_needs(const DecoderSpec& spec, const DecoderWeights& weights, const DecoderHolding& holding) {
   DecoderNeeds needs;
   needs.fixed_bytes = bytes_of(weights.embedding) + bytes_of(weights.final_norm) + bytes_of(weights.head);

@@ -2,6 +2,10 @@
 // out each step itself. No MLX is needed to know it. Pure.
 #pragma once
 
+#include <cstddef>
+#include <optional>
+#include <string>
+
 #include "backend/holding.h"
 #include "model/spec.h"
 
@@ -11,6 +15,9 @@ namespace cortex {
 inline constexpr std::size_t kCacheBytes = std::size_t{64} << 20;
 // Logits that are in memory at once.
 inline constexpr std::size_t kLogitBytes = std::size_t{64} << 20;
+
+// Backend::lacks().
+std::optional<std::string> mlx_lacks(const DecoderHolding& holding);
 
 DecoderNeeds mlx_needs(const DecoderSpec& spec, const DecoderWeights& weights, const DecoderHolding& holding);
 EncoderNeeds mlx_needs(const EncoderSpec& spec, const EncoderWeights& weights);

@@ -7,12 +7,16 @@
 #include <utility>
 #include <vector>
 
+#include "backend/mlx_needs.h"
 #include "base/file_system.h"
 
 namespace cortex {
 namespace {
 
 constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
+
+// A block id and the tokens of all blocks must stay below 2^31.
+constexpr int kMostBlocks = std::numeric_limits<std::int32_t>::max() / kBlockTokens;
 
 int blocks_of(int tokens) { return (tokens - 1) / kBlockTokens + 1; }
 
@@ -23,11 +27,10 @@ struct Candidate {
 
   // What `budget` leaves for KV, in blocks; without one, as many as there can be.
   int blocks_within(std::optional<std::uint64_t> budget) const {
-    constexpr int kMost = std::numeric_limits<std::int32_t>::max() / kBlockTokens;
-    if (!budget) return kMost;
+    if (!budget) return kMostBlocks;
     const std::uint64_t others = needs.weight_bytes(holding.resident_layers) + needs.step_bytes;
     if (others > *budget) return 0;
-    return static_cast<int>(std::min<std::uint64_t>((*budget - others) / needs.kv_block_bytes, kMost));
+    return static_cast<int>(std::min<std::uint64_t>((*budget - others) / needs.kv_block_bytes, kMostBlocks));
   }
 
   MemoryPlan plan(int blocks) const {
@@ -92,9 +95,7 @@ int kv_block_count(const KvGeometry& geometry, int context_tokens, std::optional
   if (!kv_bytes) {
     blocks = std::min(blocks, static_cast<std::uint64_t>(blocks_of(context_tokens)) * kDefaultKvSequences);
   }
-  // A block id and the tokens of all blocks must stay below 2^31.
-  const auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max() / kBlockTokens);
-  return static_cast<int>(std::min(blocks, most));
+  return static_cast<int>(std::min<std::uint64_t>(blocks, kMostBlocks));
 }
 
 std::string to_text(const MemoryPlan& plan) {
@@ -108,6 +109,16 @@ std::string to_text(const MemoryPlan& plan) {
                             plan.rows_per_step);
 }
 
+std::optional<DecoderNeeds> needs_on(const Backend& backend, const DecoderModel& model, const DecoderHolding& holding) {
+  if (backend.lacks(holding)) return std::nullopt;
+  return backend.needs(model.spec, model.weights, holding);
+}
+
+std::optional<EncoderNeeds> needs_on(const Backend& backend, const EncoderModel& model, WeightPrecision weights) {
+  if (backend.lacks(DecoderHolding{.weights = weights})) return std::nullopt;
+  return backend.needs(model.spec, model.weights, weights);
+}
+
 PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wants,
                          std::optional<std::uint64_t> budget_bytes) {
   CORTEX_CHECK(wants.kv_blocks > 0 && wants.rows_per_step > 0 && wants.context_tokens > 0);
@@ -119,7 +130,11 @@ PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wan
   if (wants.may_stream) smallest.holding.resident_layers = 0;
   if (!needs_of(smallest.holding)) smallest.holding.resident_layers = kAllLayers;
   const bool streams = smallest.holding.resident_layers == 0;
-  PlanOutcome outcome{.plan = {}, .least = smallest.plan(fewest)};
+  const auto fewer_bits = [](const Candidate& candidate) {
+    return candidate.holding.weights != WeightPrecision::as_given || candidate.holding.kv_8_bits;
+  };
+  const auto with_all_bits = std::ranges::find_if(candidates, fewer_bits) - 1;
+  PlanOutcome outcome{.plan = {}, .least = smallest.plan(fewest), .modest = with_all_bits->plan(least)};
   for (const Candidate& candidate : candidates) {
     const int blocks = std::min(wants.kv_blocks, candidate.blocks_within(budget_bytes));
     if (blocks < least) continue;
@@ -139,6 +154,7 @@ PlanOutcome plan_encoder(const EncoderNeedsOf& needs_of, std::optional<std::uint
     const auto needs = needs_of(weights);
     if (!needs || (weights != WeightPrecision::as_given && needs->weight_bytes >= outcome.least.weight_bytes)) continue;
     outcome.least = {.weights = weights, .weight_bytes = needs->weight_bytes, .step_bytes = needs->step_bytes};
+    if (weights == WeightPrecision::as_given) outcome.modest = outcome.least;
     if (!outcome.plan && outcome.least.total_bytes() <= budget_bytes.value_or(outcome.least.total_bytes())) {
       outcome.plan = outcome.least;
     }
@@ -155,6 +171,45 @@ const MemoryPlan& planned(const PlanOutcome& outcome, std::optional<std::uint64_
                                 mebibytes(budget_bytes.value_or(0)), mebibytes(needed), to_text(least),
                                 mebibytes(least.weight_bytes), mebibytes(least.kv_bytes), mebibytes(least.step_bytes),
                                 (needed + kMebibyte - 1) / kMebibyte));
+}
+
+PlanOutcome estimate_memory(const std::filesystem::path& model, const EstimateOptions& options) {
+  return estimate_memory(open_model(real_file_system(), model), options);
+}
+
+PlanOutcome estimate_memory(const Model& model, const EstimateOptions& options) {
+  const bool on_mlx = options.backend == "mlx";
+  const auto cpu = open_backend("cpu", {.threads = options.threads, .exact = options.exact});
+  if (const auto* encoder = std::get_if<EncoderModel>(&model.network)) {
+    const auto needs_of = [&](WeightPrecision weights) -> std::optional<EncoderNeeds> {
+      if (on_mlx && weights != WeightPrecision::as_given) return std::nullopt;
+      if (on_mlx) return mlx_needs(encoder->spec, encoder->weights);
+      return needs_on(*cpu, *encoder, weights);
+    };
+    return plan_encoder(needs_of, options.budget_bytes);
+  }
+  const auto& decoder = std::get<DecoderModel>(model.network);
+  const int context = options.context_tokens.value_or(model.context_tokens());
+  if (context < 1 || context > model.context_tokens()) {
+    throw Error(ErrorCode::invalid_value,
+                fmt::format("context_length: {}; this model's is 1 to {}", context, model.context_tokens()),
+                "context_length");
+  }
+  if (options.sequences < 1) {
+    throw Error(ErrorCode::invalid_value, fmt::format("sequences: {}; at least 1", options.sequences), "sequences");
+  }
+  const auto needs_of = [&](const DecoderHolding& holding) -> std::optional<DecoderNeeds> {
+    if (!on_mlx) return needs_on(*cpu, decoder, holding);
+    if (mlx_lacks(holding)) return std::nullopt;
+    return mlx_needs(decoder.spec, decoder.weights, holding);
+  };
+  const auto blocks = std::min<std::int64_t>(std::int64_t{options.sequences} * blocks_of(context), kMostBlocks);
+  return plan_decoder(needs_of,
+                      {.kv_blocks = static_cast<int>(blocks),
+                       .rows_per_step = options.rows_per_step,
+                       .context_tokens = context,
+                       .may_stream = options.may_stream},
+                      options.budget_bytes);
 }
 
 }  // namespace cortex

@@ -63,9 +63,14 @@ struct DecoderWants {
 using DecoderNeedsOf = std::function<std::optional<DecoderNeeds>(const DecoderHolding&)>;
 using EncoderNeedsOf = std::function<std::optional<EncoderNeeds>(WeightPrecision)>;
 
+// What a backend says; nothing for what it lacks.
+std::optional<DecoderNeeds> needs_on(const Backend& backend, const DecoderModel& model, const DecoderHolding& holding);
+std::optional<EncoderNeeds> needs_on(const Backend& backend, const EncoderModel& model, WeightPrecision weights);
+
 struct PlanOutcome {
   std::optional<MemoryPlan> plan;  // absent: it does not fit
   MemoryPlan least;                // the smallest that it could be
+  MemoryPlan modest;               // the smallest with all bits of weights and KV, in memory
 };
 
 // Without a budget everything is as wanted.

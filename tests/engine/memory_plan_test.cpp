@@ -4,8 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include "base/error.h"
+#include "fakes/test_paths.h"
 
 namespace cortex {
 namespace {
@@ -35,6 +40,169 @@ TEST(MemoryPlan, RefusesABudgetBelowOneBlock) {
     EXPECT_THAT(error.message(), testing::HasSubstr("999"));
     EXPECT_THAT(error.message(), testing::HasSubstr("1000"));
   }
+}
+
+// A decoder of round numbers: 1000 bytes of what stays, ten layers of 100, blocks of 50, 2 a row. Fewer bits halve
+// weights, or blocks.
+DecoderNeeds round_needs(const DecoderHolding& holding) {
+  const std::uint64_t divisor = std::uint64_t{1} << static_cast<int>(holding.weights);
+  return {.fixed_bytes = 1000 / divisor,
+          .layer_bytes = std::vector<std::uint64_t>(10, 100 / divisor),
+          .kv_kept_bytes = holding.kv_8_bits ? 25u : 50u,
+          .kv_block_bytes = holding.kv_8_bits ? 25u : 50u,
+          .step_bytes = 2 * static_cast<std::uint64_t>(holding.rows_per_step)};
+}
+
+constexpr DecoderWants kWants{.kv_blocks = 1000, .rows_per_step = 512, .context_tokens = 4096, .may_stream = true};
+
+MemoryPlan plan_of(std::uint64_t budget, const DecoderWants& wants = kWants) {
+  return plan_decoder(round_needs, wants, budget).plan.value();
+}
+
+TEST(DecoderPlan, WithoutABudgetIsAsWanted) {
+  const PlanOutcome outcome = plan_decoder(round_needs, kWants, std::nullopt);
+  EXPECT_EQ(outcome.plan, (MemoryPlan{.kv_blocks = 1000,
+                                      .rows_per_step = 512,
+                                      .layers = 10,
+                                      .resident_layers = 10,
+                                      .weight_bytes = 2000,
+                                      .kv_bytes = 50'000,
+                                      .step_bytes = 1024}));
+  EXPECT_EQ(outcome.plan, plan_of(outcome.plan->total_bytes()));
+}
+
+// What is given up, in its order. 128 blocks are 2048 tokens.
+TEST(DecoderPlan, GivesUpStepByStep) {
+  EXPECT_EQ(to_text(plan_of(53'024)), "weights as given, KV of 1000 blocks, 512 rows a step");
+  EXPECT_EQ(to_text(plan_of(53'023)), "weights as given, KV of 999 blocks, 512 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 1024 + 128 * 50)), "weights as given, KV of 128 blocks, 512 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 1023 + 128 * 50)), "weights as given, KV of 138 blocks, 256 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 128 + 128 * 50)), "weights as given, KV of 128 blocks, 64 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 127 + 128 * 50)), "weights as given, 8-bit KV of 220 blocks, 512 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 128 + 128 * 25)), "weights as given, 8-bit KV of 128 blocks, 64 rows a step");
+  EXPECT_EQ(to_text(plan_of(2000 + 127 + 128 * 25)), "8-bit weights, 8-bit KV of 132 blocks, 512 rows a step");
+  EXPECT_EQ(to_text(plan_of(500 + 128 + 128 * 25)), "4-bit weights, 8-bit KV of 128 blocks, 64 rows a step");
+  EXPECT_EQ(to_text(plan_of(500 + 127 + 128 * 25)),
+            "4-bit weights with 7 of 10 layers in memory, 8-bit KV of 128 blocks, 64 rows a step");
+  EXPECT_EQ(to_text(plan_of(300 + 128 + 128 * 25)),
+            "4-bit weights with 0 of 10 layers in memory, 8-bit KV of 128 blocks, 64 rows a step");
+  EXPECT_EQ(to_text(plan_of(300 + 128 + 16 * 25)),
+            "4-bit weights with 0 of 10 layers in memory, 8-bit KV of 16 blocks, 64 rows a step");
+  EXPECT_EQ(plan_decoder(round_needs, kWants, 300 + 127 + 16 * 25).plan, std::nullopt);
+}
+
+// The order of what is given up, most of all first.
+auto standing(const MemoryPlan& plan) {
+  return std::tuple(plan.resident_layers, -static_cast<int>(plan.weights), !plan.kv_8_bits, plan.rows_per_step,
+                    plan.kv_blocks);
+}
+
+TEST(DecoderPlan, MoreBudgetNeverGivesLessAndNoneIsOverdrawn) {
+  for (const DecoderWants& wants :
+       {kWants, DecoderWants{.kv_blocks = 20, .rows_per_step = 512, .context_tokens = 64, .may_stream = true},
+        DecoderWants{.kv_blocks = 300, .rows_per_step = 1, .context_tokens = 4096, .may_stream = false},
+        DecoderWants{.kv_blocks = 3, .rows_per_step = 100, .context_tokens = 4096, .may_stream = true}}) {
+    std::optional<MemoryPlan> before;
+    for (std::uint64_t budget = 0; budget < 60'000; budget += 7) {
+      const PlanOutcome outcome = plan_decoder(round_needs, wants, budget);
+      EXPECT_EQ(outcome.plan.has_value(), budget >= outcome.least.total_bytes()) << budget;
+      if (!outcome.plan) {
+        EXPECT_FALSE(before);
+        continue;
+      }
+      EXPECT_LE(outcome.plan->total_bytes(), budget);
+      EXPECT_TRUE(!before || standing(*outcome.plan) >= standing(*before)) << budget;
+      before = outcome.plan;
+    }
+    EXPECT_EQ(before, plan_decoder(round_needs, wants, std::nullopt).plan);
+  }
+}
+
+TEST(DecoderPlan, TakesNothingThatTheBackendLacks) {
+  const auto needs_of = [](const DecoderHolding& holding) -> std::optional<DecoderNeeds> {
+    const bool given = holding.weights == WeightPrecision::as_given && !holding.kv_8_bits;
+    return given && holding.resident_layers == kAllLayers ? std::optional(round_needs(holding)) : std::nullopt;
+  };
+  for (std::uint64_t budget = 0; budget < 60'000; budget += 101) {
+    const PlanOutcome outcome = plan_decoder(needs_of, kWants, budget);
+    EXPECT_EQ(outcome.plan.has_value(), budget >= 2000 + 128 + 16 * 50);
+    EXPECT_EQ(to_text(outcome.least), "weights as given, KV of 16 blocks, 64 rows a step");
+  }
+}
+
+TEST(DecoderPlan, FewerBitsThatSaveNothingAreNotTaken) {
+  const auto needs_of = [](DecoderHolding holding) -> std::optional<DecoderNeeds> {
+    holding.weights = WeightPrecision::as_given;
+    holding.kv_8_bits = false;
+    return round_needs(holding);
+  };
+  const MemoryPlan plan = plan_decoder(needs_of, kWants, 2000 + 100 + 128 * 50).plan.value();
+  EXPECT_EQ(to_text(plan), "weights as given with 9 of 10 layers in memory, KV of 127 blocks, 64 rows a step") << "or";
+}
+
+TEST(EncoderPlan, TakesAsFewBitsAsItMust) {
+  const auto needs_of = [](WeightPrecision weights) -> std::optional<EncoderNeeds> {
+    return EncoderNeeds{.weight_bytes = 1000u >> static_cast<int>(weights), .step_bytes = 100};
+  };
+  EXPECT_EQ(to_text(plan_encoder(needs_of, std::nullopt).plan.value()), "weights as given");
+  EXPECT_EQ(to_text(plan_encoder(needs_of, 1100).plan.value()), "weights as given");
+  EXPECT_EQ(to_text(plan_encoder(needs_of, 1099).plan.value()), "8-bit weights");
+  EXPECT_EQ(to_text(plan_encoder(needs_of, 350).plan.value()), "4-bit weights");
+  EXPECT_EQ(plan_encoder(needs_of, 349).plan, std::nullopt);
+}
+
+TEST(MemoryPlan, ARefusalSaysWhatIsNeededAndWhatWouldDo) {
+  const PlanOutcome outcome = plan_decoder(round_needs, kWants, 100);
+  try {
+    planned(outcome, 100, ErrorCode::request_cannot_fit);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::request_cannot_fit);
+    EXPECT_THAT(error.message(), testing::HasSubstr("--memory-budget 1MiB"));
+    EXPECT_THAT(error.message(), testing::HasSubstr("0 of 10 layers"));
+  }
+}
+
+// Every kind of model, over budgets.
+TEST(EstimateMemory, EveryKindOfModelFitsIntoWhatIsSaid) {
+  for (const char* name : {"llama", "gemma3", "qwen3", "qwen3-moe", "gguf-llama-q4_k/model.gguf", "bert-mean",
+                           "modernbert-mean", "qwen3-embedding"}) {
+    const Model model = open_model(real_file_system(), test_data(std::string("models/") + name));
+    for (const std::string backend : {"cpu", "mlx"}) {
+      const auto estimate = [&](std::optional<std::uint64_t> budget) {
+        return estimate_memory(model, {.backend = backend, .threads = 2, .sequences = 2, .budget_bytes = budget});
+      };
+      const PlanOutcome whole = estimate(std::nullopt);
+      const std::uint64_t most = whole.plan.value().total_bytes();
+      EXPECT_EQ(estimate(most).plan, whole.plan) << name;
+      for (int part = 0; part <= 40; ++part) {
+        const std::uint64_t budget = most * static_cast<std::uint64_t>(part) / 40;
+        const PlanOutcome outcome = estimate(budget);
+        EXPECT_EQ(outcome.plan.has_value(), budget >= outcome.least.total_bytes()) << name << part;
+        EXPECT_LE(outcome.plan.value_or(MemoryPlan{}).total_bytes(), budget) << name << part;
+      }
+    }
+  }
+}
+
+TEST(EstimateMemory, RefusesAContextThatTheModelHasNot) {
+  EXPECT_THROW(estimate_memory(test_data("models/llama"), {.context_tokens = 1 << 30}), Error);
+  EXPECT_THROW(estimate_memory(test_data("models/llama"), {.context_tokens = 0}), Error);
+  EXPECT_THROW(estimate_memory(test_data("models/llama"), {.sequences = 0}), Error);
+}
+
+constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
+
+// What is promised of the smallest default model.
+TEST(EstimateMemory, SmolLm2ChatsIn64MebibytesAndInSixTenthsOfItsWeights) {
+  const auto path = default_model("SmolLM2-135M-Instruct.Q4_1.gguf");
+  const PlanOutcome small = estimate_memory(path, {.threads = 2, .budget_bytes = 64 * kMebibyte});
+  EXPECT_GE(small.plan.value().kv_blocks, 2048 / kBlockTokens);
+  const std::uint64_t weights = estimate_memory(path, {.threads = 2}).plan.value().weight_bytes;
+  const PlanOutcome smaller = estimate_memory(path, {.threads = 2, .budget_bytes = weights * 6 / 10});
+  EXPECT_GE(smaller.plan.value().kv_blocks, kFewestTokens / kBlockTokens);
+  RecordProperty("64MiB", to_text(small.plan.value()));
+  RecordProperty("sixtenths", to_text(smaller.plan.value()));
 }
 
 }  // namespace

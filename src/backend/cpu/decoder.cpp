@@ -101,6 +101,7 @@ void CpuDecoder::read_ranges(const DecoderWeights& weights, WeightLoader& loader
     PackedLayersWriter writer(packed);
     lay_out_ranges(weights, loader, [&](int, std::span<std::byte> bytes) { writer.add(bytes); });
     writer.finish();
+    packed.close();  // what was found there
   }
   std::vector<StreamedLayer> streamed;
   for (int layer = 0; layer < layer_count(); ++layer) {

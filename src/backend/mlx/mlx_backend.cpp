@@ -55,12 +55,7 @@ class MlxBackend final : public Backend {
   std::optional<std::string> lacks(const DecoderSpec&) const override { return std::nullopt; }
   std::optional<std::string> lacks(const EncoderSpec&) const override { return std::nullopt; }
 
-  std::optional<std::string> lacks(const DecoderHolding& holding) const override {
-    if (holding.weights != WeightPrecision::as_given) return "weights of fewer bits than the files have";
-    if (holding.kv_8_bits) return "8-bit KV";
-    if (holding.resident_layers != kAllLayers) return "layers that are read from disk";
-    return std::nullopt;
-  }
+  std::optional<std::string> lacks(const DecoderHolding& holding) const override { return mlx_lacks(holding); }
 
   DecoderNeeds needs(const DecoderSpec& spec, const DecoderWeights& weights,
                      const DecoderHolding& holding) const override {
