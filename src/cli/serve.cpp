@@ -17,6 +17,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/fetch/url.h"
+#include "cli/guard_flags.h"
 #include "engine/local_engine.h"
 #include "http/front.h"
 #include "worker/worker_client.h"
@@ -253,10 +254,23 @@ void go_down(Front& front, const ServeFlags& flags, EndSignals& signals) {
   log_warning(fmt::format("requests still run after {} ms; they are cut off", flags.drain_timeout_ms));
 }
 
-int serve(const ServeFlags& flags, const LogFlags& log, EngineOptions engine_options) {
+// The signal that ends the server; nothing when the guards turn out not to move the engine.
+std::optional<int> await_end(const Front& front, EndSignals& signals) {
+  constexpr Milliseconds kLook{50};
+  for (;;) {
+    const SelfTestState state = front.self_test();
+    if (state == SelfTestState::failed) return {};
+    if (state == SelfTestState::passed) return signals.await();
+    if (const auto signal = signals.await_for(kLook)) return signal;
+  }
+}
+
+int serve(const ServeFlags& flags, const GuardFlags& guard, const LogFlags& log, EngineOptions engine_options) {
   EndSignals signals;
   // What can be wrong with the options and the files shows before anything is started.
   FrontOptions options = front_options(flags, engine_options);
+  options.guard = guard.options();
+  engine_options.memory_bytes = guard.memory_budget_bytes();
   set_kv_disk(flags, &engine_options);
   const std::string address = options.listener.address;
   const Models models(real_file_system(), engine_options.models);
@@ -271,12 +285,16 @@ int serve(const ServeFlags& flags, const LogFlags& log, EngineOptions engine_opt
   fmt::print("cortex " CORTEX_VERSION " listens on {}\n", url_of(address, front->port()));
   std::fflush(stdout);
 
-  log_info(fmt::format("signal {}: going down", signals.await().value_or(0)));
-  go_down(*front, flags, signals);
+  const std::optional<int> signal = await_end(*front, signals);
+  if (signal) {
+    log_info(fmt::format("signal {}: going down", *signal));
+    go_down(*front, flags, signals);
+  }
   front->stop();
   // What still runs ends with the engine, while the services that hear of it are there.
   engine.reset();
-  return kExitOk;
+  if (!signal) log_error("self_test_failed: the guards of memory and heat don't move the engine");
+  return signal ? kExitOk : kExitInternal;
 }
 
 }  // namespace
@@ -284,15 +302,16 @@ int serve(const ServeFlags& flags, const LogFlags& log, EngineOptions engine_opt
 RunCommand serve_command(CLI::App& app) {
   app.description("Answers /chat, /embed and /rerank over HTTP.");
   struct Flags {
-    explicit Flags(CLI::App& app) : engine(app), log(app, LogLevel::info) { add_flags(app, &serve); }
+    explicit Flags(CLI::App& app) : engine(app), guard(app), log(app, LogLevel::info) { add_flags(app, &serve); }
     EngineFlags engine;
+    GuardFlags guard;
     LogFlags log;
     ServeFlags serve;
   };
   const auto flags = std::make_shared<Flags>(app);
   return [flags] {
     start_log(flags->log.least(), "serve");
-    return run_command([&] { return serve(flags->serve, flags->log, flags->engine.options()); });
+    return run_command([&] { return serve(flags->serve, flags->guard, flags->log, flags->engine.options()); });
   };
 }
 

@@ -4,7 +4,9 @@
 
 #include "base/metrics.h"
 #include "base/thread_pool.h"
+#include "engine/step_budget.h"
 #include "http/dialect/documents.h"
+#include "http/dialect/model_control.h"
 #include "http/dialect/native.h"
 #include "http/dialect/openai.h"
 #include "http/metrics_page.h"
@@ -19,6 +21,22 @@
 namespace cortex {
 namespace {
 
+// An engine that has not turned for so long does not answer.
+constexpr std::chrono::seconds kSilence{3};
+
+EngineLoad load_of(const EngineStatus& engine, std::chrono::steady_clock::time_point now) {
+  const bool runs =
+      engine.state == EngineState::idle || engine.state == EngineState::running || engine.state == EngineState::failing;
+  EngineLoad load;
+  load.answers = runs && now - engine.last_tick < kSilence;
+  load.level = engine.level;
+  load.resident_bytes = memory_used_bytes(engine);
+  load.device_bytes = engine.device_bytes;
+  load.step_drift = engine.step_drift;
+  load.on_nvidia = engine.device == "cuda";
+  return load;
+}
+
 std::int64_t unix_seconds(const Clock& clock) {
   return std::chrono::duration_cast<std::chrono::seconds>(clock.wall_now().time_since_epoch()).count();
 }
@@ -28,8 +46,11 @@ std::int64_t unix_seconds(const Clock& clock) {
 // In the order in which they need each other; the listener is the last to come and the first to go.
 struct Front::Parts {
   Parts(FrontOptions options, const Models& models, Engine& engine, const Clock& clock)
-      : keys_required(!options.listener.api_keys.empty()),
-        admission(engine, options.most_under_way),
+      : keys_required(!options.listener.api_keys.empty() || !options.listener.admin_keys.empty()),
+        guard(
+            std::move(options.guard), clock, [&engine, &clock] { return load_of(engine.status(), clock.steady_now()); },
+            [&engine](int level, ErrorCode cause) { engine.set_budget(budget_at(level, cause)); }),
+        admission(engine, options.most_under_way, &guard),
         embed_cache(options.embed_cache_bytes),
         conversations(options.conversations, options.conversation_limits, clock),
         text_threads(static_cast<std::size_t>(options.text_threads)),
@@ -37,19 +58,24 @@ struct Front::Parts {
         completion(models, admission, text_threads, clock),
         embed(models, admission, embed_cache, text_threads, clock),
         rerank(models, admission, embed_cache, text_threads, clock),
-        probes(models, engine, options.health, clock),
+        probes(models, engine, guard, options.health, clock),
         services{chat, completion, conversations, embed, rerank, engine, metrics},
+        model_control{models, engine, std::move(options.estimate)},
         openai_services{models, chat, completion, embed, engine, metrics, unix_seconds(clock)},
-        metrics_page(metrics, models, engine, conversations, embed_cache, clock, options.vllm_metrics),
-        listener(Router(routes()), listener_options(std::move(options.listener))) {}
+        metrics_page(metrics, models, engine, guard, conversations, embed_cache, clock, options.vllm_metrics),
+        listener(Router(routes()), listener_options(std::move(options.listener))) {
+    guard.start();
+  }
 
   std::vector<Route> routes();
   ListenerOptions listener_options(ListenerOptions options);
   void add_probes(std::vector<Route>* routes);
   void add_openai(std::vector<Route>* routes);
+  void add_model_control(std::vector<Route>* routes);
 
   const bool keys_required;
   Metrics metrics;
+  Guard guard;
   Admission admission;
   EmbedCache embed_cache;
   Conversations conversations;
@@ -60,6 +86,7 @@ struct Front::Parts {
   RerankService rerank;
   Probes probes;
   NativeServices services;
+  ModelControl model_control;
   OpenaiServices openai_services;
   MetricsPage metrics_page;
   Listener listener;
@@ -120,11 +147,35 @@ void Front::Parts::add_openai(std::vector<Route>* routes) {
   }
 }
 
+void Front::Parts::add_model_control(std::vector<Route>* routes) {
+  using Reply = std::shared_ptr<HttpReply>;
+  constexpr std::uint64_t kLimitBytes = std::uint64_t{16} << 10;
+  const auto add = [&](const char* pattern, HttpHandler handler) -> Route& {
+    routes->push_back(
+        {.method = "POST", .pattern = pattern, .handler = std::move(handler), .body_limit_bytes = kLimitBytes});
+    return routes->back();
+  };
+  Route& load = add("/models/load", [this](const HttpRequest& request, const Reply& reply) {
+    load_model(model_control, request, reply);
+  });
+  // What gives memory back does not wait behind what takes it.
+  load.admin = load.at_once = true;
+  Route& unload = add("/models/unload", [this](const HttpRequest& request, const Reply& reply) {
+    unload_model(model_control, request, reply);
+  });
+  unload.admin = unload.at_once = true;
+  if (!model_control.estimate) return;
+  add("/estimate", [this](const HttpRequest& request, const Reply& reply) {
+    estimate_memory_of_model(model_control, request, *reply);
+  });
+}
+
 std::vector<Route> Front::Parts::routes() {
   using Reply = std::shared_ptr<HttpReply>;
   std::vector<Route> routes;
   add_probes(&routes);
   add_openai(&routes);
+  add_model_control(&routes);
   const auto add = [&](const char* method, const char* pattern, HttpHandler handler) -> Route& {
     routes.push_back({.method = method, .pattern = pattern, .handler = std::move(handler)});
     return routes.back();
@@ -161,6 +212,8 @@ Front::~Front() = default;
 
 std::uint16_t Front::port() const { return parts_->listener.port(); }
 
+SelfTestState Front::self_test() const { return parts_->guard.status().self_test; }
+
 void Front::announce_drain() { parts_->probes.start_draining(); }
 
 void Front::drain() { parts_->listener.drain(); }
@@ -168,6 +221,7 @@ void Front::drain() { parts_->listener.drain(); }
 bool Front::wait_until_idle(std::chrono::milliseconds timeout) { return parts_->listener.wait_until_idle(timeout); }
 
 void Front::stop() {
+  parts_->guard.stop();
   parts_->listener.stop();
   parts_->text_threads.stop();
 }

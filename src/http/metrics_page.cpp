@@ -74,6 +74,25 @@ void MetricsPage::read_disk(const EngineStatus& engine) {
   }
 }
 
+void MetricsPage::read_guard(const EngineStatus& engine) {
+  for (const MonitorStatus& monitor : guard_.status().monitors) {
+    const MetricLabels labels = {{"monitor", monitor.name}};
+    metrics_.set("guard_level", "The level that a monitor asks for, 0 to 4.", labels, monitor.level);
+    if (monitor.pressure) {
+      metrics_.set("guard_pressure", "What a monitor last read, 0 to 1.", labels, *monitor.pressure);
+      metrics_.set("guard_age_seconds", "Since a monitor last read something.", labels, *monitor.age_s);
+    }
+    for (std::size_t level = 0; level < monitor.changes.size(); ++level) {
+      read_counter("guard_changes", "Changes of a monitor's level.",
+                   {{"monitor", monitor.name}, {"to", std::to_string(level)}}, 0, monitor.changes[level]);
+    }
+  }
+  metrics_.set("guard_engine_level", "The level that the engine acts at.", {}, engine.level);
+  read_counter("guard_preempted", "Sequences that a level made wait anew.", {}, engine.restarts,
+               engine.guard_preempted);
+  read_counter("guard_cancelled", "Requests that a level ended.", {}, engine.restarts, engine.guard_cancelled);
+}
+
 void MetricsPage::read_embed_cache() {
   metrics_.set("embed_cache_bytes", "Bytes of vectors and scores of texts that are kept.", {},
                static_cast<double>(embed_cache_.bytes()));
@@ -112,6 +131,7 @@ void MetricsPage::answer(HttpReply& reply) {
     read_gauges(engine);
     read_models(engine);
     read_disk(engine);
+    read_guard(engine);
     read_embed_cache();
     text = metrics_.text(aliases(engine));
   }

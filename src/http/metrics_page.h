@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "engine/engine.h"
+#include "guard/guard.h"
 #include "http/exchange.h"
 #include "http/listener.h"
 #include "service/conversations.h"
@@ -24,11 +25,12 @@ namespace cortex {
 class MetricsPage {
  public:
   // `vllm_names`: with the names that vLLM has for some of it.
-  MetricsPage(Metrics& metrics, const Models& models, const Engine& engine, Conversations& conversations,
-              const EmbedCache& embed_cache, const Clock& clock, bool vllm_names)
+  MetricsPage(Metrics& metrics, const Models& models, const Engine& engine, const Guard& guard,
+              Conversations& conversations, const EmbedCache& embed_cache, const Clock& clock, bool vllm_names)
       : metrics_(metrics),
         models_(models),
         engine_(engine),
+        guard_(guard),
         conversations_(conversations),
         embed_cache_(embed_cache),
         clock_(clock),
@@ -47,6 +49,7 @@ class MetricsPage {
   void read_gauges(const EngineStatus& engine);
   void read_models(const EngineStatus& engine);
   void read_kv(const ModelStatus& model, int restarts);
+  void read_guard(const EngineStatus& engine);
   void read_embed_cache();
   void read_disk(const EngineStatus& engine);
   void read_counter(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
@@ -56,6 +59,7 @@ class MetricsPage {
   Metrics& metrics_;
   const Models& models_;
   const Engine& engine_;
+  const Guard& guard_;
   Conversations& conversations_;
   const EmbedCache& embed_cache_;
   const Clock& clock_;

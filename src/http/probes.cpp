@@ -8,6 +8,7 @@
 
 #include "base/json_writer.h"
 #include "base/resident_memory.h"
+#include "guard/heat.h"
 #include "http/dialect/fields.h"
 
 namespace cortex {
@@ -68,29 +69,56 @@ void write_engine(JsonWriter& json, const EngineStatus& engine, std::chrono::ste
   json.key("running").integer(engine.running).key("waiting").integer(engine.waiting).end_object();
 }
 
-// Nothing acts on memory and heat yet: source "none" and level 0 say so; the byte counts are measured.
-void write_guards(JsonWriter& json, const EngineStatus& engine, double since_s) {
-  const std::uint64_t used = memory_used_bytes(engine);
-  const std::uint64_t ceiling = memory_ceiling_bytes();
-  const double pressure = static_cast<double>(used) / static_cast<double>(ceiling);
-  json.key("guards").begin_object().key("memory").begin_object();
-  json.key("level")
-      .integer(0)
-      .key("pressure")
-      .number(std::round(pressure * 1000) / 1000)
-      .key("used_bytes")
-      .unsigned_integer(used);
-  json.key("ceiling_bytes").unsigned_integer(ceiling);
-  json.key("source").string("none").key("stale").boolean(false).key("since_s").number(since_s).end_object();
-  json.key("thermal").begin_object().key("level").integer(0).key("state").string("unknown");
-  json.key("source")
-      .string("none")
-      .key("stale")
-      .boolean(false)
-      .key("since_s")
-      .number(since_s)
-      .end_object()
-      .end_object();
+double rounded(double value) { return std::round(value * 1000) / 1000; }
+
+void write_pressure(JsonWriter& json, const MonitorStatus& monitor) {
+  json.key("level").integer(monitor.level).key("pressure");
+  if (monitor.pressure) {
+    json.number(rounded(*monitor.pressure));
+  } else {
+    json.null();
+  }
+}
+
+void write_monitor_end(JsonWriter& json, const MonitorStatus& monitor) {
+  json.key("source").string(monitor.source).key("stale").boolean(monitor.stale);
+  json.key("since_s").number(rounded(monitor.since_s)).end_object();
+}
+
+// Where a monitor does not count bytes, as an injected one, what this process sees of itself is told.
+void write_memory(JsonWriter& json, const MonitorStatus& monitor, const EngineStatus& engine) {
+  const bool counted = monitor.ceiling_bytes > 0;
+  write_pressure(json.key("memory").begin_object(), monitor);
+  json.key("used_bytes").unsigned_integer(counted ? monitor.used_bytes : memory_used_bytes(engine));
+  json.key("ceiling_bytes").unsigned_integer(counted ? monitor.ceiling_bytes : memory_ceiling_bytes());
+  write_monitor_end(json, monitor);
+}
+
+void write_thermal(JsonWriter& json, const MonitorStatus& monitor) {
+  write_pressure(json.key("thermal").begin_object(), monitor);
+  const bool known = monitor.pressure && !monitor.stale;
+  json.key("state").string(known ? name_of_heat(*monitor.pressure) : "unknown");
+  write_monitor_end(json, monitor);
+}
+
+void write_step_drift(JsonWriter& json, const MonitorStatus& monitor, const EngineStatus& engine) {
+  json.key("step_drift").begin_object().key("level").integer(monitor.level).key("ratio");
+  if (engine.step_drift > 0) {
+    json.number(rounded(engine.step_drift));
+  } else {
+    json.null();
+  }
+  json.key("since_s").number(rounded(monitor.since_s)).end_object();
+}
+
+void write_guards(JsonWriter& json, const GuardStatus& guard, const EngineStatus& engine) {
+  json.key("guards").begin_object().key("level").integer(guard.level);
+  for (const MonitorStatus& monitor : guard.monitors) {
+    if (monitor.name == "memory") write_memory(json, monitor, engine);
+    if (monitor.name == "thermal") write_thermal(json, monitor);
+    if (monitor.name == "step_drift") write_step_drift(json, monitor, engine);
+  }
+  json.end_object();
 }
 
 void write_disk(JsonWriter& json, const KvDiskStatus& disk) {
@@ -111,17 +139,20 @@ void write_reasons(JsonWriter& json, std::string_view name, const std::vector<He
 
 }  // namespace
 
-Probes::Probes(const Models& models, const Engine& engine, HealthRules rules, const Clock& clock)
-    : models_(models), engine_(engine), rules_(rules), clock_(clock), started_(clock.steady_now()) {}
+Probes::Probes(const Models& models, const Engine& engine, const Guard& guard, HealthRules rules, const Clock& clock)
+    : models_(models), engine_(engine), guard_(guard), rules_(rules), clock_(clock), started_(clock.steady_now()) {}
 
-Health Probes::assess_now(EngineStatus* engine) {
-  *engine = engine_.status();
-  const Health health = assess(*engine, draining_, clock_.steady_now(), rules_);
+Health Probes::assess_now(Seen* seen) {
+  seen->engine = engine_.status();
+  seen->guard = guard_.status();
+  Health health = assess(seen->engine, draining_, clock_.steady_now(), rules_);
+  assess_guard(seen->guard, &health);
   if (health.ready()) was_ready_ = true;
   return health;
 }
 
-std::string Probes::health_json(const Health& health, const EngineStatus& engine, bool anonymous) const {
+std::string Probes::health_json(const Health& health, const Seen& seen, bool anonymous) const {
+  const EngineStatus& engine = seen.engine;
   const auto now = clock_.steady_now();
   JsonWriter json;
   json.begin_object().key("status").string(name_of(health.status));
@@ -133,15 +164,15 @@ std::string Probes::health_json(const Health& health, const EngineStatus& engine
   json.key("uptime_s").number(uptime_s);
   write_models(json, models_, engine);
   write_engine(json, engine, now);
-  write_guards(json, engine, uptime_s);
+  write_guards(json, seen.guard, engine);
   write_disk(json, engine.kv_disk);
   return json.end_object().take();
 }
 
 void Probes::healthz(HttpReply& reply, bool anonymous) {
-  EngineStatus engine;
-  const Health health = assess_now(&engine);
-  respond_json(reply, status_of(health), health_json(health, engine, anonymous), unready_headers(health));
+  Seen seen;
+  const Health health = assess_now(&seen);
+  respond_json(reply, status_of(health), health_json(health, seen, anonymous), unready_headers(health));
 }
 
 void Probes::livez(HttpReply& reply) {
@@ -150,22 +181,22 @@ void Probes::livez(HttpReply& reply) {
 }
 
 void Probes::readyz(HttpReply& reply) {
-  EngineStatus engine;
-  const Health health = assess_now(&engine);
+  Seen seen;
+  const Health health = assess_now(&seen);
   respond_json(reply, status_of(health), fmt::format(R"({{"status":"{}"}})", name_of(health.status)),
                unready_headers(health));
 }
 
 void Probes::startupz(HttpReply& reply) {
-  EngineStatus engine;
-  const Health health = assess_now(&engine);
+  Seen seen;
+  const Health health = assess_now(&seen);
   respond_json(reply, was_ready_ ? 200 : 503, fmt::format(R"({{"status":"{}"}})", name_of(health.status)),
                was_ready_ ? HttpHeaders{} : unready_headers(health));
 }
 
 void Probes::health(HttpReply& reply) {
-  EngineStatus engine;
-  const Health health = assess_now(&engine);
+  Seen seen;
+  const Health health = assess_now(&seen);
   respond_json(reply, status_of(health),
                health.ready() ? R"({"status":"ok"})"
                               : R"({"error":{"message":"Loading model","type":"unavailable_error","code":503}})",

@@ -1,5 +1,5 @@
 // The probes: /healthz in full, /livez, /readyz, /startupz and the names other servers give them. They read what the
-// engine last reported and nothing else: no queue, no worker call. Any thread.
+// engine and the guards last reported and nothing else: no queue, no worker call. Any thread.
 #pragma once
 
 #include <atomic>
@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "guard/guard.h"
 #include "http/exchange.h"
 #include "service/health.h"
 #include "service/models.h"
@@ -15,7 +16,7 @@ namespace cortex {
 
 class Probes {
  public:
-  Probes(const Models& models, const Engine& engine, HealthRules rules, const Clock& clock);
+  Probes(const Models& models, const Engine& engine, const Guard& guard, HealthRules rules, const Clock& clock);
 
   void start_draining() { draining_ = true; }
 
@@ -28,11 +29,17 @@ class Probes {
   void health(HttpReply& reply);
 
  private:
-  Health assess_now(EngineStatus* engine);
-  std::string health_json(const Health& health, const EngineStatus& engine, bool anonymous) const;
+  struct Seen {
+    EngineStatus engine;
+    GuardStatus guard;
+  };
+
+  Health assess_now(Seen* seen);
+  std::string health_json(const Health& health, const Seen& seen, bool anonymous) const;
 
   const Models& models_;
   const Engine& engine_;
+  const Guard& guard_;
   HealthRules rules_;
   const Clock& clock_;
   std::chrono::steady_clock::time_point started_;

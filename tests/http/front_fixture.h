@@ -25,15 +25,22 @@ class FrontFixture : public testing::Test {
     if (front_) front_->stop();
   }
 
-  std::unique_ptr<Front> make(Engine& engine, std::vector<std::string> keys = {}, int most_under_way = 1) {
+  // How the machine of the tests is doing is no part of them.
+  static FrontOptions quiet_options() {
     FrontOptions options;
+    options.guard.sysroot = "/nowhere";
+    return options;
+  }
+
+  std::unique_ptr<Front> make(Engine& engine, std::vector<std::string> keys = {}, int most_under_way = 1) {
+    FrontOptions options = quiet_options();
     options.listener.api_keys = std::move(keys);
     options.most_under_way = most_under_way;
     return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
   }
 
   std::unique_ptr<Front> make_with_vllm_names(Engine& engine) {
-    FrontOptions options;
+    FrontOptions options = quiet_options();
     options.vllm_metrics = true;
     return std::make_unique<Front>(std::move(options), models(), engine, system_clock());
   }

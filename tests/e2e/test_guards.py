@@ -1,0 +1,267 @@
+"""Memory and heat, put in by files, under live traffic: every level comes and goes, and what it lets through is right."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import BINARY, SMOLLM2, TINY_BERT, TINY_LLAMA, wait_for
+from test_metrics import value
+
+MODELS = {"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT}
+DWELL_S = {"memory": 1.0, "thermal": 1.5}
+REFUSAL = {"memory": "memory_pressure", "thermal": "thermal_throttled"}
+PRESSURES = {1: "0.85", 2: "0.92", 3: "0.96", 4: "0.99"}
+CALM = "0.1"
+
+
+class Injection:
+    """The files that a server reads in place of its sensors."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in DWELL_S:
+            self.write(name, CALM)
+
+    def write(self, name, pressure):
+        fresh = self.folder / "fresh"
+        fresh.write_text(pressure)
+        os.replace(fresh, self.folder / name)
+
+    def flags(self):
+        flags = []
+        for name, dwell in DWELL_S.items():
+            flags += ["--inject", f"{name}={self.folder / name}", f"--{name}-dwell-ms", int(1000 * dwell)]
+        return flags
+
+
+class Traffic:
+    """Clients that ask the same few things over and over, one after another, until they are told to stop."""
+
+    def __init__(self, server):
+        self.server = server
+        self.asks = [self.chat, self.stream, self.embed, self.rerank]
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+        self.answers = {}  # what was asked -> the different answers it got
+        self.refusals = []  # (status, code, Retry-After) of those that were not begun
+        self.cut = []  # codes of the errors that ended a stream
+        self.served = 0
+        self.threads = [threading.Thread(target=self.run, args=(ask,)) for ask in self.asks for _ in range(2)]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def run(self, ask):
+        turn = 0
+        while not self.over.is_set():
+            turn = (turn + 1) % 3
+            ask(turn)
+
+    def take(self, asked, reply, answer):
+        with self.lock:
+            if reply.status_code == 200:
+                self.served += 1
+                self.answers.setdefault(asked, set()).add(answer(reply.json()))
+                return
+        self.refuse(reply)
+
+    def refuse(self, reply):
+        body = reply.json()
+        code = body["error"]["code"] if isinstance(body["error"], dict) else body["code"]
+        with self.lock:
+            self.refusals.append((reply.status_code, code, float(reply.headers["retry-after"])))
+        self.over.wait(0.02)
+
+    def chat(self, turn):
+        body = {"messages": [{"role": "user", "content": f"Say {turn}"}], "max_tokens": 40, "temperature": 0,
+                "store": False}
+        self.take(("chat", turn), self.server.post("/chat", body), lambda reply: reply["message"]["content"])
+
+    def stream(self, turn):
+        body = {"messages": [{"role": "user", "content": f"Tell {turn}"}], "max_tokens": 400, "temperature": 0,
+                "stream": True, "logit_bias": {"2": -100}}
+        with self.server.post("/v1/chat/completions", body, stream=True) as reply:
+            if reply.status_code != 200:
+                return self.refuse(reply)
+            text = ""
+            for line in reply.iter_lines():
+                if not line.startswith(b"data: "):
+                    continue
+                if line == b"data: [DONE]":
+                    with self.lock:
+                        self.served += 1
+                        self.answers.setdefault(("stream", turn), set()).add(text)
+                    return
+                event = json.loads(line[6:])
+                if "error" in event:
+                    with self.lock:
+                        self.cut.append(event["error"]["code"])
+                    return
+                text += event["choices"][0]["delta"].get("content") or ""
+        raise AssertionError("a stream that neither ended nor failed")
+
+    def embed(self, turn):
+        self.take(("embed", turn), self.server.post("/embed", {"inputs": [f"text {turn}", "another"]}), json.dumps)
+
+    def rerank(self, turn):
+        body = {"query": f"number {turn}", "texts": ["one", "two", "three"]}
+        self.take(("rerank", turn), self.server.post("/rerank", body), json.dumps)
+
+
+def guard_of(server, name):
+    return server.get("/healthz").json()["guards"][name]
+
+
+def wait_for_level(server, name, level, timeout_s):
+    wait_for(lambda: guard_of(server, name)["level"] == level, timeout_s, server.read_log)
+
+
+def undisturbed_answers(start):
+    """What every request of the traffic is answered by a server that nothing happens to."""
+    traffic = Traffic(start(MODELS, "--backend", "cpu").wait_until_ready())
+    wait_for(lambda: len(traffic.answers) == 12, 60, lambda: str(traffic.refusals))
+    traffic.stop()
+    assert not traffic.refusals and not traffic.cut
+    assert all(len(answers) == 1 for answers in traffic.answers.values())
+    return traffic.answers
+
+
+def check_level(server, name, level):
+    health = server.get("/healthz")
+    codes = [reason["code"] for reason in health.json()["reasons"]]
+    if level >= 3:
+        assert health.status_code == server.get("/readyz").status_code == 503
+        assert health.json()["status"] == "unavailable" and codes == [REFUSAL[name]]
+        assert 1 <= int(health.headers["retry-after"]) <= 1 + DWELL_S[name] * (level - 2)
+        reply = server.chat("Hello")
+        assert reply.status_code == 503 and reply.json()["code"] == REFUSAL[name]
+        assert 1 <= int(reply.headers["retry-after"]) <= 1 + DWELL_S[name] * (level - 2)
+    else:
+        assert health.status_code == server.get("/readyz").status_code == 200
+        assert health.json()["status"] == "degraded" and codes == [f"{name}_elevated"]
+    assert server.get("/livez").status_code == 200
+    assert [warning["code"] for warning in health.json()["warnings"]] == ["monitor_injected"] * 2
+
+
+@pytest.mark.parametrize("name", ["memory", "thermal"])
+def test_every_level_comes_and_goes_under_traffic(start, tmp_path, name):
+    undisturbed = undisturbed_answers(start)
+    injection = Injection(tmp_path)
+    server = start(MODELS, "--backend", "cpu", *injection.flags()).wait_until_ready()
+    traffic = Traffic(server)
+    try:
+        for level, pressure in PRESSURES.items():
+            injection.write(name, pressure)
+            wait_for_level(server, name, level, 5)
+            check_level(server, name, level)
+            time.sleep(1)
+            injection.write(name, CALM)
+            # Down a level a dwell, and one poll to see that the pressure is gone.
+            wait_for_level(server, name, 0, level * DWELL_S[name] + 2.5)
+            wait_for(lambda: server.get("/healthz").json()["status"] == "ok", 2, server.read_log)
+            served = traffic.served
+            wait_for(lambda: traffic.served > served + 8, 20, server.read_log)
+    finally:
+        traffic.stop()
+    assert {(status, code) for status, code, _ in traffic.refusals} == {(503, REFUSAL[name])}
+    assert all(1 <= wait <= 60 for _, _, wait in traffic.refusals)
+    assert traffic.cut and set(traffic.cut) == {REFUSAL[name]}  # at level 4, the youngest first
+    # Whatever got through is what it would have been.
+    assert traffic.answers == undisturbed
+    for level in range(5):
+        # 0 -> 1 -> 0, 0 -> 2 -> 1 -> 0, ...: a level is entered once by pressure and on every way down from above.
+        entered = 4 if level == 0 else 5 - level
+        assert value(server, "cortex_guard_changes_total", monitor=name, to=str(level)) == entered, server.read_log()
+    assert value(server, "cortex_guard_level", monitor=name) == 0
+    assert value(server, "cortex_guard_pressure", monitor=name) == float(CALM)
+    assert value(server, "cortex_guard_age_seconds", monitor=name) < 3
+    log = server.read_log()
+    for level, pressure in PRESSURES.items():
+        assert log.count(f"guard: {name} level 0 -> {level}, pressure {pressure} (injected)") == 1
+        assert log.count(f"guard: {name} level {level} -> {level - 1}, pressure 0.10 (injected)") == 5 - level
+    assert server.stop() == 0, log
+
+
+def test_at_level_2_long_prompts_wait_and_short_ones_are_answered(start, tmp_path):
+    injection = Injection(tmp_path)
+    server = start({"chat": SMOLLM2}, *injection.flags()).wait_until_ready()
+    injection.write("memory", PRESSURES[2])
+    wait_for_level(server, "memory", 2, 5)
+    long = server.chat("word " * 1500, max_tokens=1)
+    assert long.status_code == 503 and long.json()["code"] == "memory_pressure"
+    assert "1024" in long.json()["error"]
+    assert server.chat("Hello", max_tokens=1).status_code == 200
+    assert server.chat("word " * 20000, max_tokens=1).status_code == 413  # would never be possible
+    injection.write("memory", CALM)
+    wait_for_level(server, "memory", 1, 5)
+    assert server.chat("word " * 1500, max_tokens=1).status_code == 200
+
+
+def test_a_monitor_that_is_lost(start, tmp_path):
+    injection = Injection(tmp_path)
+    server = start(MODELS, "--backend", "cpu", *injection.flags()).wait_until_ready()
+    (tmp_path / "memory").unlink()
+    wait_for(lambda: guard_of(server, "memory")["stale"], 8, server.read_log)
+    health = server.get("/healthz").json()
+    assert health["status"] == "degraded" and [reason["code"] for reason in health["reasons"]] == ["monitor_stale"]
+    assert guard_of(server, "memory")["level"] == 1
+    assert server.chat("Hello", max_tokens=1).status_code == 200
+    injection.write("memory", CALM)
+    wait_for_level(server, "memory", 0, 5)
+    assert server.get("/healthz").json()["status"] == "ok"
+
+
+def test_sensors_of_another_root(start, tmp_path):
+    def write(path, text):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+
+    gib = 1 << 30
+    write("proc/meminfo", "MemTotal: 67108864 kB\nMemAvailable: 60000000 kB")
+    write("proc/self/cgroup", "0::/outer/inner")
+    write("sys/fs/cgroup/outer/memory.max", str(20 * gib))
+    write("sys/fs/cgroup/outer/inner/memory.max", "max")
+    write("sys/class/thermal/thermal_zone0/type", "x86_pkg_temp")
+    write("sys/class/thermal/thermal_zone0/temp", "86000")
+    write("sys/class/thermal/thermal_zone0/trip_point_0_type", "critical")
+    write("sys/class/thermal/thermal_zone0/trip_point_0_temp", "100000")
+    server = start({"embed": TINY_BERT}, "--sysroot", tmp_path, "--thermal-dwell-ms", 500).wait_until_ready()
+    wait_for_level(server, "thermal", 1, 5)
+    guards = server.get("/healthz").json()["guards"]
+    assert guards["thermal"]["source"] == "x86_pkg_temp" and guards["thermal"]["state"] == "fair"
+    assert guards["memory"]["ceiling_bytes"] == 20 * gib and guards["memory"]["level"] == 0
+    assert 0 < guards["memory"]["used_bytes"] < gib
+    write("sys/fs/cgroup/outer/memory.current", str(20 * gib))
+    write("sys/class/thermal/thermal_zone0/temp", "40000")
+    wait_for_level(server, "memory", 4, 5)
+    assert guard_of(server, "memory")["source"] == "cgroup"
+    wait_for_level(server, "thermal", 0, 5)
+    assert server.post("/embed", {"inputs": "a"}).json()["code"] == "memory_pressure"
+
+
+def test_the_limits_are_options(start):
+    server = start(
+        {"embed": TINY_BERT}, "--memory-budget", "512MiB", "--temperature-limit", 90
+    ).wait_until_ready()
+    # A quarter more than the budget, and what is needed beside models.
+    assert guard_of(server, "memory")["ceiling_bytes"] <= (512 + 128 + 512) << 20
+    assert "the self-test moved the engine" in server.read_log()
+
+
+@pytest.mark.parametrize("flags", [
+    ["--inject", "memory"], ["--inject", "fan=/tmp/x"], ["--inject", "memory="], ["--temperature-limit", "20"],
+    ["--memory-budget", "-1"],
+])
+def test_bad_options(flags):
+    command = [str(BINARY), "serve", "--port", "0", "--model", f"embed={TINY_BERT}", "--state-dir", "/nowhere"] + flags
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode in (64, 78), result
+    assert flags[0][2:] in result.stderr
