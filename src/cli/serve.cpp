@@ -35,7 +35,8 @@ struct ServeFlags {
   bool insecure_no_auth = false;
   bool in_process = false;
   std::string state_dir;
-  std::optional<std::string> kv_dir;  // absent: in the state directory
+  std::optional<std::string> kv_dir;      // absent: in the state directory
+  std::optional<std::string> stream_dir;  // likewise
   std::uint64_t kv_disk_bytes = EngineOptions().kv_disk_bytes;
   std::uint64_t kv_disk_free_bytes = EngineOptions().kv_disk_free_bytes;
   std::uint64_t kv_write_bytes_per_day = EngineOptions().kv_write_bytes_per_day;
@@ -62,6 +63,11 @@ void add_cache_flags(CLI::App& app, ServeFlags* flags) {
                  "Where computed prompts are kept over restarts, by default \"kv\" in the state directory; an empty "
                  "value keeps none")
       ->envname(environment_name_of("kv-dir"))
+      ->type_name("DIR");
+  app.add_option("--stream-dir", flags->stream_dir,
+                 "Where weights that don't fit into --memory-budget are kept packed, to be read layer by layer, by "
+                 "default \"layers\" in the state directory; an empty value reads none")
+      ->envname(environment_name_of("stream-dir"))
       ->type_name("DIR");
   const auto add_bytes = [&](const std::string& name, std::uint64_t* value, const char* text, const std::string& help) {
     CLI::Option* option = app.add_option("--" + name, *value, help)->envname(environment_name_of(name));
@@ -184,6 +190,14 @@ void set_kv_disk(const ServeFlags& flags, EngineOptions* options) {
   options->kv_dir = std::filesystem::absolute(folder);
 }
 
+void set_stream_dir(const ServeFlags& flags, EngineOptions* options) {
+  if (flags.stream_dir == "" || (!flags.stream_dir && flags.state_dir.empty())) return;
+  const std::filesystem::path state_dir = flags.state_dir;
+  const std::filesystem::path folder =
+      flags.stream_dir ? std::filesystem::path(*flags.stream_dir) : state_dir / "layers";
+  options->stream_dir = std::filesystem::absolute(folder);
+}
+
 std::unique_ptr<Engine> make_engine(const ServeFlags& flags, const LogFlags& log, EngineOptions options) {
   if (flags.in_process) {
     LocalEngineOptions local;
@@ -272,6 +286,7 @@ int serve(const ServeFlags& flags, const GuardFlags& guard, const LogFlags& log,
   options.guard = guard.options();
   engine_options.memory_bytes = guard.memory_budget_bytes();
   set_kv_disk(flags, &engine_options);
+  set_stream_dir(flags, &engine_options);
   const std::string address = options.listener.address;
   const Models models(real_file_system(), engine_options.models);
   std::unique_ptr<Engine> engine = make_engine(flags, log, engine_options);
