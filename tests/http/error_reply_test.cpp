@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 
+#include "base/try_later.h"
 #include "http/json_body.h"
 
 namespace cortex {
@@ -187,6 +188,16 @@ TEST(ErrorReply, Responds) {
   EXPECT_EQ(reply.status_, 413);
   EXPECT_THAT(reply.headers_, Contains(Pair("content-type", "application/json")));
   EXPECT_NE(reply.body_.find("req_9"), std::string::npos);
+}
+
+TEST(ErrorReply, WhatKnowsWhenItMayBeOverSaysIt) {
+  const TryLater full(ErrorCode::queue_full, "full", 7.2);
+  const Error& as_error = full;
+  const auto headers = error_headers(as_error, Dialect::native);
+  EXPECT_THAT(headers, testing::Contains(testing::Pair("retry-after", "8")));
+  EXPECT_THAT(headers, testing::Contains(testing::Pair("retry-after-ms", "7200")));
+  EXPECT_THAT(error_headers(TryLater(ErrorCode::queue_full, "full", 900.0), Dialect::openai),
+              testing::Contains(testing::Pair("retry-after", "60")));
 }
 
 }  // namespace
