@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "fakes/fake_backend.h"
+#include "fakes/temporary_folder.h"
 
 namespace cortex {
 namespace {
@@ -75,6 +76,74 @@ TEST_F(ModelLoaderTest, ANamedBackendHasNoSubstitute) {
   lacks_["cpu"] = "soft caps";
   EXPECT_EQ(failure("cpu"), "backend cpu lacks soft caps");
   EXPECT_THAT(opened_, ElementsAre("cpu"));
+}
+
+// The fake decoder's weights are 2000 bytes, its blocks 64, its rows 2; the fake encoder takes 1002, with fewer bits
+// 502.
+class LoadTermsTest : public ModelLoaderTest {
+ protected:
+  static constexpr std::uint64_t kBlock = kFakeBlockBytes;
+  static constexpr std::uint64_t kContextBlocks = kFakeContext / kBlockTokens;
+
+  LoadedModel load_within(std::uint64_t bytes, LoadTerms terms = {}) {
+    auto made = loader("cpu");
+    terms.memory_bytes = bytes;
+    return made.load({"m", "decoder"}, terms, [](double) {});
+  }
+};
+
+TEST_F(LoadTermsTest, WithoutALimitHaveAllThatIsWanted) {
+  auto made = loader("cpu");
+  const MemoryPlan plan = load(&made).plan;
+  EXPECT_EQ(plan.kv_blocks, kDefaultKvSequences * static_cast<int>(kContextBlocks));
+  EXPECT_EQ(plan.rows_per_step, 512);
+  EXPECT_EQ(plan.total_bytes(), 2000 + 1024 + 8 * kContextBlocks * kBlock);
+  EXPECT_EQ(switches_.resident_layers, kAllLayers);
+  const LoadedModel limited = made.load({"m", "decoder"}, {.kv_bytes = 5 * kBlock, .rows_per_step = 100}, {});
+  EXPECT_EQ(limited.plan.kv_blocks, 5);
+  EXPECT_EQ(limited.plan.rows_per_step, 100);
+}
+
+TEST_F(LoadTermsTest, ALimitIsKept) {
+  EXPECT_EQ(load_within(2000 + 1024 + kContextBlocks * kBlock).plan.kv_blocks, static_cast<int>(kContextBlocks));
+  const MemoryPlan narrow = load_within(1000 + 128 + kContextBlocks * kBlock).plan;
+  EXPECT_EQ(narrow.weights, WeightPrecision::bits_8);
+  EXPECT_EQ(narrow.rows_per_step, 64);
+}
+
+TEST_F(LoadTermsTest, WhatDoesNotFitIsRefusedWithWhatItNeeds) {
+  const auto refusal = [&](std::uint64_t bytes) -> std::string {
+    try {
+      load_within(bytes);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::request_cannot_fit);
+      return error.message();
+    }
+    return "none";
+  };
+  const std::uint64_t least = 1000 + 128 + 16 * kBlock;
+  EXPECT_EQ(refusal(least), "none");
+  EXPECT_THAT(refusal(least - 1), testing::HasSubstr("--memory-budget 1MiB"));
+  EXPECT_EQ(switches_.loaded, 0);
+}
+
+TEST_F(LoadTermsTest, OthersThatAreToComeFindRoom) {
+  const LoadTerms with_encoder{.others = {{"e", "encoder"}}};
+  const std::uint64_t own = 2000 + 1024 + kContextBlocks * kBlock;
+  EXPECT_EQ(load_within(own + 1002 + kBlock, with_encoder).plan.kv_blocks, static_cast<int>(kContextBlocks) + 1);
+  // At least what they can't do without.
+  const MemoryPlan narrow = load_within(1000 + 128 + kContextBlocks * kBlock + 502, with_encoder).plan;
+  EXPECT_EQ(narrow.weights, WeightPrecision::bits_8);
+  EXPECT_LE(narrow.total_bytes(), 1000 + 128 + kContextBlocks * kBlock);
+  // But the first has its own whatever they need.
+  EXPECT_EQ(load_within(1000 + 128 + 16 * kBlock, with_encoder).plan.kv_blocks, 16);
+}
+
+TEST_F(LoadTermsTest, AWholeModelHasAllItsBitsOrIsRefused) {
+  const std::uint64_t whole = 2000 + 128 + kContextBlocks * kBlock;
+  EXPECT_EQ(load_within(whole, {.whole = true}).plan.weights, WeightPrecision::as_given);
+  EXPECT_THROW(load_within(whole - 1, {.whole = true}), Error);
+  EXPECT_EQ(load_within(whole - 1).plan.weights, WeightPrecision::bits_8);
 }
 
 }  // namespace

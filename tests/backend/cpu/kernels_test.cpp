@@ -41,6 +41,36 @@ class KernelsTest : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(Sets, KernelsTest, testing::ValuesIn(usable_names()),
                          [](const auto& info) { return info.param; });
 
+TEST_P(KernelsTest, CodesOfHeadsAndTheirWidthAreThePlainOnesBitForBit) {
+  std::mt19937 random(9);
+  for (const int dim : {1, 2, 15, 16, 17, 64, 96, 256}) {
+    for (const float spread : {1.0f, 1e-35f, 1e30f, 0.0f}) {
+      const auto n = static_cast<std::size_t>(dim);
+      Floats x = random_floats(random, n);
+      for (float& value : x) value *= spread;
+      std::vector<std::int8_t> codes(n), plain(n);
+      const float scale = kernels_.quantise_head(x.data(), dim, codes.data());
+      EXPECT_EQ(scale, kPortableKernels.quantise_head(x.data(), dim, plain.data()));
+      EXPECT_EQ(codes, plain);
+      for (std::size_t i = 0; i < n && spread > 1e-30f; ++i) {
+        EXPECT_LE(std::abs(codes[i] * static_cast<double>(scale) - x[i]), 0.5001 * scale) << dim;
+      }
+    }
+  }
+  for (const std::size_t count : {32, 96, 512}) {
+    const Floats scales = random_floats(random, 32);
+    std::vector<std::int8_t> codes(count);
+    for (std::int8_t& code : codes) code = static_cast<std::int8_t>(random());
+    std::vector<std::uint16_t> out(count), one(1);
+    kernels_.widen_codes(codes.data(), scales.data(), count, out.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      const float value = static_cast<float>(codes[i]) * scales[i % 32];
+      kPortableKernels.round_to_bf16(&value, 1, one.data());
+      EXPECT_EQ(out[i], one[0]) << i;
+    }
+  }
+}
+
 TEST_P(KernelsTest, NormsAgreeWithDoubleLoops) {
   std::mt19937 random(3);
   for (const int size : {1, 2, 15, 16, 17, 48, 65, 576}) {

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -104,6 +106,67 @@ TEST(KvPool, GivesWhatWasPut) {
   }
 }
 
+// Of [head_dim]: codes of the largest element, as plain loops find them.
+std::vector<float> of_8_bits(const std::vector<float>& values) {
+  float largest = 0.0f;
+  for (const float value : values) largest = std::max(largest, std::abs(value));
+  const float scale = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+  std::vector<float> kept;
+  for (const float value : values) kept.push_back(std::nearbyint(value * inverse) * scale);
+  return kept;
+}
+
+TEST(KvPool, EightBitsGiveTheNearestCodesAndWidenToTheNearestBfloat16) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0f, 3.0f);
+  for (const int dim : {2, 6, 16, 48, 80, 256}) {
+    KvPool pool(3, 2, dim, KvPrecision::q8), wide(1, 2, dim, KvPrecision::bf16);
+    EXPECT_EQ(pool.geometry().block_bytes,
+              std::size_t{3} * 2 * 16 * static_cast<std::size_t>(dim + padded_head_dim(dim) + 8));
+    EXPECT_NE(pool.geometry().layout, wide.geometry().layout);
+    pool.reserve(4);
+    wide.reserve(4);
+    std::vector<std::vector<float>> keys, values;
+    for (int at = 0; at < 2 * kBlockTokens; ++at) {
+      for (auto* list : {&keys, &values}) {
+        std::vector<float>& made = list->emplace_back(static_cast<std::size_t>(dim));
+        for (float& value : made) value = at == 7 ? 0.0f : normal(random);
+      }
+      pool.put(3, 1, at / kBlockTokens, at % kBlockTokens, keys.back().data(), values.back().data());
+    }
+    pool.widen(3, 1, &wide);
+    std::vector<float> key(static_cast<std::size_t>(dim)), value(key);
+    for (int at = 0; at < 2 * kBlockTokens; ++at) {
+      std::vector<float> expected_key = of_8_bits(keys[static_cast<std::size_t>(at)]);
+      std::vector<float> expected_value = of_8_bits(values[static_cast<std::size_t>(at)]);
+      pool.get(3, 1, at / kBlockTokens, at % kBlockTokens, key.data(), value.data());
+      EXPECT_EQ(key, expected_key) << dim;
+      EXPECT_EQ(value, expected_value) << dim;
+      std::ranges::transform(expected_key, expected_key.begin(), rounded);
+      std::ranges::transform(expected_value, expected_value.begin(), rounded);
+      wide.get(3, 0, at / kBlockTokens, at % kBlockTokens, key.data(), value.data());
+      EXPECT_EQ(key, expected_key) << dim;
+      EXPECT_EQ(value, expected_value) << dim;
+    }
+  }
+}
+
+TEST(KvPool, EightBitsHideNothingThatIsNotFinite) {
+  for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    KvPool pool(1, 1, 16, KvPrecision::q8), wide(1, 1, 16, KvPrecision::bf16);
+    pool.reserve(1);
+    wide.reserve(1);
+    std::vector<float> key(16, 1.0f), value(16, 2.0f);
+    key[5] = value[11] = bad;
+    pool.put(0, 0, 0, 3, key.data(), value.data());
+    pool.widen(0, 0, &wide);
+    wide.get(0, 0, 0, 3, key.data(), value.data());
+    EXPECT_FALSE(std::ranges::any_of(key, [](float x) { return std::isfinite(x); }));
+    EXPECT_FALSE(std::ranges::any_of(value, [](float x) { return std::isfinite(x); }));
+  }
+}
+
 // Where attention_task.h has them.
 TEST(KvPool, LaysOutBfloat16ForTheKernels) {
   KvPool pool(2, 2, 6, KvPrecision::bf16);
@@ -126,6 +189,7 @@ TEST(KvPool, LaysOutBfloat16ForTheKernels) {
 TEST(KvPool, RefusesTheOtherPrecision) {
   EXPECT_THROW(KvPool(1, 1, 5, KvPrecision::bf16), CheckFailure);
   EXPECT_THROW(KvPool(1, 1, 258, KvPrecision::bf16), CheckFailure);
+  EXPECT_THROW(KvPool(1, 1, 258, KvPrecision::q8), CheckFailure);
   KvPool bf16(1, 1, 4, KvPrecision::bf16), f32(1, 1, 4);
   bf16.reserve(1);
   f32.reserve(1);

@@ -274,6 +274,57 @@ TEST(Packing, RequantisedFloatsAreNear) {
   }
 }
 
+// Codes of six bits and more become four by way of the floats that they stand for; fewer stay as they are.
+TEST(Packing, WiderCodesBecomeFour) {
+  RandomSource source(11);
+  std::vector<Weight> weights;
+  for (const DType dtype : kBlockTypes) weights.push_back(source.blocks(dtype, 48, 512));
+  for (const int bits : {2, 4, 5, 6, 8}) {
+    weights.push_back(source.affine(bits, 64, DType::f16, DType::f16, 48, 512));
+  }
+  for (Weight& weight : weights) {
+    for (const int heads : {0, 3}) {
+      weight.interleaved_heads = heads;
+      const PackedFormat given = packed_format(weight, FloatPacking::bf16);
+      EXPECT_EQ(packed_format(weight, FloatPacking::codes8), given);
+      const bool is_wider = given.bits > 5;
+      const PackedFormat four = packed_format(weight, FloatPacking::codes4);
+      EXPECT_EQ(four == given, !is_wider);
+      if (!is_wider) continue;
+      EXPECT_EQ(four, (PackedFormat{.bits = 4, .minima = true}));
+      Weight floats{stored_floats({48, 512}, read_weight(weight))};
+      WeightArena arena;
+      const PackedMatrix narrow = pack_one(weight, FloatPacking::codes4, arena);
+      const PackedMatrix twin = pack_one(floats, FloatPacking::codes4, arena);
+      for (int row = 0; row < 48; ++row) EXPECT_EQ(unpacked_row(narrow, row), unpacked_row(twin, row)) << row;
+    }
+  }
+}
+
+TEST(Packing, WhatIsLaidOutIsWhatIsPacked) {
+  RandomSource source(12);
+  const Weight first = source.blocks(DType::q8_0, 17, 96), second = source.blocks(DType::q8_0, 17, 96);
+  for (const FloatPacking floats : {FloatPacking::bf16, FloatPacking::codes4}) {
+    WeightArena arena, same_arena, measuring = WeightArena::measuring();
+    const std::array parts{&first, &second};
+    const PackedMatrix stacked = pack(parts, floats, arena, {});
+    const PackedMatrix paired = pack_interleaved(first, second, floats, arena, {});
+    for (WeightArena* other : {&same_arena, &measuring}) {
+      const PackedMatrix laid_out = lay_out(parts, floats, *other);
+      const PackedMatrix laid_out_pair = lay_out_interleaved(first, second, floats, *other);
+      EXPECT_EQ(laid_out.format, stacked.format);
+      EXPECT_EQ(laid_out.rows, stacked.rows);
+      EXPECT_EQ(laid_out_pair.rows, paired.rows);
+      EXPECT_EQ(other->bytes_used(), arena.bytes_used());
+      if (other == &same_arena) {
+        EXPECT_EQ(laid_out_pair.data - laid_out.data, paired.data - stacked.data);
+      } else {
+        EXPECT_EQ(laid_out.data, nullptr);
+      }
+    }
+  }
+}
+
 TEST(Packing, AnAbsurdFloatStaysInRange) {
   std::vector<float> values(kBlockColumns, 1.0f);
   values[0] = std::numeric_limits<float>::infinity();

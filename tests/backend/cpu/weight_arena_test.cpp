@@ -37,6 +37,39 @@ TEST(WeightArena, HandsOutAlignedZerosThatDoNotOverlap) {
   }
 }
 
+TEST(WeightArena, OneThatMeasuresCountsAsOneThatGives) {
+  WeightArena arena, measuring = WeightArena::measuring();
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{64}, std::size_t{100'000}, 50 * kMegabyte}) {
+    EXPECT_NE(arena.allocate(bytes), nullptr);
+    EXPECT_EQ(measuring.allocate(bytes), nullptr);
+    EXPECT_EQ(measuring.bytes_used(), arena.bytes_used());
+  }
+}
+
+TEST(WeightArena, ARangeComesAndGoesAndStaysWhereItIs) {
+  WeightArena range = WeightArena::range_of(200);
+  std::byte* const first = range.allocate(100);
+  std::byte* const second = range.allocate(64);
+  EXPECT_EQ(range.content().data(), first);
+  EXPECT_EQ(range.content().size(), 192u);
+  std::memset(first, 7, 192);
+  range.discard();
+  std::memset(first, 9, 192);
+  range.rewind();
+  EXPECT_EQ(range.content().size(), 0u);
+  EXPECT_EQ(range.allocate(100), first);
+  EXPECT_EQ(range.allocate(64), second);
+  EXPECT_EQ(*second, std::byte{9});
+  const WeightArena moved = std::move(range);
+  EXPECT_EQ(moved.content().data(), first);
+}
+
+TEST(WeightArena, ARangeGivesNoMoreThanItHas) {
+  WeightArena range = WeightArena::range_of(MappedMemory::page_bytes());
+  range.allocate(MappedMemory::page_bytes());
+  EXPECT_THROW(range.allocate(1), CheckFailure);
+}
+
 TEST(WeightArena, SmallPiecesAreNotRoundedToPages) {
   WeightArena arena;
   EXPECT_EQ(arena.bytes_used(), 0u);
