@@ -110,6 +110,19 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
       ->allow_extra_args(false)  // one each: what follows is another argument
       ->required(wants == Wants::models)
       ->envname("CORTEX_MODEL");
+  app.add_flag("--load-on-use", load_on_use_,
+               "Loads a model at its first request, not at the start; pinned ones do not wait")
+      ->envname("CORTEX_LOAD_ON_USE");
+  app.add_option("--pin", pinned_, "Name of a model that loads at the start and stays, however idle; repeatable")
+      ->type_name("NAME")
+      ->allow_extra_args(false)
+      ->envname("CORTEX_PIN");
+  app.add_option("--idle-unload", options_.idle_unload_s,
+                 "Seconds after which a model that nobody asks for is unloaded; its next request loads it again; 0 is "
+                 "never")
+      ->envname("CORTEX_IDLE_UNLOAD")
+      ->check(CLI::Range(0, 30 * 24 * 3600))
+      ->capture_default_str();
   app.add_option("--backend", options_.backend,
                  "What executes models: cpu, mlx, or auto: mlx where it has a GPU, else cpu")
       ->envname("CORTEX_BACKEND")
@@ -137,6 +150,14 @@ EngineOptions EngineFlags::options() const {
   if (kv_bytes_ > 0) options.kv_bytes = kv_bytes_;
   const ModelPlaces places = model_places(std::getenv);
   for (const auto& text : models_) options.models.push_back(parse_model(real_file_system(), places, text));
+  for (ModelConfig& model : options.models) {
+    model.pinned = std::ranges::find(pinned_, model.name) != pinned_.end();
+    model.load_at_start = model.pinned || !load_on_use_;
+  }
+  for (const auto& name : pinned_) {
+    if (std::ranges::find(options.models, name, &ModelConfig::name) != options.models.end()) continue;
+    throw Error(ErrorCode::invalid_option, fmt::format("--pin {}: no --model is called so", name));
+  }
   return options;
 }
 

@@ -35,11 +35,13 @@ class EngineFlags {
 
   // Whether a model was given.
   bool has_models() const { return !models_.empty(); }
-  // Throws Error invalid_option or, for a model that is not here, invalid_path.
+  // Throws Error invalid_option, also for a pinned model that none is called, or invalid_path for one that is not here.
   EngineOptions options() const;
 
  private:
   std::vector<std::string> models_;  // as parse_model takes them
+  std::vector<std::string> pinned_;  // names of models
+  bool load_on_use_ = false;
   EngineOptions options_;
   std::uint64_t kv_bytes_ = 0;  // 0: by the model
 };

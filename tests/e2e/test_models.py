@@ -16,6 +16,12 @@ def states(server):
     return {model["id"]: model["state"] for model in server.get("/healthz").json()["models"]}
 
 
+def wait_for_states(server, **expected):
+    """A heartbeat tells them."""
+    wait_for(lambda: states(server) == {name.replace("_", "-"): state for name, state in expected.items()}, 10,
+             server.read_log)
+
+
 def wait_until_unloaded(server, name):
     wait_for(lambda: states(server)[name] == "unloaded", UNLOADED_WITHIN_S, server.read_log)
 
@@ -31,9 +37,9 @@ def test_a_model_comes_with_its_first_request(start):
     assert states(server) == {"tiny-chat": "unloaded", "tiny-embed": "unloaded"}
     assert server.get("/healthz").json()["status"] == "ok"
     assert server.post("/embed", {"inputs": "a"}).status_code == 200
-    assert states(server) == {"tiny-chat": "unloaded", "tiny-embed": "ready"}
+    wait_for_states(server, tiny_chat="unloaded", tiny_embed="ready")
     assert server.chat("hi", max_tokens=2).status_code == 200
-    assert states(server) == {"tiny-chat": "ready", "tiny-embed": "ready"}
+    wait_for_states(server, tiny_chat="ready", tiny_embed="ready")
 
 
 def test_a_load_on_demand_is_no_reason_to_be_unready(start):
