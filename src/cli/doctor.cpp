@@ -10,6 +10,7 @@
 #include "cli/characters.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/estimate.h"
 #include "cli/fetch/hub.h"
 #include "cli/findings.h"
 #include "cli/interrupt.h"
@@ -44,6 +45,11 @@ struct DoctorFlags {
         ->type_name("DIR")
         ->envname("CORTEX_STATE_DIR")
         ->capture_default_str();
+    takes_bytes(app.add_option("--memory-budget", memory_budget_bytes,
+                               "Bytes for weights, KV and scratch of all models; 0 is no limit")
+                    ->type_name("BYTES")
+                    ->envname("CORTEX_MEMORY_BUDGET")
+                    ->capture_default_str());
     app.add_flag("--online", online, "Ask the hub whether it can be reached; default: nothing leaves this machine");
     app.add_flag("--json", json, "Print {\"ready\":true,\"findings\":[..]}");
   }
@@ -54,6 +60,7 @@ struct DoctorFlags {
   std::string api_key_file;
   std::string admin_key_file;
   std::string state_dir;
+  std::uint64_t memory_budget_bytes = 0;
   int port = 8080;
   bool online = false;
   bool json = false;
@@ -75,6 +82,18 @@ Finding look_at_hub() {
   }
 }
 
+Finding look_at_fit(const DoctorFlags& flags, const InventoryEntry& entry, const Machine& machine) {
+  EstimateOptions options;
+  options.backend = flags.backend;
+  if (flags.memory_budget_bytes > 0) options.budget_bytes = flags.memory_budget_bytes;
+  try {
+    return judge_fit(entry.name, estimate_model(entry.path, options, machine.memory_bytes));
+  } catch (const Error& error) {
+    return {"fit", FindingStatus::problem, fmt::format("{}: {}", entry.name, error.message()),
+            "`cortex models` lists those that load"};
+  }
+}
+
 std::vector<Finding> examine_all(const DoctorFlags& flags) {
   const Machine machine = read_machine();
   const ModelPlaces places = model_places(std::getenv);
@@ -90,6 +109,7 @@ std::vector<Finding> examine_all(const DoctorFlags& flags) {
     InventoryEntry entry = examine_option(files, places, option);
     if (!names.insert(entry.name).second) entry.problem = "the name is given twice";
     findings.push_back(judge_model(entry, machine));
+    if (findings.back().status != FindingStatus::problem) findings.push_back(look_at_fit(flags, entry, machine));
   }
   if (flags.models.empty()) findings.push_back(judge_inventory(take_inventory(files, places, {})));
   findings.push_back(look_at_folder("state", flags.state_dir, "--state-dir"));

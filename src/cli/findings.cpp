@@ -132,6 +132,26 @@ Finding judge_model(const InventoryEntry& entry, const Machine& machine) {
   return finding;
 }
 
+Finding judge_fit(const std::string& model, const MemoryEstimate& estimate) {
+  std::string plan = fmt::format("weights {} {}", format_bytes(estimate.weight_bytes), estimate.weights);
+  if (estimate.streaming) plan += ", some layers read from disk in every step";
+  if (estimate.blocks > 0) {
+    plan += fmt::format(", KV {} {} of {} blocks", format_bytes(estimate.kv_bytes), estimate.kv, estimate.blocks);
+  }
+  plan += fmt::format(", scratch {}", format_bytes(estimate.activation_bytes));
+  Finding finding{"fit", FindingStatus::ok,
+                  fmt::format("{}: {} of {} ({})", model, format_bytes(estimate.engine_bytes()),
+                              format_bytes(estimate.budget_bytes), plan),
+                  ""};
+  for (const auto& advice : estimate.advice) finding.next += (finding.next.empty() ? "" : "; or ") + advice;
+  if (!estimate.fits) {
+    finding.status = FindingStatus::problem;
+    finding.message = fmt::format("{}: takes at least {}, more than the {} there are ({})", model,
+                                  format_bytes(estimate.engine_bytes()), format_bytes(estimate.budget_bytes), plan);
+  }
+  return finding;
+}
+
 Finding judge_inventory(const std::vector<InventoryEntry>& entries) {
   const auto loads = [](const InventoryEntry& entry) { return entry.problem.empty(); };
   const auto first = std::find_if(entries.begin(), entries.end(), loads);

@@ -9,6 +9,7 @@
 
 #include "cli/inventory.h"
 #include "cli/machine.h"
+#include "service/memory_estimate.h"
 
 namespace cortex {
 
@@ -28,6 +29,8 @@ Finding judge_memory(const Machine& machine);
 Finding judge_gpus(const Machine& machine);
 Finding judge_open_files(const Machine& machine);
 Finding judge_model(const InventoryEntry& entry, const Machine& machine);
+// Whether a model would fit, by itself, into the budget or without one into this machine's memory.
+Finding judge_fit(const std::string& model, const MemoryEstimate& estimate);
 // Where no model was named: whether there is one to name.
 Finding judge_inventory(const std::vector<InventoryEntry>& entries);
 

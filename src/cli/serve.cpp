@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
@@ -16,6 +17,7 @@
 #include "cli/api_keys.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
+#include "cli/estimate.h"
 #include "cli/fetch/url.h"
 #include "cli/guard_flags.h"
 #include "engine/local_engine.h"
@@ -32,6 +34,9 @@ struct ServeFlags {
   std::uint16_t port = 8080;
   std::vector<std::string> host_names;
   std::string api_key_file;
+  std::string admin_key_file;
+  int rate_limit = 0;
+  int rate_burst = 0;
   bool insecure_no_auth = false;
   bool in_process = false;
   std::string state_dir;
@@ -93,6 +98,14 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
       ->allow_extra_args(false);
   add("api-key-file", &flags->api_key_file, "A file with one API key a line; requests must then have one of them")
       ->type_name("FILE");
+  add("admin-key-file", &flags->admin_key_file,
+      "A file with one admin key a line: they may do what API keys may, and load and unload models")
+      ->type_name("FILE");
+  add("rate-limit", &flags->rate_limit,
+      "POST requests a minute of each API key, or of each address where there are no keys; 0 is no limit")
+      ->check(CLI::NonNegativeNumber);
+  add("rate-burst", &flags->rate_burst, "How many of them may come at once; 0 is as many as in a minute")
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--insecure-no-auth", flags->insecure_no_auth, "Listen beyond this machine without API keys");
   app.add_flag("--in-process", flags->in_process, "Run the engine in this process, for debugging");
   add("state-dir", &flags->state_dir, "Where conversations and computed prompts are kept")->type_name("DIR");
@@ -124,13 +137,18 @@ void add_flags(CLI::App& app, ServeFlags* flags) {
            "Before the engine's process is started again at its second death, doubled at each further one");
 }
 
-std::vector<std::string> api_keys_of(const std::string& path) {
-  if (path.empty()) return {};
-  struct stat status{};
-  if (::stat(path.c_str(), &status) == 0 && (status.st_mode & S_IROTH)) {
-    log_warning(fmt::format("{}: everybody on this machine may read these keys", path));
+AccessKeys access_keys_of(const ServeFlags& flags) {
+  for (const std::string& path : {flags.api_key_file, flags.admin_key_file}) {
+    struct stat status{};
+    if (::stat(path.c_str(), &status) == 0 && (status.st_mode & S_IROTH)) {
+      log_warning(fmt::format("{}: everybody on this machine may read these keys", path));
+    }
   }
-  return read_api_keys(path);
+  AccessKeys keys = read_access_keys(flags.api_key_file, flags.admin_key_file, std::getenv);
+  // The engine's process has no use for them.
+  ::unsetenv(kApiKeysVariable);
+  ::unsetenv(kAdminKeysVariable);
+  return keys;
 }
 
 // Throws Error invalid_option for what is no numeric address.
@@ -153,13 +171,17 @@ FrontOptions front_options(const ServeFlags& flags, const EngineOptions& engine)
   listener.address = address_of(flags.host);
   listener.port = flags.port;
   listener.host_names = flags.host_names;
-  listener.api_keys = api_keys_of(flags.api_key_file);
-  if (!is_loopback_host(listener.address) && listener.api_keys.empty() && !flags.insecure_no_auth) {
+  AccessKeys keys = access_keys_of(flags);
+  if (!is_loopback_host(listener.address) && keys.none() && !flags.insecure_no_auth) {
     throw Error(ErrorCode::invalid_option,
                 fmt::format("--host {}: others could use this server; give --api-key-file, or --insecure-no-auth if "
                             "that is meant",
                             flags.host));
   }
+  listener.api_keys = std::move(keys.api);
+  listener.admin_keys = std::move(keys.admin);
+  listener.rate_limit.requests_per_minute = flags.rate_limit;
+  listener.rate_limit.burst = flags.rate_burst;
   listener.header_deadline = Milliseconds(flags.header_timeout_ms);
   listener.body_deadline = Milliseconds(flags.body_timeout_ms);
   listener.body_rate_bytes_per_s = static_cast<decltype(listener.body_rate_bytes_per_s)>(flags.body_rate);
@@ -288,6 +310,8 @@ int serve(const ServeFlags& flags, const GuardFlags& guard, const LogFlags& log,
   set_kv_disk(flags, &engine_options);
   set_stream_dir(flags, &engine_options);
   const std::string address = options.listener.address;
+  options.estimate =
+      memory_estimator(real_file_system(), model_places(std::getenv), engine_options, options.embed_cache_bytes);
   const Models models(real_file_system(), engine_options.models);
   std::unique_ptr<Engine> engine = make_engine(flags, log, engine_options);
   std::unique_ptr<Front> front;

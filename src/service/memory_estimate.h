@@ -30,7 +30,8 @@ struct MemoryEstimate {
   bool streaming = false;              // some layers are read from disk in every step
   std::vector<std::string> advice;     // settings that would make it fit, or fit better
 
-  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + activation_bytes + cache_bytes; }
+  std::uint64_t engine_bytes() const { return weight_bytes + kv_bytes + activation_bytes; }  // that the budget is for
+  std::uint64_t total_bytes() const { return engine_bytes() + cache_bytes; }
 };
 
 // Throws Error model_not_found, model_failed, or invalid_value for a path elsewhere or a context that it has not. Any

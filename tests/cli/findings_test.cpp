@@ -111,6 +111,28 @@ TEST(Findings, ATakenPortIsAProblem) {
   EXPECT_EQ(look_at_port("example.org", 0).status, FindingStatus::problem);
 }
 
+TEST(Findings, AModelFitsOrSaysWhatWouldMakeIt) {
+  MemoryEstimate estimate;
+  estimate.fits = true;
+  estimate.weight_bytes = std::uint64_t{100} << 20;
+  estimate.kv_bytes = std::uint64_t{20} << 20;
+  estimate.activation_bytes = std::uint64_t{8} << 20;
+  estimate.budget_bytes = std::uint64_t{1} << 30;
+  estimate.weights = "as_given";
+  estimate.kv = "bf16";
+  estimate.blocks = 40;
+  const Finding fits = judge_fit("chat", estimate);
+  EXPECT_EQ(fits.status, FindingStatus::ok);
+  EXPECT_THAT(fits.message, HasSubstr("40 blocks"));
+  EXPECT_EQ(fits.next, "");
+  estimate.fits = false;
+  estimate.advice = {"--memory-budget 128MiB", "a smaller model"};
+  const Finding too_large = judge_fit("chat", estimate);
+  EXPECT_EQ(too_large.status, FindingStatus::problem);
+  EXPECT_THAT(too_large.message, HasSubstr("more than"));
+  EXPECT_EQ(too_large.next, "--memory-budget 128MiB; or a smaller model");
+}
+
 TEST(Findings, OthersNeedAKey) {
   const TemporaryFolder folder;
   folder.write("keys", "secret-key\n");
