@@ -21,7 +21,9 @@ LoaderThread::~LoaderThread() {
   thread_.join();
 }
 
-void LoaderThread::load(std::size_t model, ModelConfig config) { loads_.send({model, std::move(config)}); }
+void LoaderThread::load(std::size_t model, ModelConfig config, LoadTerms terms) {
+  loads_.send({model, std::move(config), std::move(terms)});
+}
 
 void LoaderThread::run() {
   while (const auto load = loads_.receive()) {
@@ -44,7 +46,7 @@ void LoaderThread::run(const Load& load) {
   };
   LoadOutcome outcome;
   try {
-    outcome = loader_->load(load.config, progress);
+    outcome = loader_->load(load.config, load.terms, progress);
   } catch (...) {
     outcome = caught_error();
   }

@@ -28,7 +28,7 @@ class LoaderThread {
   ~LoaderThread();
 
   // `model` is the caller's number for it.
-  void load(std::size_t model, ModelConfig config);
+  void load(std::size_t model, ModelConfig config, LoadTerms terms);
   // Whether a load ended without an answer, for want of memory even for that; asked once, then forgotten.
   bool lost_an_answer() { return lost_an_answer_.exchange(false); }
 
@@ -36,6 +36,7 @@ class LoaderThread {
   struct Load {
     std::size_t model;
     ModelConfig config;
+    LoadTerms terms;
   };
 
   void run();

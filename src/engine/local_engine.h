@@ -143,6 +143,12 @@ class LocalEngine : public Engine {
   // The models' coming and going: local_engine_models.cpp.
   void queue_load(std::size_t model, bool on_demand);
   void begin_load();
+  // With a limit on memory: whether the load that `model` was refused for want of room is to be tried again, after an
+  // idle model has made some.
+  bool makes_room(std::size_t model);
+  LoadTerms terms_of(std::size_t model);
+  bool may_wait_for_room(std::size_t model) const;  // others have some of it
+  void settle();                                    // what models have by what they were planned to
   void fail_loading();
   void unload(ModelSlot* slot);  // ends all its requests
   // For good, unless it is told to load: gives back what the model holds and ends all its requests.
@@ -201,7 +207,8 @@ class LocalEngine : public Engine {
   TimePoint evicted_;         // when a model last made room under pressure
   Ledger ledger_;             // by model
   std::deque<std::size_t> to_load_;
-  std::optional<std::size_t> loading_;  // on the loader's thread
+  std::optional<std::size_t> loading_;          // on the loader's thread
+  std::optional<std::uint64_t> refused_bytes_;  // room that was too little for the first of to_load_
   std::vector<std::pair<ModelSink, std::optional<Error>>> answers_;
   EngineStatus current_;
 

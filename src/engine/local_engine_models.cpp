@@ -20,6 +20,8 @@ constexpr int kEvictedBlocks = 64;
 constexpr auto kBetweenEvictions = 1s;
 // While the pressure is not severe, only what has been idle for so long.
 constexpr auto kEvictedAfter = 10s;
+// A part by which a plan may be wrong.
+constexpr std::uint64_t kPlannedWithin = 16;
 
 }  // namespace
 
@@ -54,10 +56,43 @@ void LocalEngine::queue_load(std::size_t model, bool on_demand) {
 void LocalEngine::begin_load() {
   if (loading_ || to_load_.empty()) return;
   const std::size_t model = to_load_.front();
+  if (!makes_room(model)) return;
   ++models_[model].loads;
-  loader_thread_->load(model, options_.models[model]);
+  loader_thread_->load(model, options_.models[model], terms_of(model));
   loading_ = model;
   to_load_.pop_front();
+}
+
+bool LocalEngine::makes_room(std::size_t model) {
+  if (!refused_bytes_) return true;
+  if (ModelSlot* idle = longest_idle()) {
+    unload(idle);
+  } else if (ledger_.room_bytes(model) <= refused_bytes_ && may_wait_for_room(model)) {
+    return false;
+  }
+  refused_bytes_.reset();
+  return true;
+}
+
+LoadTerms LocalEngine::terms_of(std::size_t model) {
+  LoadTerms terms{.memory_bytes = ledger_.room_bytes(model),
+                  .others = {},
+                  .kv_bytes = options_.kv_bytes,
+                  .rows_per_step = options_.rows_per_step,
+                  .stream_dir = options_.stream_dir};
+  for (const std::size_t other : to_load_) {
+    if (other != model) terms.others.push_back(options_.models[other]);
+  }
+  // What is there at the start shares the room; later an idle model rather goes than that another is cut down.
+  terms.whole = terms.memory_bytes && models_[model].status.on_demand && longest_idle() != nullptr;
+  return terms;
+}
+
+bool LocalEngine::may_wait_for_room(std::size_t model) const {
+  for (std::size_t other = 0; other < models_.size(); ++other) {
+    if (other != model && !models_[other].status.pinned && ledger_.reserved_bytes(other) > 0) return true;
+  }
+  return false;
 }
 
 void LocalEngine::handle(Loaded loaded) {
@@ -68,7 +103,16 @@ void LocalEngine::handle(Loaded loaded) {
       slot.unwanted = false;
       return slot.unload();
     }
-    if (const auto* error = std::get_if<Error>(&loaded.outcome)) throw *error;
+    if (const auto* error = std::get_if<Error>(&loaded.outcome)) {
+      if (error->code() == ErrorCode::request_cannot_fit && may_wait_for_room(loaded.model)) {
+        to_load_.push_front(loaded.model);
+        refused_bytes_ = ledger_.room_bytes(loaded.model);
+        return;
+      }
+      throw *error;
+    }
+    const MemoryPlan& plan = std::get<LoadedModel>(loaded.outcome).plan;
+    CORTEX_CHECK(ledger_.reserve(loaded.model, plan.total_bytes()));
     slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_, store_.get(),
                  [this, model = loaded.model, load = slot.loads](DiskTier::Part part) {
                    inbox_.send(ReadPart{model, load, std::move(part)});
@@ -110,7 +154,7 @@ void LocalEngine::fail_model(ModelSlot* slot, const Error& why) {
   const Error error = slot->failure();
   log_error(error.message());
   end_all(*slot, error);
-  tell(slot, error);
+  tell(slot, why.code() == ErrorCode::request_cannot_fit ? why : error);
 }
 
 void LocalEngine::tell(ModelSlot* slot, const std::optional<Error>& error) {
@@ -132,8 +176,22 @@ bool LocalEngine::tend_models() {
   }
   bool gives_back = false;
   if (budget_.evicts) gives_back = evict(now);
+  settle();
   begin_load();
   return gives_back;
+}
+
+void LocalEngine::settle() {
+  if (!options_.memory_bytes) return;
+  for (std::size_t model = 0; model < models_.size(); ++model) {
+    const LoadedModel& loaded = models_[model].loaded;
+    const std::uint64_t bytes = loaded.decoder   ? loaded.decoder->memory_bytes()
+                                : loaded.encoder ? loaded.encoder->memory_bytes()
+                                                 : 0;
+    const std::uint64_t planned = ledger_.reserved_bytes(model);
+    if (bytes <= planned + planned / kPlannedWithin || ledger_.reserve(model, bytes)) continue;
+    if (ModelSlot* idle = longest_idle()) unload(idle);
+  }
 }
 
 void LocalEngine::note_idle_models() {

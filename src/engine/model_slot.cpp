@@ -36,19 +36,22 @@ void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options, Di
   loaded = std::move(new_loaded);
   status.backend = loaded.backend;
   status.device = loaded.device;
+  status.plan = to_text(loaded.plan);
   if (DecoderBackend* decoder = loaded.decoder.get()) {
     const KvGeometry geometry = decoder->kv_geometry();
-    const int blocks = kv_block_count(geometry, loaded.limits.context_tokens, options.kv_bytes);
+    const int rows = loaded.plan.rows_per_step, blocks = loaded.plan.kv_blocks;
     decoder->reserve_kv(blocks);
     pool = std::make_unique<BlockPool>(blocks);
     if (store != nullptr) tier = std::make_unique<DiskTier>(store, decoder, pool.get(), std::move(post));
-    scheduler = std::make_unique<Scheduler>(SchedulerLimits{options.rows_per_step, options.max_sequences}, pool.get(),
-                                            identity_of(loaded, geometry), tier.get());
-    texts = std::make_unique<TextSequences>(scheduler.get(), options.rows_per_step);
+    scheduler = std::make_unique<Scheduler>(SchedulerLimits{rows, std::min(options.max_sequences, rows - kBlockTokens)},
+                                            pool.get(), identity_of(loaded, geometry), tier.get());
+    texts = std::make_unique<TextSequences>(scheduler.get(), rows);
     log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", status.name, status.backend,
                          static_cast<std::int64_t>(blocks) * kBlockTokens));
   } else {
-    queue = std::make_unique<EncodeQueue>(options.encode_batch_tokens);
+    // A plan has room for a text, however long; a batch may be no longer where there is no more.
+    const int most = options.memory_bytes ? loaded.limits.context_tokens : options.encode_batch_tokens;
+    queue = std::make_unique<EncodeQueue>(std::clamp(options.encode_batch_tokens, 1, std::max(most, 1)));
     log_info(fmt::format("model {} is ready on {}", status.name, status.backend));
   }
   status.state = ModelState::ready;
@@ -73,6 +76,7 @@ void ModelSlot::drop() {
   status.bytes = 0;
   status.progress = 0.0;
   status.failure.clear();
+  status.plan.clear();
   status.kv = {};
   consecutive_failures = 0;  // it steps no more; the state says how it is
   texts.reset();

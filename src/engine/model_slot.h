@@ -38,8 +38,7 @@ struct ModelSlot {
   int prepared_blocks = 0;                                          // of the pool's, from the first on
   int consecutive_failures = 0;                                     // steps that threw since its last good one
 
-  // Makes it ready. The store may be null; what it reads is brought by `post`. Throws Error invalid_option when its
-  // blocks don't fit, and what the device throws.
+  // Makes it ready. The store may be null; what it reads is brought by `post`. Throws what the device throws.
   void install(LoadedModel new_loaded, const EngineOptions& options, DiskStore* store = nullptr,
                std::function<void(DiskTier::Part)> post = {});
   // Gives back all that it holds; what its tier keeps goes to disk.

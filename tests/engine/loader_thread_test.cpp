@@ -39,8 +39,8 @@ class LoaderThreadTest : public testing::Test {
 TEST_F(LoaderThreadTest, LoadsOneAfterAnotherAndTellsHowFarItIs) {
   switches_.load_ms = 20;
   LoaderThread thread(&loader_, answers());
-  thread.load(4, {"m", "decoder"});
-  thread.load(2, {"e", "encoder"});
+  thread.load(4, {"m", "decoder"}, {});
+  thread.load(2, {"e", "encoder"}, {});
   EXPECT_EQ(next(), std::pair(std::size_t{4}, std::optional<ErrorCode>()));
   EXPECT_EQ(next(), std::pair(std::size_t{2}, std::optional<ErrorCode>()));
   double last = 0.0;
@@ -59,10 +59,10 @@ TEST_F(LoaderThreadTest, LoadsOneAfterAnotherAndTellsHowFarItIs) {
 TEST_F(LoaderThreadTest, WhatGoesWrongIsTheAnswerAndTheNextLoadWorks) {
   switches_.fail_load = true;
   LoaderThread thread(&loader_, answers());
-  thread.load(0, {"m", "decoder"});
+  thread.load(0, {"m", "decoder"}, {});
   EXPECT_EQ(next().second, ErrorCode::weights_io_error);
   switches_.fail_load = false;
-  thread.load(0, {"m", "decoder"});
+  thread.load(0, {"m", "decoder"}, {});
   EXPECT_EQ(next().second, std::nullopt);
   EXPECT_FALSE(thread.lost_an_answer());
 }
@@ -72,8 +72,8 @@ TEST_F(LoaderThreadTest, ALoadIsGivenUpAtTheEnd) {
   const auto begin = std::chrono::steady_clock::now();
   {
     LoaderThread thread(&loader_, answers());
-    thread.load(0, {"m", "decoder"});
-    thread.load(1, {"m", "decoder"});
+    thread.load(0, {"m", "decoder"}, {});
+    thread.load(1, {"m", "decoder"}, {});
     ASSERT_TRUE(progress_.receive_for(20s));
   }
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
@@ -86,7 +86,7 @@ TEST_F(LoaderThreadTest, AnAnswerThatCanNotBeGivenIsNoticedOnce) {
   LoadAnswers broken = answers();
   broken.loaded = [](std::size_t, const LoadOutcome&) { throw std::bad_alloc(); };
   LoaderThread thread(&loader_, broken);
-  thread.load(0, {"m", "decoder"});
+  thread.load(0, {"m", "decoder"}, {});
   while (!thread.lost_an_answer()) std::this_thread::yield();
   EXPECT_FALSE(thread.lost_an_answer());
 }

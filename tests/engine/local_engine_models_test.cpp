@@ -232,6 +232,121 @@ TEST_F(LocalEngineModelsTest, AnIdleModelGoesByItselfUnlessItIsPinned) {
   EXPECT_EQ(reply_to(ask(2, {1, 2}, 3)), fake_reply({1, 2}, 3));
 }
 
+// Two decoders, of which the limit holds one and a half.
+class LocalEngineCeilingTest : public LocalEngineModelsTest {
+ protected:
+  static constexpr std::uint64_t kWeightBytes = kFakeFixedBytes + kFakeLayers * kFakeLayerBytes;
+  static constexpr int kBlocks = 40, kRows = 128;
+  static constexpr std::uint64_t kWholeBytes = kWeightBytes + kBlocks * kFakeBlockBytes + kRows * kFakeRowBytes;
+
+  LocalEngineCeilingTest() {
+    options_.models = {{"m", "decoder"}, {"n", "decoder"}};
+    for (ModelConfig& model : options_.models) model.load_at_start = false;
+    options_.kv_bytes = kBlocks * kFakeBlockBytes;
+    options_.rows_per_step = kRows;
+    options_.max_sequences = 8;
+    options_.memory_bytes = kWholeBytes + kWholeBytes / 2;
+  }
+  GenerateRequest ask_n(RequestId id, int max_tokens) {
+    GenerateRequest request = ask(id, {1, 2}, max_tokens);
+    request.model = "n";
+    return request;
+  }
+};
+
+TEST_F(LocalEngineCeilingTest, AnIdleModelMakesRoomRatherThanThatAnotherIsCutDown) {
+  EXPECT_FALSE(load("m").first);
+  const std::string plan = engine().status().models[0].plan;
+  EXPECT_THAT(plan, HasSubstr("as given"));
+  EXPECT_FALSE(load("n").first);
+  const auto status = wait_for_state(1, ModelState::ready);
+  EXPECT_EQ(status.models[0].state, ModelState::unloaded);
+  EXPECT_EQ(status.models[1].plan, plan);
+  EXPECT_EQ(status.models[0].plan, "");
+  EXPECT_EQ(status.budget_bytes, *options_.memory_bytes);
+  EXPECT_EQ(reply_to(ask(1, {1, 2}, 3)), fake_reply({1, 2}, 3));  // and back
+  EXPECT_EQ(engine().status().models[1].state, ModelState::unloaded);
+}
+
+TEST_F(LocalEngineCeilingTest, BothStayWhereBothFit) {
+  options_.memory_bytes = 2 * kWholeBytes;
+  EXPECT_FALSE(load("m").first);
+  EXPECT_FALSE(load("n").first);
+  EXPECT_EQ(engine().status().models[0].state, ModelState::ready);
+}
+
+TEST_F(LocalEngineCeilingTest, BesideOneThatIsBusyAnotherIsCutDown) {
+  switches_.step_ms = 2;
+  load("m");
+  CollectedEvents busy;
+  engine().generate(ask(1, {1, 2}, 300), busy.sink());
+  busy.wait_for_tokens(1);
+  EXPECT_EQ(reply_to(ask_n(2, 3)), fake_reply({1, 2}, 3));
+  EXPECT_FALSE(busy.over());
+  const auto status = engine().status();
+  EXPECT_EQ(status.models[0].state, ModelState::ready);
+  EXPECT_NE(status.models[1].plan, status.models[0].plan);
+  busy.wait();
+  EXPECT_EQ(busy.tokens(), fake_reply({1, 2}, 300));
+}
+
+TEST_F(LocalEngineCeilingTest, OneThatHasNoRoomWaitsUntilAnotherIsIdle) {
+  switches_.step_ms = 2;
+  options_.memory_bytes = kWholeBytes + 1;
+  load("m");
+  CollectedEvents busy, patient, late;
+  engine().generate(ask(1, {1, 2}, 100), busy.sink());
+  busy.wait_for_tokens(1);
+  engine().generate(ask_n(2, 3), patient.sink());
+  auto hurried = ask_n(3, 3);
+  hurried.timeout = 20ms;
+  engine().generate(hurried, late.sink());
+  late.wait();
+  EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
+  EXPECT_FALSE(busy.over());
+  EXPECT_EQ(engine().status().models[1].state, ModelState::loading);
+  patient.wait();
+  EXPECT_TRUE(busy.over());
+  EXPECT_EQ(busy.tokens(), fake_reply({1, 2}, 100));
+  EXPECT_EQ(patient.tokens(), fake_reply({1, 2}, 3));
+}
+
+TEST_F(LocalEngineCeilingTest, WhatPinnedOnesLeaveIsAllThereIs) {
+  options_.memory_bytes = kWholeBytes + 1;
+  options_.models[0].pinned = true;
+  load("m");
+  const auto outcome = load("n");
+  ASSERT_TRUE(outcome.first);
+  EXPECT_EQ(outcome.first->code(), ErrorCode::request_cannot_fit);
+  EXPECT_EQ(outcome.second, ModelState::failed);
+  EXPECT_EQ(engine().status().models[0].state, ModelState::ready);
+  CollectedEvents refused;
+  engine().generate(ask_n(1, 3), refused.sink());
+  refused.wait();
+  EXPECT_EQ(refused.error_code(), ErrorCode::model_failed);
+  unload("m");
+  EXPECT_FALSE(load("n").first);
+}
+
+TEST_F(LocalEngineCeilingTest, AModelThatNeverFitsFailsWithTheNumbers) {
+  options_.memory_bytes = 1000;
+  const auto outcome = load("m");
+  ASSERT_TRUE(outcome.first);
+  EXPECT_EQ(outcome.first->code(), ErrorCode::request_cannot_fit);
+  EXPECT_THAT(outcome.first->message(), HasSubstr("needs at least"));
+  EXPECT_EQ(switches_.loaded, 0);
+}
+
+TEST_F(LocalEngineCeilingTest, AtTheStartAllShareTheRoom) {
+  for (ModelConfig& model : options_.models) model.load_at_start = true;
+  wait_for([](const EngineStatus& s) {
+    return s.models[0].state == ModelState::ready && s.models[1].state == ModelState::ready;
+  });
+  EXPECT_EQ(reply_to(ask(1, {1, 2}, 3)), fake_reply({1, 2}, 3));
+  EXPECT_EQ(reply_to(ask_n(2, 3)), fake_reply({1, 2}, 3));
+  EXPECT_EQ(switches_.loaded, 2);
+}
+
 // With a real model: what was resident before a load is resident after the unload.
 TEST(LocalEngineMemoryTest, FiveLoadsLeaveNothingBehind) {
   LocalEngineOptions options;

@@ -18,8 +18,9 @@ using testing::UnorderedElementsAre;
 
 class ModelSlotTest : public testing::Test {
  protected:
-  LoadedModel decoder() {
+  LoadedModel decoder(int blocks = 64) {
     LoadedModel loaded{"fake", "none", {kFakeVocabulary, kFakeContext, 0, true}, {}, {}};
+    loaded.plan = {.kv_blocks = blocks, .rows_per_step = 512};
     loaded.decoder = std::make_unique<FakeDecoder>(&switches_);
     return loaded;
   }
@@ -65,7 +66,7 @@ TEST_F(ModelSlotTest, ADecoderGetsBlocksASchedulerAndTexts) {
 }
 
 TEST_F(ModelSlotTest, PreparesWhatThePoolGrowsIntoButNotAllOfIt) {
-  slot_.install(decoder(), {.kv_bytes = 1000 * kFakeBlockBytes});
+  slot_.install(decoder(1000), {});
   const auto* fake = static_cast<const FakeDecoder*>(slot_.loaded.decoder.get());
   const auto prepare = [&] {
     while (slot_.prepare_blocks()) {
@@ -94,10 +95,10 @@ class DiscardingDecoder : public FakeDecoder {
 };
 
 TEST_F(ModelSlotTest, BlocksThatNobodyUsesLeaveThePoolAndItsMemory) {
-  LoadedModel loaded = decoder();
+  LoadedModel loaded = decoder(40);
   loaded.decoder = std::make_unique<DiscardingDecoder>(&switches_);
   const auto& discarded = static_cast<const DiscardingDecoder&>(*loaded.decoder).discarded;
-  slot_.install(std::move(loaded), {.kv_bytes = 40 * kFakeBlockBytes});
+  slot_.install(std::move(loaded), {});
   const auto taken = slot_.pool->allocate(6);
   ASSERT_TRUE(taken);
   for (const BlockId block : {0, 1, 2}) {
@@ -159,9 +160,29 @@ TEST_F(ModelSlotTest, AModelThatFailsGivesAllBackAndSaysWhy) {
   }
 }
 
-TEST_F(ModelSlotTest, TooFewBytesForABlockAreRefused) {
-  EXPECT_THROW(slot_.install(decoder(), {.kv_bytes = 1}), Error);
-  EXPECT_THROW(slot_.require_ready(), Error);
+TEST_F(ModelSlotTest, WhatThePlanCutsDownIsCutDown) {
+  LoadedModel loaded = decoder(3);
+  loaded.plan.rows_per_step = 20;  // a block of prompt, and four that decode
+  slot_.install(std::move(loaded), {.max_sequences = 64, .rows_per_step = 512});
+  EXPECT_EQ(slot_.status.plan, to_text(slot_.loaded.plan));
+  EXPECT_EQ(slot_.pool->total_blocks(), 3);
+  for (RequestId id = 1; id <= 6; ++id) {
+    GenerateRequest one = generation(id);
+    one.prompt = {static_cast<TokenId>(id)};
+    slot_.scheduler->add(one);
+  }
+  slot_.scheduler->plan();
+  EXPECT_LE(slot_.scheduler->running(), 4);
+  EXPECT_LE(slot_.scheduler->planned_step().tokens.size(), 20u);
+  slot_.fail_step();
+}
+
+TEST_F(ModelSlotTest, WithALimitOnMemoryABatchIsNoLongerThanALongText) {
+  slot_.install(encoder(), {.memory_bytes = 1 << 20, .encode_batch_tokens = 4096});
+  EXPECT_EQ(slot_.queue->batch_tokens(), kFakeContext);
+  slot_.unload();
+  slot_.install(encoder(), {.encode_batch_tokens = 4096});
+  EXPECT_EQ(slot_.queue->batch_tokens(), 4096);
 }
 
 }  // namespace
