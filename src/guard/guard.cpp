@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "base/log.h"
@@ -134,7 +135,12 @@ void Guard::stop() {
 void Guard::run() {
   const auto pause = std::min({options_.memory_every, options_.thermal_every, options_.tell_every});
   for (;;) {
-    turn();
+    try {
+      turn();
+    } catch (const std::exception& error) {
+      // The engine, which then is told nothing, goes to level 1 by itself.
+      log_error(fmt::format("guard: {}", error.what()));
+    }
     std::unique_lock lock(mutex_);
     if (wake_.wait_for(lock, pause, [this] { return stopping_; })) return;
   }

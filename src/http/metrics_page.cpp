@@ -24,8 +24,6 @@ void MetricsPage::read_gauges(const EngineStatus& engine) {
   metrics_.set("engine_restarts", "Times the engine's process was started again.", {}, engine.restarts);
   metrics_.set("memory_used_bytes", "Resident bytes of the front and the engine.", {},
                static_cast<double>(memory_used_bytes(engine)));
-  metrics_.set("memory_ceiling_bytes", "Bytes this machine or its cgroup allows.", {},
-               static_cast<double>(memory_ceiling_bytes()));
   metrics_.set("conversations", "Stored conversations.", {}, conversations_.count());
   if (engine.last_step) {
     metrics_.set("last_step_age_seconds", "Since the last good step.", {},
@@ -75,7 +73,12 @@ void MetricsPage::read_disk(const EngineStatus& engine) {
 }
 
 void MetricsPage::read_guard(const EngineStatus& engine) {
-  for (const MonitorStatus& monitor : guard_.status().monitors) {
+  const GuardStatus guard = guard_.status();
+  const MonitorStatus* memory = guard.find("memory");
+  const std::uint64_t ceiling = memory && memory->ceiling_bytes > 0 ? memory->ceiling_bytes : memory_ceiling_bytes();
+  metrics_.set("memory_ceiling_bytes", "Bytes that the front and the engine may have.", {},
+               static_cast<double>(ceiling));
+  for (const MonitorStatus& monitor : guard.monitors) {
     const MetricLabels labels = {{"monitor", monitor.name}};
     metrics_.set("guard_level", "The level that a monitor asks for, 0 to 4.", labels, monitor.level);
     if (monitor.pressure) {

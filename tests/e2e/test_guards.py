@@ -253,7 +253,7 @@ def test_the_limits_are_options(start):
     ).wait_until_ready()
     # A quarter more than the budget, and what is needed beside models.
     assert guard_of(server, "memory")["ceiling_bytes"] <= (512 + 128 + 512) << 20
-    assert "the self-test moved the engine" in server.read_log()
+    wait_for(lambda: "guard: the self-test moved the engine to level 1 and back" in server.read_log(), 10)
 
 
 @pytest.mark.parametrize("flags", [

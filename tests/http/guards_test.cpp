@@ -116,5 +116,28 @@ TEST_F(GuardsTest, TheMetrics) {
   EXPECT_THAT(page, HasSubstr("cortex_guard_changes_total{monitor=\"thermal\",to=\"1\"} 0\n"));
 }
 
+// Hears its budgets, and does not care.
+class DeafEngine : public EchoEngine {
+ public:
+  void set_budget(const StepBudget& /*budget*/) override {}
+};
+
+using DeafEngineTest = FrontFixture;
+
+TEST_F(DeafEngineTest, GuardsThatDoNotMoveTheEngineAreFoundOut) {
+  DeafEngine deaf;
+  deaf.set_status(ready_status());
+  FrontOptions options = quiet_options();
+  options.guard.memory_every = std::chrono::milliseconds(5);
+  options.guard.self_test_patience = std::chrono::milliseconds(50);
+  Front front(std::move(options), models(), deaf, system_clock());
+  for (int i = 0; i < 5000 && front.self_test() != SelfTestState::failed; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(front.self_test(), SelfTestState::failed);
+  const RawReply health = RawClient(front.port()).exchange("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_EQ(health.status, 503);
+  EXPECT_THAT(health.body, HasSubstr(R"("reasons":[{"code":"self_test_failed")"));
+  front.stop();
+}
+
 }  // namespace
 }  // namespace cortex
