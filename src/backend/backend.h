@@ -49,6 +49,11 @@ class DecoderBackend {
   virtual void prepare(std::span<const BlockId> blocks) = 0;
   // Bytes that weights, pool and scratch hold now.
   virtual std::size_t memory_bytes() const = 0;
+  // Bytes that the device's own allocator has for all models of the process, with what it keeps for the next step; 0
+  // where there is no such.
+  virtual std::size_t device_bytes() const { return 0; }
+  // Gives back what that keeps.
+  virtual void trim() {}
 };
 
 // Texts one after another, without padding.
@@ -70,6 +75,9 @@ class EncoderBackend {
   virtual ~EncoderBackend() = default;
   virtual void encode(const PackedTexts& texts, EncodeResult* result) = 0;
   virtual std::size_t memory_bytes() const = 0;
+  // As a decoder's.
+  virtual std::size_t device_bytes() const { return 0; }
+  virtual void trim() {}
 };
 
 using LoadProgress = std::function<void(double fraction)>;  // 0..1, on the loading thread

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <new>
@@ -15,6 +16,7 @@
 #include "backend/backend.h"
 #include "backend/random_weights.h"
 #include "backend/sequence_runner.h"
+#include "fakes/temporary_folder.h"
 
 namespace {
 
@@ -55,12 +57,18 @@ DecoderSpec spec_of(int layers) {
   return spec;
 }
 
+// In memory as it is, narrowed, and from disk.
+std::vector<DecoderHolding> holdings(const std::filesystem::path& folder) {
+  DecoderHolding streamed{.kv_8_bits = true, .resident_layers = 1, .stream_folder = folder, .fingerprint = "random"};
+  return {{}, {.weights = WeightPrecision::bits_4, .kv_8_bits = true}, streamed};
+}
+
 // How often a step allocates at the least, of several alike: in the first ones buffers of each thread still grow. Each
 // is of `rows` tokens that see `before` others.
-int allocations_of_step(int layers, int rows, int before) {
+int allocations_of_step(const DecoderHolding& holding, int layers, int rows, int before) {
   std::mt19937 random(7);
   const DecoderSpec spec = spec_of(layers);
-  const auto decoder = open_backend("cpu", {.threads = 2})->load(spec, random_weights(spec, random), {});
+  const auto decoder = open_backend("cpu", {.threads = 2})->load(spec, random_weights(spec, random), holding, {});
   decoder->reserve_kv(kReserved);
   TestSequence sequence = sequence_on(0, 1, kReserved, kReserved);
   const std::vector<TokenId> tokens(static_cast<std::size_t>(std::max(rows, before)), 5);
@@ -82,10 +90,13 @@ int allocations_of_step(int layers, int rows, int before) {
 }
 
 TEST(StepMemoryTest, LayersAllocateNothing) {
-  for (const auto& [rows, before] : {std::pair{1, 0}, {1, 300}, {7, 40}, {300, 0}, {200, 200}}) {
-    const int few = allocations_of_step(2, rows, before);
-    EXPECT_EQ(allocations_of_step(7, rows, before), few) << rows << " rows after " << before;
-    EXPECT_GT(few, 0);  // the result's own, which are counted then
+  const TemporaryFolder folder;
+  for (const DecoderHolding& holding : holdings(folder.path())) {
+    for (const auto& [rows, before] : {std::pair{1, 0}, {1, 300}, {7, 40}, {300, 0}, {200, 200}}) {
+      const int few = allocations_of_step(holding, 2, rows, before);
+      EXPECT_EQ(allocations_of_step(holding, 7, rows, before), few) << rows << " rows after " << before;
+      EXPECT_GT(few, 0);  // the result's own, which are counted then
+    }
   }
 }
 

@@ -96,6 +96,7 @@ void CpuDecoder::read_ranges(const DecoderWeights& weights, WeightLoader& loader
   try {
     lay_out_ranges(weights, loader, read);
   } catch (const Error& unusable) {
+    if (unusable.code() != ErrorCode::weights_io_error) throw;
     log_info(fmt::format("packing the weights for reading layer by layer: {}", unusable.message()));
     loader.set_reads(true);
     PackedLayersWriter writer(packed);

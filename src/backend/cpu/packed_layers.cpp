@@ -38,8 +38,9 @@ std::uint64_t hash_of(std::span<const std::byte> bytes) { return XXH3_64bits(byt
 
 std::uint64_t aligned(std::uint64_t bytes) { return (bytes + kAlignBytes - 1) / kAlignBytes * kAlignBytes; }
 
+// Clients read it, so it says no folder.
 [[noreturn]] void fail(const std::filesystem::path& path, std::string_view why) {
-  throw Error(ErrorCode::weights_io_error, fmt::format("packed weights {}: {}", json_string(path.string()), why));
+  throw Error(ErrorCode::weights_io_error, fmt::format("packed weights {}: {}", json_string(path.filename().string()), why));
 }
 
 // What `io` throws as an Error.
@@ -48,7 +49,7 @@ auto guarded(const std::filesystem::path& path, const Io& io) {
   try {
     return io();
   } catch (const std::system_error& error) {
-    fail(path, error.what());
+    fail(path, error.code().message());
   }
 }
 
@@ -128,7 +129,7 @@ PackedLayersWriter::~PackedLayersWriter() {
   file_.reset();
   try {
     packed_.files_->remove(part_);
-  } catch (const std::system_error&) {  // a later writer removes it
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch): a later writer removes it
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/mlx/attention.h"
+#include "backend/mlx/device_memory.h"
 #include "backend/mlx/experts.h"
 #include "backend/mlx/feed_forward.h"
 #include "backend/mlx/layers.h"
@@ -33,6 +34,8 @@ class MlxDecoder final : public DecoderBackend {
   void discard(std::span<const BlockId> blocks) override;
   void prepare(std::span<const BlockId>) override {}  // the pool was written when it was made
   std::size_t memory_bytes() const override;
+  std::size_t device_bytes() const override { return mlx_device_bytes(); }
+  void trim() override { trim_mlx(); }
 
  private:
   // A branch off the stream of rows: x + after(f(before(x))).
@@ -55,6 +58,7 @@ class MlxDecoder final : public DecoderBackend {
   template <typename Work>
   auto guarded(Work&& work);
 
+  const TrimsMlxAtEnd trims_;
   DecoderSpec spec_;
   std::string numeric_class_;
   mx::array embedding_;  // [vocabulary, hidden]

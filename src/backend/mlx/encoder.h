@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/mlx/device_memory.h"
 #include "backend/mlx/feed_forward.h"
 #include "backend/mlx/layers.h"
 #include "backend/mlx/rotary.h"
@@ -20,6 +21,8 @@ class MlxEncoder final : public EncoderBackend {
 
   void encode(const PackedTexts& texts, EncodeResult* result) override;
   std::size_t memory_bytes() const override { return weight_bytes_; }
+  std::size_t device_bytes() const override { return mlx_device_bytes(); }
+  void trim() override { trim_mlx(); }
 
  private:
   struct Layer {
@@ -58,6 +61,7 @@ class MlxEncoder final : public EncoderBackend {
   // Of a classifier: pooled [N, hidden] to [N, labels].
   std::vector<float> classify(const std::vector<float>& pooled) const;
 
+  const TrimsMlxAtEnd trims_;
   EncoderSpec spec_;
   mx::array token_embedding_;
   std::optional<mx::array> position_embedding_, type_embedding_;
