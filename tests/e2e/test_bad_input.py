@@ -1,15 +1,19 @@
 """Bad input against the real server: status, code and message as the API says, and the next good request works."""
 
+import concurrent.futures
 import json
 import pathlib
 import re
 import socket
+import struct
 import tempfile
+import threading
 import time
 
 import pytest
+import requests
 
-from conftest import TINY_BERT, TINY_LLAMA, Server
+from conftest import TINY_BERT, TINY_LLAMA, Server, wait_for
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -282,6 +286,25 @@ TABLE = [
     ("an empty query", post("/rerank", {"query": "", "texts": ["a"]}), 400, "empty_input", "query"),
     ("texts and documents", post("/rerank", {"query": "q", "texts": ["a"], "documents": ["a"]}), 422, "invalid_value",
      "documents"),
+    ("a key twice in a ranking", post("/rerank", b'{"query":"q","query":"r","texts":["a"]}'), 400, "duplicate_key",
+     "query"),
+    ("a thousand texts of a megabyte", b"POST /rerank HTTP/1.1\r\n" + HOST + JSON +
+     b"Content-Length: 1000003000\r\n\r\n{", 413, "request_too_large", "8 MiB"),
+    # Models.
+    *[(f"{path}: {name}", post(path, body), status, code, words)
+      for path in ("/models/load", "/models/unload", "/estimate")
+      for name, body, status, code, words in (
+          ("no JSON", b"{", 400, "invalid_json", "JSON"), ("no model", {}, 422, "missing_required_parameter", "model"),
+          ("a number", {"model": 7}, 422, "invalid_type", "model"), ("a path up", {"model": "../x"}, 422, "invalid_value", "model"),
+          ("a path", {"model": "/etc/passwd"}, 422, "invalid_value", "model"), ("nothing", {"model": ""}, 422, "invalid_value", "model"),
+          ("NUL", {"model": "tiny-chat\0"}, 422, "invalid_value", "model"),
+          ("an unknown one", {"model": "nobody"}, 404, "model_not_found", "nobody"),
+          ("20 kB", {"model": "x" * 20_000}, 413, "request_too_large", "limit"))],
+    *[(f"an estimate with {field} of {value!r}", post("/estimate", {"model": "tiny-chat", field: value}), 422, code, field)
+      for field, value, code in (("context_length", 0, "invalid_value"), ("context_length", -1, "invalid_value"),
+                                 ("context_length", 2**40, "invalid_value"), ("context_length", 513, "invalid_value"),
+                                 ("context_length", "1", "invalid_type"), ("sequences", 0, "invalid_value"),
+                                 ("sequences", 10**9, "invalid_value"), ("sequences", 1.5, "invalid_type"))],
     ("a negative top_n", post("/rerank", {"query": "q", "texts": ["a"], "top_n": -1}), 422, "invalid_value", "top_n"),
 ]
 
@@ -297,6 +320,70 @@ def test_bad_input_is_named_and_the_next_request_works(tiny, data, status, code,
     assert tiny.get("/healthz").status_code == 200
     good = tiny.chat("hi", max_tokens=2, temperature=0)
     assert good.status_code == 200, good.text
+
+
+def documents(**fields):
+    return post("/v1/rerank", {"query": "q", "documents": ["a"], **fields})
+
+
+# Of many documents, whose errors have both shapes.
+DOCUMENTS_TABLE = [
+    ("a document without text", documents(documents=["a", {"title": "b"}]), 400, "missing_required_parameter", "documents[1]"),
+    ("a document of a number", documents(documents=[7]), 400, "invalid_type", "documents[0]"),
+    ("an empty document", documents(documents=["a", ""]), 400, "empty_input", "documents[1]"),
+    ("no documents", documents(documents=[]), 400, "empty_input", "documents"),
+    ("1,001 documents", documents(documents=["a"] * 1001), 400, "batch_too_large", "1000"),
+    ("a negative top_n", documents(top_n=-1), 400, "invalid_value", "top_n"),
+    ("a chat model", documents(model="tiny-chat"), 400, "model_not_capable", "tiny-chat"),
+    ("an unknown model", documents(model="nobody"), 404, "model_not_found", "nobody"),
+    ("a key twice", post("/v1/rerank", b'{"query":"q","documents":["a"],"top_n":1,"top_n":2}'), 400, "duplicate_key", "top_n"),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "code", "words"), [row[1:] for row in DOCUMENTS_TABLE],
+                         ids=[row[0] for row in DOCUMENTS_TABLE])
+def test_bad_documents(tiny, data, status, code, words):
+    got_status, headers, body = raw_request(tiny.port, data)
+    assert (got_status, body["error"]["code"]) == (status, code), body
+    assert words in body["error"]["message"] and body["detail"] == body["error"]["message"], body
+    assert headers["x-request-id"]
+    assert tiny.post("/v1/rerank", {"query": "q", "documents": ["a"]}).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("/embed", {"inputs": "a", "frobnicate": 1}), ("/embed", {"inputs": "word " * 2000, "truncate": True}),
+    ("/rerank", {"query": "q", "texts": ["a", "b"], "frobnicate": 1}),
+    ("/v1/chat/completions", {"messages": [USER], "max_tokens": 2, "frobnicate": {"a": [1]}}),
+    ("/v1/chat/completions", {"messages": [USER], "max_tokens": 2, "stream": True, "stream_options": {"frobnicate": 1}}),
+    ("/v1/embeddings", {"input": "a", "frobnicate": None}),
+    ("/v1/rerank", {"query": "q", "documents": ["a"], "frobnicate": 1}),
+])
+def test_what_is_odd_but_not_bad_is_served(tiny, path, body):
+    reply = tiny.post(path, body)
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize("top_n", [0, 2, 3, 2**31, None])
+def test_more_results_than_there_are_mean_all(tiny, top_n):
+    assert len(tiny.post("/rerank", {"query": "q", "texts": ["a", "b"], "top_n": top_n}).json()) == 2
+    assert len(tiny.post("/v1/rerank", {"query": "q", "documents": ["a", "b"], "top_n": top_n}).json()["results"]) == 2
+
+
+def test_a_kind_that_no_model_has(start):
+    server = start({"only-embeds": TINY_BERT}, "--backend", "cpu").wait_until_ready()
+    status, _, body = raw_request(server.port, chat())
+    assert (status, body["code"]) == (404, "model_not_found") and "model" in body["error"], body
+
+
+def test_a_reader_that_resets_costs_nobody_else(tiny):
+    body = json.dumps({"messages": [USER], "stream": True, "max_tokens": 400, "logit_bias": {"2": -100}}).encode()
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", tiny.port), timeout=10) as connection:
+            connection.sendall(post("/chat", body))
+            assert connection.recv(200).startswith(b"HTTP/1.1 200 ")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: tiny.get("/healthz").json()["engine"]["running"] == 0, 10, tiny.read_log)
+    assert tiny.chat("hi", max_tokens=2).status_code == 200
 
 
 V1_CHAT, V1_COMPLETIONS, V1_EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -413,6 +500,56 @@ def test_bad_input_in_the_dialect_of_openai(tiny, data, status, code, words):
     assert tiny.get("/healthz").status_code == 200
     good = tiny.post(V1_CHAT, {"messages": [USER], "max_tokens": 2, "temperature": 0})
     assert good.status_code == 200, good.text
+
+
+def code_of(body):
+    return body["error"]["code"] if isinstance(body["error"], dict) else body["code"]
+
+
+def test_all_of_it_at_once_beside_good_requests(tiny):
+    """Every row of the tables gets its own answer, and every good request its own, whatever is refused beside it."""
+    texts = ["hi", "tell me more", "a b c", "once upon a time"]
+    inputs = ["a", "some words", "b c d e"]
+    ranking = {"query": "a", "texts": ["b", "a", "c a"]}
+
+    def good(i):
+        session = requests.Session()
+        chat = session.post(tiny.url + "/chat", json={
+            "messages": [{"role": "user", "content": texts[i % len(texts)]}], "max_tokens": 12, "temperature": 0}, timeout=60)
+        embed = session.post(tiny.url + "/embed", json={"inputs": inputs[: 1 + i % len(inputs)]}, timeout=60)
+        rerank = session.post(tiny.url + "/rerank", json=ranking, timeout=60)
+        assert chat.status_code == embed.status_code == rerank.status_code == 200, (chat.text, embed.text, rerank.text)
+        return chat.json()["message"]["content"], embed.json(), rerank.json()
+
+    alone = [good(i) for i in range(12)]
+    over = threading.Event()
+    served = []
+
+    def keep_asking(first):
+        i = first
+        while not over.is_set():
+            assert good(i) == alone[i % 12], f"request {i} got another answer than when it was alone"
+            served.append(i)
+            i += 1
+
+    def refused(row):
+        name, data, status, code, _ = row
+        got_status, _, body = raw_request(tiny.port, data)
+        assert (got_status, code_of(body)) == (status, code), (name, body)
+        return name
+
+    rows = TABLE + OPENAI_TABLE + DOCUMENTS_TABLE
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        asking = [pool.submit(keep_asking, 3 * i) for i in range(4)]
+        try:
+            assert len(list(pool.map(refused, rows))) == len(rows)
+        finally:
+            over.set()
+        for one in asking:
+            one.result()
+    assert len(served) >= 4
+    health = tiny.get("/healthz").json()
+    assert health["status"] == "ok" and health["engine"]["restarts"] == 0 and health["engine"]["running"] == 0, health
 
 
 @pytest.fixture(scope="module")
