@@ -89,8 +89,11 @@ std::optional<std::uint64_t> use_of(const Path& group, bool version_2) {
   const auto used = read_count(group / (version_2 ? "memory.current" : "memory.usage_in_bytes"));
   if (!used) return {};
   const std::string statistics = read_small_file(group / "memory.stat").value_or("");
-  const auto droppable = find_count(statistics, version_2 ? "inactive_file" : "total_inactive_file");
-  return *used - std::min(*used, droppable.value_or(0));
+  std::uint64_t droppable = 0;
+  for (const char* name : {"inactive_file", "active_file"}) {
+    droppable += find_count(statistics, (version_2 ? "" : "total_") + std::string(name)).value_or(0);
+  }
+  return *used - std::min(*used, droppable);
 }
 
 // Of a line such as "full avg10=1.25 avg60=0.40 avg300=0.08 total=131".

@@ -10,7 +10,7 @@ namespace cortex {
 
 struct CgroupMemory {
   std::uint64_t limit_bytes = 0;  // the smallest up the tree: memory.max, 0.95 of memory.high, memory.limit_in_bytes
-  // Of the group that is nearest its own limit: what all in it use, but for files that can be dropped at once.
+  // Of the group that is nearest its own limit: what all in it use, but for what it keeps of files.
   double fullness = 0.0;
 };
 

@@ -25,7 +25,7 @@ class MemorySensorTest : public testing::Test {
     root_.write(folder + "/memory.high", high + "\n");
     root_.write(folder + "/memory.current", fmt::format("{}\n", current));
     root_.write(folder + "/memory.stat",
-                fmt::format("anon 1\ninactive_file_other 7\ninactive_file {}\n", inactive_file));
+                fmt::format("anon 1\ninactive_file_other 7\ninactive_file {}\nactive_file 0\n", inactive_file));
   }
 
   std::optional<Reading> read(std::uint64_t resident, MemoryLimits limits = {}, std::uint64_t device = 0) {
@@ -98,6 +98,8 @@ TEST_F(MemorySensorTest, OthersInTheGroupCountButFilesThatCanBeDroppedDoNot) {
   EXPECT_DOUBLE_EQ(reading->pressure, 7.0 / 8);
   EXPECT_EQ(reading->source, "cgroup");
   EXPECT_EQ(reading->used_bytes, kGiB);
+  root_.write("sys/fs/cgroup/g/memory.stat", fmt::format("inactive_file {}\nactive_file {}\n", kGiB, 2 * kGiB));
+  EXPECT_DOUBLE_EQ(read(kGiB)->pressure, 5.0 / 8);
 }
 
 TEST_F(MemorySensorTest, AFullGroupAroundThisOneCounts) {
