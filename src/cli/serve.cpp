@@ -277,6 +277,23 @@ class EndSignals {
   std::thread thread_;
 };
 
+// What could not be held even alone is refused before anything is started.
+void check_memory(const EngineOptions& engine) {
+  for (const ModelConfig& model : engine.models) {
+    const EstimateOptions options{.backend = engine.backend,
+                                  .threads = engine.threads,
+                                  .exact = engine.exact,
+                                  .rows_per_step = engine.rows_per_step,
+                                  .may_stream = !engine.stream_dir.empty(),
+                                  .budget_bytes = engine.memory_bytes};
+    try {
+      planned(estimate_memory(model.path, options), engine.memory_bytes, ErrorCode::invalid_option);
+    } catch (const Error& error) {
+      throw Error(error.code(), fmt::format("model {}: {}", model.name, error.message()));
+    }
+  }
+}
+
 // A second signal cuts every wait short.
 void go_down(Front& front, const ServeFlags& flags, EndSignals& signals) {
   constexpr Milliseconds kLook{50};
@@ -309,6 +326,7 @@ int serve(const ServeFlags& flags, const GuardFlags& guard, const LogFlags& log,
   engine_options.memory_bytes = guard.memory_budget_bytes();
   set_kv_disk(flags, &engine_options);
   set_stream_dir(flags, &engine_options);
+  if (engine_options.memory_bytes) check_memory(engine_options);
   const std::string address = options.listener.address;
   options.estimate =
       memory_estimator(real_file_system(), model_places(std::getenv), engine_options, options.embed_cache_bytes);

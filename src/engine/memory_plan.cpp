@@ -166,7 +166,7 @@ const MemoryPlan& planned(const PlanOutcome& outcome, std::optional<std::uint64_
   if (outcome.plan) return *outcome.plan;
   const MemoryPlan& least = outcome.least;
   const std::uint64_t needed = least.total_bytes();
-  throw Error(code, fmt::format("memory_budget: {} left for it can't hold the model; it needs at least {} ({}: weights "
+  throw Error(code, fmt::format("--memory-budget: {} can't hold the model, which needs at least {} ({}: weights "
                                 "{}, KV {}, scratch {}); --memory-budget {}MiB would hold it alone",
                                 mebibytes(budget_bytes.value_or(0)), mebibytes(needed), to_text(least),
                                 mebibytes(least.weight_bytes), mebibytes(least.kv_bytes), mebibytes(least.step_bytes),

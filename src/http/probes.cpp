@@ -28,6 +28,8 @@ void write_age(JsonWriter& json, std::string_view name, std::chrono::steady_cloc
   json.key(name).integer(std::max<std::int64_t>(0, std::llround(milliseconds_between(then, now))));
 }
 
+double rounded(double value) { return std::round(value * 1000) / 1000; }
+
 void write_kv(JsonWriter& json, const KvStatus& kv) {
   json.begin_object().key("blocks").integer(kv.blocks).key("used").integer(kv.blocks_used);
   json.key("cached").integer(kv.blocks_cached).key("running").integer(kv.running).key("waiting").integer(kv.waiting);
@@ -47,6 +49,8 @@ void write_models(JsonWriter& json, const Models& models, const EngineStatus& en
     json.key("state").string(name_of(known ? status->state : ModelState::loading));
     json.key("context_length").integer(model.context_tokens);
     json.key("bytes").unsigned_integer(known ? status->bytes : 0);
+    json.key("pinned").boolean(known && status->pinned);
+    if (known) json.key("idle_s").number(rounded(status->idle_s)).key("plan").string(status->plan);
     if (model.rerank) json.key("rerank").string(name_of(*model.rerank));
     if (known && status->state == ModelState::loading) json.key("progress").number(status->progress);
     if (known && status->kv.blocks > 0) write_kv(json.key("kv"), status->kv);
@@ -68,8 +72,6 @@ void write_engine(JsonWriter& json, const EngineStatus& engine, std::chrono::ste
   json.key("steps").unsigned_integer(engine.steps).key("restarts").integer(engine.restarts);
   json.key("running").integer(engine.running).key("waiting").integer(engine.waiting).end_object();
 }
-
-double rounded(double value) { return std::round(value * 1000) / 1000; }
 
 void write_pressure(JsonWriter& json, const MonitorStatus& monitor) {
   json.key("level").integer(monitor.level).key("pressure");
