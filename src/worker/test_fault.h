@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "backend/step_plan.h"
+#include "engine/engine.h"
 
 namespace cortex {
 
