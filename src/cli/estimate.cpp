@@ -62,7 +62,7 @@ std::optional<fs::path> resolved(const FileSystem& files, const fs::path& path) 
 
 std::optional<fs::path> find_by_name(const FileSystem& files, const ModelPlaces& places, const std::string& text) {
   if (const PackagedModel* packaged = find_packaged_model(text); packaged && !places.packaged.empty()) {
-    const fs::path path = places.packaged / packaged->file;
+    fs::path path = places.packaged / packaged->file;
     if (files.exists(path)) return path;
   }
   const auto name = parse_hub_name(text);

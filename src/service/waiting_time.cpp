@@ -20,11 +20,11 @@ double WaitingTime::predict_s(const std::map<std::string, int>& under_way, int r
     requests += count;
     work_s += count * usual_s(model);
   }
-  if (requests == 0) return kLeast_s;
+  if (requests == 0) return kLeastSeconds;
   const int at_a_time = running > 0 ? std::min(running, requests) : requests;
   // When none waits, the newcomer waits for the first to end.
   const int ahead = std::max(requests - at_a_time, 1);
-  return std::clamp(work_s / requests * ahead / at_a_time, kLeast_s, kMost_s);
+  return std::clamp(work_s / requests * ahead / at_a_time, kLeastSeconds, kMostSeconds);
 }
 
 double WaitingTime::usual_s(const std::string& model) const {

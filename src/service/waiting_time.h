@@ -13,15 +13,15 @@ namespace cortex {
 class WaitingTime {
  public:
   static constexpr std::size_t kRemembered = 32;  // requests of each model
-  static constexpr double kLeast_s = 1.0;
-  static constexpr double kMost_s = 60.0;
+  static constexpr double kLeastSeconds = 1.0;
+  static constexpr double kMostSeconds = 60.0;
 
   // One of the model's requests is over; it took that long without its waiting. The models are those that are
   // configured, so that there are few.
   void note(const std::string& model, double seconds);
 
   // `under_way`: requests that are computed or wait, by model. `running`: how many of them are computed now, as far as
-  // is known; 0: not known, then all. In kLeast_s..kMost_s.
+  // is known; 0: not known, then all. In kLeastSeconds..kMostSeconds.
   double predict_s(const std::map<std::string, int>& under_way, int running) const;
 
  private:

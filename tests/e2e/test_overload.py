@@ -207,6 +207,18 @@ def test_a_public_address_with_a_key(start, environment):
     assert server.post("/embed", {"inputs": "a"}, headers=bearer(ADMIN_KEY)).status_code == 200
 
 
+def test_over_ipv6_the_host_is_judged_too(start):
+    server = start({"embed": TINY_BERT}, "--backend", "cpu", "--host", "::1")
+    server.url = f"http://[::1]:{server.port}"
+    server.wait_until_ready()
+    assert server.post("/embed", {"inputs": "a"}).status_code == 200
+    for host in ("evil.example", "[::2]", "[::1].evil.example", "127.0.0.1.nip.io", f"evil.example:{server.port}"):
+        reply = server.post("/embed", {"inputs": "a"}, headers={"Host": host})
+        assert (reply.status_code, reply.json()["code"]) == (403, "host_not_allowed"), host
+    for origin, status in ((f"http://[::1]:{server.port}", 200), ("http://[::2]", 403), ("https://evil.example", 403)):
+        assert server.post("/embed", {"inputs": "a"}, headers={"Origin": origin}).status_code == status, origin
+
+
 # Models.
 
 

@@ -175,8 +175,30 @@ TEST(Gate, KnowsItsOwnHosts) {
        {"localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:65535", "box.lan:8"}) {
     EXPECT_TRUE(is_own_host(host, names)) << host;
   }
-  for (const char* host : {"", ":80", "evil.example", "localhost.evil.example", "localhost:a", "localhost:123456",
-                           "127.0.0.2", "[::1", "[::2]", "10.0.0.1", "other.local", "localhost:80:80", "a@localhost"}) {
+  for (const char* host : {"",
+                           ":80",
+                           "evil.example",
+                           "localhost.evil.example",
+                           "localhost:a",
+                           "localhost:123456",
+                           "127.0.0.2",
+                           "[::1",
+                           "[::2]",
+                           "[::1]evil.example",
+                           "[::ffff:10.0.0.1]",
+                           "127.0.0.1.nip.io",
+                           "0x7f000001",
+                           "2130706433",
+                           "0.0.0.0",
+                           "[::]",
+                           "box.lan.evil.example",
+                           "localhost\t",
+                           "fe80::1",
+                           "::1",
+                           "10.0.0.1",
+                           "other.local",
+                           "localhost:80:80",
+                           "a@localhost"}) {
     EXPECT_FALSE(is_own_host(host, names)) << host;
   }
 }

@@ -52,6 +52,24 @@ class AdmissionTest : public testing::Test {
   Admission admission_{engine_, 10, &guard_};
 };
 
+TEST_F(AdmissionTest, AFullQueueSaysHowLongItTakes) {
+  turn(1s);
+  EngineStatus status = engine_.status();
+  status.running = 2;
+  engine_.set_status(status);
+  std::vector<Admission::Ticket> tickets;
+  for (int i = 0; i < 10; ++i) tickets.push_back(admission_.enter("m"));
+  EXPECT_EQ(refusal(1), std::pair(ErrorCode::queue_full, 1.0)) << "nothing is known of how long one takes";
+  tickets.back().computed_for(4.0);
+  EXPECT_EQ(refusal(1), std::pair(ErrorCode::queue_full, 8 * 4.0 / 2));
+  const Admission::Ticket copy = tickets.back();
+  tickets.pop_back();
+  EXPECT_EQ(refusal(1)->first, ErrorCode::queue_full) << "one is under way as long as a copy of its ticket lives";
+  tickets.pop_back();
+  EXPECT_FALSE(refusal(1));
+  Admission::Ticket().computed_for(1.0);  // of nobody
+}
+
 TEST_F(AdmissionTest, WithoutPressureAllAreLetIn) {
   turn(1s);
   EXPECT_FALSE(refusal(1'000'000));

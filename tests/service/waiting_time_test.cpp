@@ -9,8 +9,8 @@ namespace {
 
 TEST(WaitingTime, IsTheLeastWhereNothingIsKnown) {
   const WaitingTime time;
-  EXPECT_EQ(time.predict_s({}, 0), WaitingTime::kLeast_s);
-  EXPECT_EQ(time.predict_s({{"chat", 500}}, 8), WaitingTime::kLeast_s);
+  EXPECT_EQ(time.predict_s({}, 0), WaitingTime::kLeastSeconds);
+  EXPECT_EQ(time.predict_s({{"chat", 500}}, 8), WaitingTime::kLeastSeconds);
 }
 
 TEST(WaitingTime, IsWhatWaitsByWhatRuns) {
@@ -51,15 +51,15 @@ TEST(WaitingTime, ForgetsWhatWasLongAgo) {
 TEST(WaitingTime, StaysWithinItsBounds) {
   WaitingTime time;
   time.note("chat", 1e9);
-  EXPECT_EQ(time.predict_s({{"chat", 500}}, 1), WaitingTime::kMost_s);
+  EXPECT_EQ(time.predict_s({{"chat", 500}}, 1), WaitingTime::kMostSeconds);
   WaitingTime quick;
   quick.note("embed", 0.001);
-  EXPECT_EQ(quick.predict_s({{"embed", 10}}, 1), WaitingTime::kLeast_s);
+  EXPECT_EQ(quick.predict_s({{"embed", 10}}, 1), WaitingTime::kLeastSeconds);
   WaitingTime odd;
   odd.note("chat", std::numeric_limits<double>::quiet_NaN());
   odd.note("chat", std::numeric_limits<double>::infinity());
   odd.note("chat", -1.0);
-  EXPECT_EQ(odd.predict_s({{"chat", 10}}, 1), WaitingTime::kLeast_s);
+  EXPECT_EQ(odd.predict_s({{"chat", 10}}, 1), WaitingTime::kLeastSeconds);
 }
 
 }  // namespace
