@@ -114,10 +114,10 @@ TEST_P(StreamedDecoderTest, ADamagedFileFailsStepsUntilItIsWhole) {
 }
 
 TEST_P(StreamedDecoderTest, HoldsWhatWasPredicted) {
-  const auto& [spec, weights] = std::get<DecoderModel>(model_.network);
+  const auto& network = std::get<DecoderModel>(model_.network);
   for (int resident = 0; resident <= layers(); ++resident) {
     const DecoderHolding holding{.resident_layers = resident};
-    const DecoderNeeds needs = backend_->needs(spec, weights, holding);
+    const DecoderNeeds needs = backend_->needs(network.spec, network.weights, holding);
     EXPECT_EQ(load(holding)->memory_bytes(), needs.weight_bytes(resident) + kBlocks * needs.kv_block_bytes);
   }
 }
