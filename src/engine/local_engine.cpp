@@ -374,6 +374,10 @@ void LocalEngine::publish() {
                                                                    : EngineState::running;
   if (now - memory_read_ >= kMemoryReadEvery || status.memory_bytes == 0) {
     status.memory_bytes = resident_bytes();
+    status.device_bytes = 0;
+    for (const ModelSlot& slot : models_) {
+      status.device_bytes = std::max<std::uint64_t>(status.device_bytes, slot.device_bytes());
+    }
     status.step_drift = drift_.ratio(now_ms() / 1e3);
     memory_read_ = now;
   }

@@ -205,6 +205,7 @@ class LocalEngine : public Engine {
   StepBudget budget_;         // that counts in this turn
   TimePoint resumes_;         // no step before
   TimePoint evicted_;         // when a model last made room under pressure
+  TimePoint trimmed_;         // when the devices were last told to keep nothing
   Ledger ledger_;             // by model
   std::deque<std::size_t> to_load_;
   std::optional<std::size_t> loading_;          // on the loader's thread

@@ -20,6 +20,8 @@ constexpr int kEvictedBlocks = 64;
 constexpr auto kBetweenEvictions = 1s;
 // While the pressure is not severe, only what has been idle for so long.
 constexpr auto kEvictedAfter = 10s;
+// Devices keep buffers for the next step; under pressure not for long.
+constexpr auto kBetweenTrims = 1s;
 // A part by which a plan may be wrong.
 constexpr std::uint64_t kPlannedWithin = 16;
 
@@ -103,16 +105,17 @@ void LocalEngine::handle(Loaded loaded) {
       slot.unwanted = false;
       return slot.unload();
     }
-    if (const auto* error = std::get_if<Error>(&loaded.outcome)) {
-      if (error->code() == ErrorCode::request_cannot_fit && may_wait_for_room(loaded.model)) {
-        to_load_.push_front(loaded.model);
-        refused_bytes_ = ledger_.room_bytes(loaded.model);
-        return;
-      }
-      throw *error;
+    const auto* error = std::get_if<Error>(&loaded.outcome);
+    const bool has_room = error != nullptr
+                              ? error->code() != ErrorCode::request_cannot_fit
+                              : ledger_.reserve(loaded.model, std::get<LoadedModel>(loaded.outcome).plan.total_bytes());
+    if (!has_room && may_wait_for_room(loaded.model)) {
+      to_load_.push_front(loaded.model);
+      refused_bytes_ = ledger_.room_bytes(loaded.model);
+      return;
     }
-    const MemoryPlan& plan = std::get<LoadedModel>(loaded.outcome).plan;
-    CORTEX_CHECK(ledger_.reserve(loaded.model, plan.total_bytes()));
+    if (error != nullptr) throw *error;
+    if (!has_room) throw Error(ErrorCode::request_cannot_fit, "what it was planned to take is taken");
     slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_, store_.get(),
                  [this, model = loaded.model, load = slot.loads](DiskTier::Part part) {
                    inbox_.send(ReadPart{model, load, std::move(part)});
@@ -142,6 +145,7 @@ void LocalEngine::unload(ModelSlot* slot) {
     slot->unwanted = queued == to_load_.end();  // else it is on the loader's thread
     if (slot->unwanted) return;
     to_load_.erase(queued);
+    refused_bytes_.reset();
   }
   if (slot->status.state == ModelState::unloaded) return;
   ledger_.release(static_cast<std::size_t>(slot - models_.data()));
@@ -176,6 +180,10 @@ bool LocalEngine::tend_models() {
   }
   bool gives_back = false;
   if (budget_.evicts) gives_back = evict(now);
+  if (!budget_.background && now - trimmed_ >= kBetweenTrims) {
+    trimmed_ = now;
+    for (ModelSlot& slot : models_) slot.trim();
+  }
   settle();
   begin_load();
   return gives_back;

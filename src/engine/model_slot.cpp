@@ -134,6 +134,16 @@ bool ModelSlot::prepare_blocks() {
   return true;
 }
 
+std::size_t ModelSlot::device_bytes() const {
+  if (loaded.decoder) return loaded.decoder->device_bytes();
+  return loaded.encoder ? loaded.encoder->device_bytes() : 0;
+}
+
+void ModelSlot::trim() {
+  if (loaded.decoder) loaded.decoder->trim();
+  if (loaded.encoder) loaded.encoder->trim();
+}
+
 bool ModelSlot::in_step() const { return (scheduler && scheduler->in_step()) || (queue && queue->in_batch()); }
 
 std::span<const RequestId> ModelSlot::fail_step() {

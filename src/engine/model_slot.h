@@ -65,6 +65,10 @@ struct ModelSlot {
   // Has the device find memory for some of the pool's next blocks. False when enough of them have it.
   bool prepare_blocks();
 
+  // What the device's allocator has and keeps, DecoderBackend::device_bytes(); and to have it keep nothing.
+  std::size_t device_bytes() const;
+  void trim();
+
   // From plan() to commit(), or to fail_step().
   bool in_step() const;
   // The step threw. The requests in it, which the scheduler or the queue has forgotten. Allocates nothing.

@@ -276,6 +276,22 @@ TEST_F(LocalEngineLevelsTest, WhatIsStoppedIsKeptOnDisk) {
   EXPECT_EQ(younger.tokens(), fake_reply(prompt_of(100, 230), 100));
 }
 
+TEST_F(LocalEngineLevelsTest, DevicesKeepNothingForLaterOnceAMonitorIsUp) {
+  options_.clock = &clock_;
+  options_.idle_turn_ms = 5;
+  set_level(0);
+  switches_.device_bytes = 7;
+  clock_.advance(1s);
+  wait_for([](const EngineStatus& s) { return s.device_bytes == 7; });
+  EXPECT_EQ(switches_.trims, 0);
+  set_level(1);
+  EXPECT_EQ(switches_.trims, 1);
+  clock_.advance(1s);
+  const auto tick = engine().status().last_tick;
+  wait_for([&](const EngineStatus& s) { return s.last_tick > tick; });
+  wait_for([&](const EngineStatus&) { return switches_.trims == 2; });
+}
+
 TEST_F(LocalEngineLevelsTest, IdleModelsGoTheLongestIdleFirst) {
   options_.clock = &clock_;
   options_.idle_turn_ms = 5;

@@ -328,6 +328,21 @@ TEST_F(LocalEngineCeilingTest, WhatPinnedOnesLeaveIsAllThereIs) {
   EXPECT_FALSE(load("n").first);
 }
 
+TEST_F(LocalEngineCeilingTest, OneThatGrowsPastItsPlanPushesIdleOnesOut) {
+  switches_.step_ms = 2;
+  options_.memory_bytes = 2 * kWholeBytes;
+  load("m");
+  load("n");
+  CollectedEvents busy;
+  engine().generate(ask(1, {1, 2}, 100), busy.sink());
+  busy.wait_for_tokens(1);
+  EXPECT_EQ(engine().status().models[1].state, ModelState::ready);
+  switches_.grown_bytes = kWholeBytes;
+  wait_for_state(1, ModelState::unloaded);
+  busy.wait();
+  EXPECT_EQ(busy.tokens(), fake_reply({1, 2}, 100));
+}
+
 TEST_F(LocalEngineCeilingTest, AModelThatNeverFitsFailsWithTheNumbers) {
   options_.memory_bytes = 1000;
   const auto outcome = load("m");

@@ -59,6 +59,9 @@ struct FakeSwitches {
   std::atomic<bool> break_decoders = false;  // their next step throws Error model_failed, and so do all after it
   std::atomic<int> resident_layers = 0;      // as the last decoder was to be held
   std::atomic<int> loaded = 0;               // decoders and encoders alive
+  std::atomic<int> trims = 0;                // of decoders
+  std::atomic<std::size_t> device_bytes = 0;
+  std::atomic<std::size_t> grown_bytes = 0;  // that a decoder has more than was planned
 };
 
 // The state after a token is how many have come and the first of them.
@@ -105,7 +108,9 @@ class FakeDecoder : public DecoderBackend {
     prepared_.insert(prepared_.end(), blocks.begin(), blocks.end());
   }
   const std::vector<BlockId>& prepared() const { return prepared_; }
-  std::size_t memory_bytes() const override { return pool_.size() * sizeof(TokenId); }
+  std::size_t memory_bytes() const override { return pool_.size() * sizeof(TokenId) + switches_->grown_bytes; }
+  std::size_t device_bytes() const override { return switches_->device_bytes; }
+  void trim() override { ++switches_->trims; }
 
  private:
   TokenId* block(BlockId id) { return &pool_.at(static_cast<std::size_t>(id) * kBlockTokens); }
