@@ -148,7 +148,7 @@ TEST_F(LocalEngineLevelsTest, FewerSequencesRunAndTheLeastUrgentStop) {
   engine();
   std::deque<CollectedEvents> events(8);
   for (int i = 0; i < 8; ++i) {
-    auto request = ask(static_cast<RequestId>(i + 1), prompt_of(20, 200 + i), 400);
+    auto request = ask(static_cast<RequestId>(i) + 1, prompt_of(20, 200 + i), 400);
     request.priority = i == 7 ? -1 : 0;
     engine().generate(request, events[static_cast<std::size_t>(i)].sink());
   }
@@ -175,7 +175,7 @@ TEST_F(LocalEngineLevelsTest, NoneStartsAboveTheShare) {
   set_level(2);
   std::deque<CollectedEvents> events(8);
   for (int i = 0; i < 8; ++i) {
-    engine().generate(ask(static_cast<RequestId>(i + 1), prompt_of(20, 200 + i), 20),
+    engine().generate(ask(static_cast<RequestId>(i) + 1, prompt_of(20, 200 + i), 20),
                       events[static_cast<std::size_t>(i)].sink());
   }
   int most = 0;
@@ -193,7 +193,7 @@ TEST_F(LocalEngineLevelsTest, TheYoungestEndFirstWithTheCause) {
   engine();
   std::deque<CollectedEvents> events(4);
   for (int i = 0; i < 4; ++i) {
-    engine().generate(ask(static_cast<RequestId>(i + 1), prompt_of(20, 200 + i), 450),
+    engine().generate(ask(static_cast<RequestId>(i) + 1, prompt_of(20, 200 + i), 450),
                       events[static_cast<std::size_t>(i)].sink());
     events[static_cast<std::size_t>(i)].wait_for_tokens(1);
   }
