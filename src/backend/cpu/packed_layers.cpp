@@ -40,7 +40,8 @@ std::uint64_t aligned(std::uint64_t bytes) { return (bytes + kAlignBytes - 1) / 
 
 // Clients read it, so it says no folder.
 [[noreturn]] void fail(const std::filesystem::path& path, std::string_view why) {
-  throw Error(ErrorCode::weights_io_error, fmt::format("packed weights {}: {}", json_string(path.filename().string()), why));
+  throw Error(ErrorCode::weights_io_error,
+              fmt::format("packed weights {}: {}", json_string(path.filename().string()), why));
 }
 
 // What `io` throws as an Error.
