@@ -120,6 +120,7 @@ void Guard::watch(const std::string& name, std::chrono::milliseconds every,
 }
 
 void Guard::start() {
+  look_at_all();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -135,14 +136,20 @@ void Guard::stop() {
 void Guard::run() {
   const auto pause = std::min({options_.memory_every, options_.thermal_every, options_.tell_every});
   for (;;) {
-    try {
-      turn();
-    } catch (const std::exception& error) {
-      // The engine, which then is told nothing, goes to level 1 by itself.
-      log_error(fmt::format("guard: {}", error.what()));
+    {
+      std::unique_lock lock(mutex_);
+      if (wake_.wait_for(lock, pause, [this] { return stopping_; })) return;
     }
-    std::unique_lock lock(mutex_);
-    if (wake_.wait_for(lock, pause, [this] { return stopping_; })) return;
+    look_at_all();
+  }
+}
+
+void Guard::look_at_all() {
+  try {
+    turn();
+  } catch (const std::exception& error) {
+    // The engine, which then is told nothing, goes to level 1 by itself.
+    log_error(fmt::format("guard: {}", error.what()));
   }
 }
 

@@ -74,6 +74,7 @@ class Guard {
   Guard(GuardOptions options, const Clock& clock, ReadLoad read_load, Tell tell);
   ~Guard();
 
+  // The first look is the caller's.
   void start();
   // After it has returned nothing is called any more.
   void stop();
@@ -97,6 +98,7 @@ class Guard {
 
   void watch(const std::string& name, std::chrono::milliseconds every, std::vector<std::unique_ptr<Sensor>> sensors);
   void run();
+  void look_at_all();
   void look(std::size_t monitor, const EngineLoad& load, TimePoint now);
   void follow_self_test(const EngineLoad& load, TimePoint now);
   void tell(TimePoint now);

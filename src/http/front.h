@@ -36,7 +36,7 @@ class Front {
  public:
   // Binds and serves. Throws Error as Conversations does, std::system_error when the address can't be had.
   Front(FrontOptions options, const Models& models, Engine& engine, const Clock& clock);
-  // The engine must have ended its requests, or be destroyed, before.
+  // The engine must have ended its requests before, or be destroyed after stop().
   ~Front();
 
   std::uint16_t port() const;

@@ -13,7 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr const char* kHi = R"({"messages":[{"role":"user","content":"hi"}]})";
 
