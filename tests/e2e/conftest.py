@@ -29,7 +29,7 @@ START_TIMEOUT_S = 120
 class Server:
     """A `cortex serve` process. Ends with stop(); its log is in `log_path`."""
 
-    def __init__(self, models, *flags, state_dir=None):
+    def __init__(self, models, *flags, state_dir=None, preexec_fn=None):
         self.directory = pathlib.Path(state_dir or tempfile.mkdtemp(prefix="cortex-e2e-"))
         self.log_path = self.directory / "log"
         command = [str(BINARY), "serve", "--port", "0", "--state-dir", str(self.directory)]
@@ -37,7 +37,8 @@ class Server:
             command += ["--model", f"{name}={path}"]
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            command + [str(flag) for flag in flags], stdout=subprocess.PIPE, stderr=self.log, text=True
+            command + [str(flag) for flag in flags], stdout=subprocess.PIPE, stderr=self.log, text=True,
+            preexec_fn=preexec_fn,
         )
         self.port = self._read_port()
         self.url = f"http://127.0.0.1:{self.port}"
