@@ -175,7 +175,7 @@ void Guard::look(std::size_t monitor, const EngineLoad& load, TimePoint now) {
   const int before = governor_.monitors()[monitor].level;
   if (!governor_.observe(monitor, pressure, now)) return;
   const Governor::Monitor& changed = governor_.monitors()[monitor];
-  ++watched.changes.at(static_cast<std::size_t>(changed.level));
+  ++watched.changes.at(static_cast<std::size_t>(before)).at(static_cast<std::size_t>(changed.level));
   log_change(changed, before, watched.reading ? watched.reading->source : "none");
 }
 

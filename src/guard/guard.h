@@ -41,6 +41,9 @@ struct GuardOptions {
   std::chrono::milliseconds self_test_patience{30'000};
 };
 
+// How often a level followed another: [from][to].
+using LevelChanges = std::array<std::array<std::uint64_t, kHighestLevel + 1>, kHighestLevel + 1>;
+
 struct MonitorStatus {
   std::string name;
   int level = 0;
@@ -50,7 +53,7 @@ struct MonitorStatus {
   bool stale = false;
   std::string source;  // what told; "none" when nothing did
   std::uint64_t used_bytes = 0, ceiling_bytes = 0;
-  std::array<std::uint64_t, kHighestLevel + 1> changes{};  // to each level
+  LevelChanges changes{};
 };
 
 struct GuardStatus {
@@ -93,7 +96,7 @@ class Guard {
     std::optional<TimePoint> due;
     std::vector<std::unique_ptr<Sensor>> sensors;
     std::optional<Reading> reading;  // the last
-    std::array<std::uint64_t, kHighestLevel + 1> changes{};
+    LevelChanges changes{};
   };
 
   void watch(const std::string& name, std::chrono::milliseconds every, std::vector<std::unique_ptr<Sensor>> sensors);

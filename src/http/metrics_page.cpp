@@ -79,15 +79,19 @@ void MetricsPage::read_guard(const EngineStatus& engine) {
   metrics_.set("memory_ceiling_bytes", "Bytes that the front and the engine may have.", {},
                static_cast<double>(ceiling));
   for (const MonitorStatus& monitor : guard.monitors) {
-    const MetricLabels labels = {{"monitor", monitor.name}};
+    const MetricLabels labels = {{"guard", monitor.name}};
     metrics_.set("guard_level", "The level that a monitor asks for, 0 to 4.", labels, monitor.level);
     if (monitor.pressure) {
-      metrics_.set("guard_pressure", "What a monitor last read, 0 to 1.", labels, *monitor.pressure);
+      metrics_.set("guard_pressure_ratio", "What a monitor last read, 0 to 1.", labels, *monitor.pressure);
       metrics_.set("guard_age_seconds", "Since a monitor last read something.", labels, *monitor.age_s);
     }
-    for (std::size_t level = 0; level < monitor.changes.size(); ++level) {
-      read_counter("guard_changes", "Changes of a monitor's level.",
-                   {{"monitor", monitor.name}, {"to", std::to_string(level)}}, 0, monitor.changes[level]);
+    for (int from = 0; from <= kHighestLevel; ++from) {
+      for (int to = std::max(from - 1, 0); to <= kHighestLevel; ++to) {  // down goes one at a time
+        if (from == to) continue;
+        const auto count = monitor.changes.at(static_cast<std::size_t>(from)).at(static_cast<std::size_t>(to));
+        read_counter("guard_transitions", "Changes of a monitor's level.",
+                     {{"guard", monitor.name}, {"from", std::to_string(from)}, {"to", std::to_string(to)}}, 0, count);
+      }
     }
   }
   metrics_.set("guard_engine_level", "The level that the engine acts at.", {}, engine.level);

@@ -175,13 +175,16 @@ def test_every_level_comes_and_goes_under_traffic(start, tmp_path, name):
     assert set(traffic.cut) <= {REFUSAL[name]}  # at level 4
     # Whatever got through is what it would have been.
     assert traffic.answers == undisturbed
-    for level in range(5):
-        # 0 -> 1 -> 0, 0 -> 2 -> 1 -> 0, ...: a level is entered once by pressure and on every way down from above.
-        entered = 4 if level == 0 else 5 - level
-        assert value(server, "cortex_guard_changes_total", monitor=name, to=str(level)) == entered, server.read_log()
-    assert value(server, "cortex_guard_level", monitor=name) == 0
-    assert value(server, "cortex_guard_pressure", monitor=name) == float(CALM)
-    assert value(server, "cortex_guard_age_seconds", monitor=name) < 3
+    for level in PRESSURES:
+        # 0 -> 1 -> 0, 0 -> 2 -> 1 -> 0, ...: entered once by pressure, left on every way down from there or above.
+        def times(start, end):
+            return value(server, "cortex_guard_transitions_total", guard=name, **{"from": str(start), "to": str(end)})
+
+        assert times(0, level) == 1, server.read_log()
+        assert times(level, level - 1) == 5 - level, server.read_log()
+    assert value(server, "cortex_guard_level", guard=name) == 0
+    assert value(server, "cortex_guard_pressure_ratio", guard=name) == float(CALM)
+    assert value(server, "cortex_guard_age_seconds", guard=name) < 3
     log = server.read_log()
     for level, pressure in PRESSURES.items():
         assert log.count(f"guard: {name} level 0 -> {level}, pressure {pressure} (injected)") == 1

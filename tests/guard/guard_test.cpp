@@ -108,8 +108,10 @@ TEST_F(GuardTest, GoesBackThroughEveryLevelAndCountsThem) {
     if (levels.empty() || levels.back() != guard_->status().level) levels.push_back(guard_->status().level);
   }
   EXPECT_THAT(levels, ElementsAre(4, 3, 2, 1, 0));
-  EXPECT_THAT(status_of("memory").changes, ElementsAre(1, 1, 1, 1, 1));
-  EXPECT_THAT(status_of("thermal").changes, ElementsAre(0, 0, 0, 0, 0));
+  LevelChanges expected{};
+  expected[0][4] = expected[4][3] = expected[3][2] = expected[2][1] = expected[1][0] = 1;
+  EXPECT_EQ(status_of("memory").changes, expected);
+  EXPECT_EQ(status_of("thermal").changes, LevelChanges());
 }
 
 TEST_F(GuardTest, SaysHowLongALevelLastsAtLeast) {
@@ -170,7 +172,7 @@ TEST_F(GuardTest, TheSelfTestMovesTheEngineUpAndBack) {
   EXPECT_EQ(engine_.told[0].first, 1);
   EXPECT_EQ(engine_.told[1].first, 0);
   // It is no monitor's change.
-  EXPECT_THAT(status_of("memory").changes, ElementsAre(0, 0, 0, 0, 0));
+  EXPECT_EQ(status_of("memory").changes, LevelChanges());
 }
 
 TEST_F(GuardTest, TheSelfTestFailsWhenTheEngineDoesNotMove) {

@@ -106,13 +106,17 @@ TEST_F(GuardsTest, TheMetrics) {
   inject_level("memory", "0.99", 4);
   inject_level("memory", "0.1", 0);
   const std::string page = get("/metrics").body;
-  EXPECT_THAT(page, HasSubstr("cortex_guard_level{monitor=\"memory\"} 0\n"));
-  EXPECT_THAT(page, HasSubstr("cortex_guard_pressure{monitor=\"thermal\"} 0.1\n"));
-  EXPECT_THAT(page, HasSubstr("cortex_guard_age_seconds{monitor=\"memory\"} "));
-  for (const char* level : {"4", "3", "2", "1", "0"}) {
-    EXPECT_THAT(page, HasSubstr(fmt::format("cortex_guard_changes_total{{monitor=\"memory\",to=\"{}\"}} 1\n", level)));
-  }
-  EXPECT_THAT(page, HasSubstr("cortex_guard_changes_total{monitor=\"thermal\",to=\"1\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("cortex_guard_level{guard=\"memory\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("cortex_guard_pressure_ratio{guard=\"thermal\"} 0.1\n"));
+  EXPECT_THAT(page, HasSubstr("cortex_guard_age_seconds{guard=\"memory\"} "));
+  const auto transitions = [](const char* guard, int from, int to, int count) {
+    return HasSubstr(fmt::format("cortex_guard_transitions_total{{from=\"{}\",guard=\"{}\",to=\"{}\"}} {}\n", from,
+                                 guard, to, count));
+  };
+  EXPECT_THAT(page, transitions("memory", 0, 4, 1));
+  for (int level = 4; level > 0; --level) EXPECT_THAT(page, transitions("memory", level, level - 1, 1));
+  EXPECT_THAT(page, transitions("memory", 0, 1, 0));
+  EXPECT_THAT(page, transitions("thermal", 0, 4, 0));
 }
 
 // Hears its budgets, and does not care.
