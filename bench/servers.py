@@ -90,7 +90,7 @@ def options_of(binary):
     return set(re.findall(r"--[a-z-]+", result.stdout))
 
 
-def cortex(binary, models, threads, folder, keep=False):
+def cortex(binary, models, threads, folder, keep=False, flags=()):
     """`cortex serve` with {name: path}. With `keep`, what it computed is in `folder`, also for the next one there."""
     port = free_port()
     command = [str(binary), "serve", "--port", str(port), "--backend", "cpu", "--threads", str(threads), "--state-dir",
@@ -99,7 +99,7 @@ def cortex(binary, models, threads, folder, keep=False):
         command += ["--model", f"{name}={path}"]
     if "--kv-dir" in options_of(binary):
         command += ["--kv-dir", str(folder / "kv"), "--kv-disk", "4GiB"] if keep else ["--kv-disk", "0"]
-    return Server("Cortex", command, port, "/readyz", folder / "cortex.log")
+    return Server("Cortex", command + list(flags), port, "/readyz", folder / "cortex.log")
 
 
 def llama_server(peers, model, threads, folder):

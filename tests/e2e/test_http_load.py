@@ -222,7 +222,7 @@ def test_every_case_is_written(stage):
                 "| 3,000 tokens after kill -9: first token | after a kill 100.0 ms | cold 1000.0 ms | 10.00 "):
         assert row in result.stdout
     assert set(json.loads((stage.folder / "out" / "serving.json").read_text())["raw"]) == {
-        "chats", "long-prompt", "batched", "batched-replies", "first-token", "embeddings"}
+        "chats", "long-prompt", "batched", "batched-replies", "processes", "first-token", "embeddings"}
 
 
 def test_check_asks_for_reuse_and_batches_without_a_peer(stage):
