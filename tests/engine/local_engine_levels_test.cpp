@@ -10,6 +10,7 @@
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
 #include "fakes/fake_clock.h"
+#include "fakes/requests.h"
 #include "fakes/temporary_folder.h"
 
 namespace cortex {
@@ -22,15 +23,6 @@ std::vector<TokenId> prompt_of(int tokens, int first = 200) {
   std::vector<TokenId> prompt;
   for (int i = 0; i < tokens; ++i) prompt.push_back(first + i * 7 % 300);
   return prompt;
-}
-
-GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
-  GenerateRequest request;
-  request.id = id;
-  request.model = "m";
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
 }
 
 class LocalEngineLevelsTest : public testing::Test {

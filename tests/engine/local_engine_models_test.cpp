@@ -12,21 +12,13 @@
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
 #include "fakes/fake_clock.h"
+#include "fakes/requests.h"
 
 namespace cortex {
 namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-
-GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
-  GenerateRequest request;
-  request.id = id;
-  request.model = "m";
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 class LocalEngineModelsTest : public testing::Test {
  protected:

@@ -10,6 +10,7 @@
 #include "engine/local_engine.h"
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
+#include "fakes/requests.h"
 
 namespace cortex {
 namespace {
@@ -46,15 +47,6 @@ struct Ending {
     return over;
   }
 };
-
-GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
-  GenerateRequest request;
-  request.id = id;
-  request.model = "m";
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 EncodeRequest texts(RequestId id, std::vector<std::vector<TokenId>> all) {
   EncodeRequest request;

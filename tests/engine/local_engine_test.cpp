@@ -8,6 +8,7 @@
 
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
+#include "fakes/requests.h"
 
 namespace cortex {
 namespace {
@@ -16,15 +17,6 @@ using namespace std::chrono_literals;
 using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
-  GenerateRequest request;
-  request.id = id;
-  request.model = "m";
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 EncodeRequest texts(RequestId id, std::vector<std::vector<TokenId>> all) {
   EncodeRequest request;

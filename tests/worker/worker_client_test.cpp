@@ -13,6 +13,7 @@
 
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
+#include "fakes/requests.h"
 #include "worker/test_tokens.h"
 
 namespace cortex {
@@ -21,15 +22,6 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
 using testing::ElementsAre;
-
-GenerateRequest ask(RequestId id, std::vector<TokenId> prompt, int max_tokens) {
-  GenerateRequest request;
-  request.id = id;
-  request.model = "m";
-  request.prompt = std::move(prompt);
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 class WorkerClientTest : public testing::Test {
  protected:
