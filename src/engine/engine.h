@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,23 @@ struct ModelConfig {
   bool pinned = false;            // stays once it is loaded, unless it is told to go
 };
 
+// What each id of a model's vocabulary adds to a text, and with which ids a text may end.
+struct TokenTexts {
+  std::vector<std::uint32_t> offsets;  // [ids + 1]; id i adds bytes[offsets[i]] to bytes[offsets[i + 1]]
+  std::vector<char> bytes;
+  std::vector<std::uint8_t> special;  // [ids]: 1 where a grammar can't mean the token by its bytes
+  std::vector<TokenId> ends;          // the first of them stands for all in a grammar
+};
+
+enum class GrammarSyntax { json_schema, regex, lark };
+
+// What a reply keeps to, from its first token to its last. A reply that max_tokens cut may lack its end.
+struct Grammar {
+  GrammarSyntax syntax = GrammarSyntax::json_schema;
+  std::string text;
+  std::shared_ptr<const TokenTexts> vocabulary;  // the model's; the same for all its requests
+};
+
 struct GenerateRequest {
   RequestId id = 0;
   std::string model;
@@ -43,12 +61,14 @@ struct GenerateRequest {
   std::vector<TokenId> stop_ids;
   SamplingParams sampling;
   std::vector<std::pair<TokenId, float>> logit_bias;
-  bool logprobs = false;         // of sampled tokens
-  int top_logprobs = 0;          // the likeliest alternatives beside each, and beside each of the prompt's
-  bool prompt_logprobs = false;  // of prompt[1..], as events before the first sampled token; takes no prefix hits
-  bool explain = false;          // tells why no more of the prompt was found in KV
-  int priority = 0;              // -10..10, lower first
-  std::string salt;              // keeps cached blocks of tenants apart
+  std::optional<Grammar> grammar;
+  std::vector<TokenId> prediction;  // what the reply may say: a source of drafts, no more
+  bool logprobs = false;            // of sampled tokens
+  int top_logprobs = 0;             // the likeliest alternatives beside each, and beside each of the prompt's
+  bool prompt_logprobs = false;     // of prompt[1..], as events before the first sampled token; takes no prefix hits
+  bool explain = false;             // tells why no more of the prompt was found in KV
+  int priority = 0;                 // -10..10, lower first
+  std::string salt;                 // keeps cached blocks of tenants apart
   std::optional<std::chrono::milliseconds> timeout;  // from now; then deadline_exceeded
   std::string trace;                                 // the client's request id, for the log only
 };
@@ -142,6 +162,23 @@ struct KvStatus {
   std::uint64_t preemptions = 0;
 };
 
+// What drafts have come to since the model was loaded.
+struct SpeculationStatus {
+  std::uint64_t steps = 0;     // of sequences: each computes one token, and those whose drafts were right
+  std::uint64_t drafted = 0;   // tokens
+  std::uint64_t accepted = 0;  // of these
+  double saved_ms = 0.0;       // predicted: steps that were not needed, less what the drafts' rows took
+};
+
+// What grammars have cost since the model was loaded.
+struct GrammarStatus {
+  std::uint64_t compiled = 0;
+  std::uint64_t reused = 0;   // found compiled
+  std::uint64_t refused = 0;  // can't be compiled, or not in time
+  std::uint64_t masks = 0;    // computed, one for each row that was to keep to a grammar
+  double masks_ms = 0.0;      // that they took
+};
+
 // The disk tier of all decoders.
 struct KvDiskStatus {
   std::string state = "off";  // off, ok, full (nothing more is written), error
@@ -165,7 +202,10 @@ struct ModelStatus {
   bool pinned = false;
   double idle_s = 0.0;  // since its last request ended; 0 while it has some
   std::string plan;     // how it was made to fit: "q4_1 weights, bf16 KV of 2048 blocks"; empty before
-  KvStatus kv;          // of a decoder
+  // Of a decoder.
+  KvStatus kv;
+  SpeculationStatus speculation;
+  GrammarStatus grammars;
 };
 
 enum class EngineState { idle, running, stalled, failing, restarting, dead };

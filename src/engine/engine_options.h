@@ -23,6 +23,7 @@ struct EngineOptions {
   std::uint64_t kv_disk_bytes = std::uint64_t{4} << 30;  // at most, of all models' blocks
   std::uint64_t kv_write_bytes_per_day = std::uint64_t{64} << 30;
   std::uint64_t kv_disk_free_bytes = std::uint64_t{1} << 30;  // that the tier leaves free on its file system
+  bool speculation = true;                                    // tokens are drafted where that saves time
   int max_sequences = 64;                                     // running at a time, of each decoder
   int rows_per_step = 512;
   int encode_batch_tokens = 4096;

@@ -29,6 +29,7 @@ Fingerprint fingerprint_of(const GenerateRequest& request) {
   Hash hash;
   hash.add(request.model);
   hash.add(request.prompt);
+  if (request.grammar) hash.add(request.grammar->text);
   return hash.value();
 }
 

@@ -31,6 +31,7 @@ concept Is = std::same_as<std::remove_const_t<T>, U>;
 // How many values an enumeration has.
 constexpr std::int64_t size_of(ModelKind) { return 4; }
 constexpr std::int64_t size_of(FinishReason) { return 2; }
+constexpr std::int64_t size_of(GrammarSyntax) { return 3; }
 constexpr std::int64_t size_of(ModelState) { return 4; }
 constexpr std::int64_t size_of(EngineState) { return 6; }
 constexpr std::int64_t size_of(CacheMiss) { return 6; }
@@ -43,8 +44,8 @@ void describe(A& a, T& v) {
 template <typename A, Is<EngineOptions> T>
 void describe(A& a, T& v) {
   a.fields(v.models, v.backend, v.threads, v.exact, v.kv_bytes, v.memory_bytes, v.stream_dir, v.idle_unload_s, v.kv_dir,
-           v.kv_disk_bytes, v.kv_write_bytes_per_day, v.kv_disk_free_bytes, v.max_sequences, v.rows_per_step,
-           v.encode_batch_tokens, v.idle_turn_ms);
+           v.kv_disk_bytes, v.kv_write_bytes_per_day, v.kv_disk_free_bytes, v.speculation, v.max_sequences,
+           v.rows_per_step, v.encode_batch_tokens, v.idle_turn_ms);
 }
 template <typename A, Is<SamplingParams> T>
 void describe(A& a, T& v) {
@@ -55,10 +56,20 @@ template <typename A, Is<std::pair<TokenId, float>> T>
 void describe(A& a, T& v) {
   a.fields(v.first, v.second);
 }
+template <typename A, Is<TokenTexts> T>
+void describe(A& a, T& v) {
+  a.fields(v.offsets, v.bytes, v.special, v.ends);
+}
+// Its vocabulary goes ahead, in a frame of its own.
+template <typename A, Is<Grammar> T>
+void describe(A& a, T& v) {
+  a.fields(v.syntax, v.text);
+}
 template <typename A, Is<GenerateRequest> T>
 void describe(A& a, T& v) {
   a.fields(v.id, v.model, v.prompt, v.max_tokens, v.max_tokens_may_shrink, v.stop_ids, v.sampling, v.logit_bias,
-           v.logprobs, v.top_logprobs, v.prompt_logprobs, v.explain, v.priority, v.salt, v.timeout, v.trace);
+           v.grammar, v.prediction, v.logprobs, v.top_logprobs, v.prompt_logprobs, v.explain, v.priority, v.salt,
+           v.timeout, v.trace);
 }
 template <typename A, Is<EncodeRequest> T>
 void describe(A& a, T& v) {
@@ -94,6 +105,14 @@ void describe(A& a, T& v) {
   a.fields(v.blocks, v.blocks_used, v.blocks_cached, v.running, v.waiting, v.query_tokens, v.memory_hit_tokens,
            v.disk_hit_tokens, v.preemptions);
 }
+template <typename A, Is<SpeculationStatus> T>
+void describe(A& a, T& v) {
+  a.fields(v.steps, v.drafted, v.accepted, v.saved_ms);
+}
+template <typename A, Is<GrammarStatus> T>
+void describe(A& a, T& v) {
+  a.fields(v.compiled, v.reused, v.refused, v.masks, v.masks_ms);
+}
 template <typename A, Is<std::pair<std::string, std::uint64_t>> T>
 void describe(A& a, T& v) {
   a.fields(v.first, v.second);
@@ -105,7 +124,7 @@ void describe(A& a, T& v) {
 template <typename A, Is<ModelStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure, v.on_demand, v.pinned, v.idle_s,
-           v.plan, v.kv);
+           v.plan, v.kv, v.speculation, v.grammars);
 }
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
@@ -161,6 +180,10 @@ void describe(A& a, T& v) {
 template <typename A, Is<UnloadModelFrame> T>
 void describe(A& a, T& v) {
   a.fields(v.id, v.model);
+}
+template <typename A, Is<VocabularyFrame> T>
+void describe(A& a, T& v) {
+  a.fields(v.model, v.texts);
 }
 template <typename A, Is<ModelDoneFrame> T>
 void describe(A& a, T& v) {

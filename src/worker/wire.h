@@ -17,7 +17,7 @@
 namespace cortex {
 
 inline constexpr std::size_t kMaxFrameBytes = std::size_t{16} << 20;  // after the length
-inline constexpr std::int64_t kWireVersion = 6;
+inline constexpr std::int64_t kWireVersion = 7;
 
 // Front to worker: the first frame; any other version than kWireVersion is refused.
 struct HelloFrame {
@@ -46,6 +46,11 @@ struct UnloadModelFrame {
   std::uint64_t id = 0;
   std::string model;
 };
+// What the grammars of the model's requests are about; ahead of the first that has one.
+struct VocabularyFrame {
+  std::string model;
+  TokenTexts texts;
+};
 
 // Worker to front.
 struct GenerateEventFrame {
@@ -65,9 +70,9 @@ struct ModelDoneFrame {
 };
 
 // A frame's kind on the wire is its place here.
-using Frame =
-    std::variant<HelloFrame, GenerateFrame, EncodeFrame, CancelFrame, ShutdownFrame, GenerateEventFrame,
-                 EncodeReplyFrame, HeartbeatFrame, BudgetFrame, LoadModelFrame, UnloadModelFrame, ModelDoneFrame>;
+using Frame = std::variant<HelloFrame, GenerateFrame, EncodeFrame, CancelFrame, ShutdownFrame, GenerateEventFrame,
+                           EncodeReplyFrame, HeartbeatFrame, BudgetFrame, LoadModelFrame, UnloadModelFrame,
+                           ModelDoneFrame, VocabularyFrame>;
 
 // The frame with its length. Throws Error request_too_large over kMaxFrameBytes.
 std::string encode_frame(const Frame& frame);

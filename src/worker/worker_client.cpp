@@ -434,6 +434,7 @@ void WorkerClient::send(Request* request) {
     bool sent = false;
     if (auto* generate = std::get_if<GenerateRequest>(&request->request)) {
       left(*generate);
+      send_vocabulary(*generate);
       sent = connection_->socket.send(GenerateFrame{std::move(*generate)});
     } else {
       auto& encode = std::get<EncodeRequest>(request->request);
@@ -448,6 +449,15 @@ void WorkerClient::send(Request* request) {
   } catch (const std::exception& error) {
     end(id, Error(ErrorCode::internal_error, error.what()));
   }
+}
+
+void WorkerClient::send_vocabulary(const GenerateRequest& request) {
+  if (!request.grammar) return;
+  CORTEX_CHECK(request.grammar->vocabulary);
+  if (connection_->vocabularies.contains(request.model)) return;
+  const bool sent = connection_->socket.send(VocabularyFrame{request.model, *request.grammar->vocabulary});
+  if (!sent) throw unavailable("its process takes no more requests");
+  connection_->vocabularies.insert(request.model);
 }
 
 void WorkerClient::end(RequestId id, const Error& error) {

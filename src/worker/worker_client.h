@@ -65,6 +65,7 @@ class WorkerClient : public Engine {
     const int number;
     FrameSocket socket;
     std::thread reader;
+    std::set<std::string> vocabularies;  // of these models it has been told
   };
   struct Request {
     RequestId id = 0;
@@ -139,6 +140,8 @@ class WorkerClient : public Engine {
   // Sends what waits, as far as the quarantine lets it.
   void dispatch();
   void send(Request* request);
+  // Ahead of the first request whose grammar needs it.
+  void send_vocabulary(const GenerateRequest& request);
   void send_changes();
   // Of this connection, or 0: that wait.
   void end_changes(int connection, const Error& error);

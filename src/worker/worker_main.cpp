@@ -175,6 +175,7 @@ class Server {
  private:
   void handle(GenerateFrame frame) {
     const RequestId id = frame.request.id;
+    if (frame.request.grammar) frame.request.grammar->vocabulary = vocabularies_[frame.request.model];
     engine_->generate(std::move(frame.request),
                       [this, id](GenerateEvent event) { outbox_.send(id, std::move(event), engine_.get()); });
   }
@@ -182,6 +183,9 @@ class Server {
     const RequestId id = frame.request.id;
     engine_->encode(std::move(frame.request),
                     [this, id](EncodeReply reply) { outbox_.send(id, std::move(reply), engine_.get()); });
+  }
+  void handle(VocabularyFrame frame) {
+    vocabularies_[frame.model] = std::make_shared<const TokenTexts>(std::move(frame.texts));
   }
   void handle(CancelFrame frame) { engine_->cancel(frame.id); }
   void handle(const BudgetFrame& frame) { engine_->set_budget(frame.budget); }
@@ -214,7 +218,8 @@ class Server {
   const std::chrono::milliseconds idle_turn_;
   Outbox outbox_;
   std::unique_ptr<Engine> engine_;
-  std::optional<std::chrono::steady_clock::time_point> told_;  // the pulse's thread
+  std::map<std::string, std::shared_ptr<const TokenTexts>> vocabularies_;  // by model; serve()'s thread
+  std::optional<std::chrono::steady_clock::time_point> told_;              // the pulse's thread
   Pulse pulse_;
 };
 

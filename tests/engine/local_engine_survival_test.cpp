@@ -90,16 +90,16 @@ TEST_F(LocalEngineSurvivalTest, OneFailedAllocationOfTheLoopLosesNoRequest) {
   for (int after = 0; failed; ++after) {
     Ending watched, other, encoded;
     bool armed = false;
-    engine.generate(ask(id++, {1, 2, 3}, 6), [&](GenerateEvent event) {
+    engine.generate(ask(id++, {1, 2, 3}, 6), [&](const GenerateEvent& event) {
       if (!std::exchange(armed, true)) fail_allocation_after(after);
       if (!event.last()) return;
       failed = allow_allocations();
       watched.set(event.error.has_value());
     });
-    engine.generate(ask(id++, {4, 5}, 3), [&](GenerateEvent event) {
+    engine.generate(ask(id++, {4, 5}, 3), [&](const GenerateEvent& event) {
       if (event.last()) other.set(event.error.has_value());
     });
-    engine.encode(texts(id++, {{1, 2}, {3}}), [&](EncodeReply reply) { encoded.set(reply.error.has_value()); });
+    engine.encode(texts(id++, {{1, 2}, {3}}), [&](const EncodeReply& reply) { encoded.set(reply.error.has_value()); });
     ASSERT_TRUE(watched.wait() && other.wait() && encoded.wait()) << "allocation " << after;
     if (watched.failed) {
       ASSERT_TRUE(failed);

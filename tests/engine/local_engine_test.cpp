@@ -14,7 +14,6 @@ namespace cortex {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -102,7 +101,7 @@ TEST_F(LocalEngineTest, OutputDoesNotDependOnCompany) {
   options_.kv_bytes = 40 * kFakeBlockBytes;
   std::deque<CollectedEvents> events(30);
   for (int i = 0; i < 30; ++i) {
-    auto request = ask(static_cast<RequestId>(i + 1), long_prompt(1 + i * 13 % 150), 5 + i % 17);
+    auto request = ask(static_cast<RequestId>(i) + 1, long_prompt(1 + i * 13 % 150), 5 + i % 17);
     request.priority = i % 3;
     engine().generate(request, events[static_cast<std::size_t>(i)].sink());
   }
@@ -386,7 +385,7 @@ TEST_F(LocalEngineTest, ASinkMayCancel) {
 }
 
 TEST_F(LocalEngineTest, ASinkThatThrowsLosesOnlyItsEvent) {
-  engine().generate(ask(1, {1, 2}, 3), [](GenerateEvent) { throw std::runtime_error("sink"); });
+  engine().generate(ask(1, {1, 2}, 3), [](const GenerateEvent&) { throw std::runtime_error("sink"); });
   CollectedEvents events;
   engine().generate(ask(2, {1, 2}, 3), events.sink());
   events.wait();
@@ -614,7 +613,7 @@ TEST_F(LocalEngineTest, AnyThreadMayCall) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 40; ++i) {
-        const auto id = static_cast<RequestId>(t * 1000 + i + 1);
+        const auto id = static_cast<RequestId>(t) * 1000 + static_cast<RequestId>(i) + 1;
         CollectedEvents events;
         engine().generate(ask(id, long_prompt(1 + (i * 37 + t) % 200), 20), events.sink());
         if (i % 4 == 0) engine().cancel(id);

@@ -23,6 +23,8 @@ GenerateRequest generate_request() {
   request.stop_ids = {2, 7};
   request.sampling = {0.7f, 0.9f, 0.05f, 40, -0.5f, 1.5f, 1.1f, std::numeric_limits<std::uint64_t>::max()};
   request.logit_bias = {{5, -100.0f}, {6, std::numeric_limits<float>::infinity()}};
+  request.grammar = Grammar{GrammarSyntax::lark, "start: /a+/", nullptr};
+  request.prediction = {4, 5, 6};
   request.logprobs = true;
   request.top_logprobs = 3;
   request.prompt_logprobs = true;
@@ -82,6 +84,8 @@ EngineStatus engine_status() {
   status.guard_preempted = 32;
   status.guard_cancelled = 33;
   status.models[0].kv = {100, 40, 30, 2, 5, std::uint64_t{1} << 40, 11, 12, 13};
+  status.models[0].speculation = {20, 10, 9, 2.5};
+  status.models[0].grammars = {1, 2, 3, 4, 0.75};
   status.kv_disk = {
       "error", "the disk is gone", true, 21, 22, 23, 24, std::uint64_t{1} << 41, {{"checksum", 3}, {"", 0}}};
   return status;
@@ -137,7 +141,8 @@ std::vector<Frame> all_frames() {
           LoadModelFrame{std::numeric_limits<std::uint64_t>::max(), "m"},
           UnloadModelFrame{7, "n"},
           ModelDoneFrame{8, std::nullopt},
-          ModelDoneFrame{9, Error(ErrorCode::model_failed, "gone", "model")}};
+          ModelDoneFrame{9, Error(ErrorCode::model_failed, "gone", "model")},
+          VocabularyFrame{"m", {{0, 1, 3}, {'a', 'b', '\0'}, {0, 1}, {1}}}};
 }
 
 std::span<const char> payload_of(const std::string& bytes) { return std::span(bytes).subspan(4); }
@@ -169,6 +174,10 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(request.sampling.top_k, 40);
   EXPECT_EQ(request.sampling.seed, sent.sampling.seed);
   EXPECT_EQ(request.logit_bias, sent.logit_bias);
+  ASSERT_TRUE(request.grammar);
+  EXPECT_EQ(request.grammar->syntax, GrammarSyntax::lark);
+  EXPECT_EQ(request.grammar->text, "start: /a+/");
+  EXPECT_EQ(request.prediction, (std::vector<TokenId>{4, 5, 6}));
   EXPECT_TRUE(request.logprobs && request.prompt_logprobs);
   EXPECT_EQ(request.top_logprobs, 3);
   EXPECT_TRUE(request.explain);
@@ -198,6 +207,10 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   EXPECT_EQ(status.kv_blocks_used, 42);
   EXPECT_TRUE(status.own_process);
   EXPECT_EQ(status.models[1].failure, "no such file");
+  EXPECT_EQ(status.models[0].speculation.accepted, 9u);
+  EXPECT_EQ(status.models[0].speculation.saved_ms, 2.5);
+  EXPECT_EQ(status.models[0].grammars.refused, 3u);
+  EXPECT_EQ(status.models[0].grammars.masks_ms, 0.75);
   EXPECT_EQ(status.models[0].progress, 0.25);
 
   EncodeReply failed;
@@ -216,6 +229,13 @@ TEST(Wire, NoFieldIsLostOrSwapped) {
   hello.options.models = {{"a", "/a"}, {"b", "/b", ModelKind::rerank}};
   EXPECT_FALSE(round_trip(hello).options.models.at(0).kind);
   EXPECT_EQ(round_trip(hello).options.models.at(1).kind, ModelKind::rerank);
+
+  const VocabularyFrame told = round_trip(VocabularyFrame{"m", {{0, 1, 3}, {'a', 'b', '\0'}, {0, 1}, {1}}});
+  EXPECT_EQ(told.model, "m");
+  EXPECT_EQ(told.texts.offsets, (std::vector<std::uint32_t>{0, 1, 3}));
+  EXPECT_EQ(told.texts.bytes, (std::vector<char>{'a', 'b', '\0'}));
+  EXPECT_EQ(told.texts.special, (std::vector<std::uint8_t>{0, 1}));
+  EXPECT_EQ(told.texts.ends, (std::vector<TokenId>{1}));
 
   const auto encode = round_trip(EncodeFrame{encode_request()}).request;
   EXPECT_EQ(encode.texts, encode_request().texts);

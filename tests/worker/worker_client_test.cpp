@@ -417,7 +417,7 @@ TEST_F(WorkerClientModelsTest, WhatWasUnloadedStaysSoInTheNextWorker) {
   EXPECT_EQ(change("e", false), std::nullopt);
   kill_worker();
   const auto status =
-      wait_for([](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.device == ""; });
+      wait_for([](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.device.empty(); });
   EXPECT_EQ(status.models[1].state, ModelState::unloaded);
   std::this_thread::sleep_for(300ms);
   EXPECT_EQ(state_of(1), ModelState::unloaded);
