@@ -1,6 +1,7 @@
 // Says which tokens may come next in one sequence, where its reply keeps to a grammar. Made off the engine thread by
-// whoever compiles grammars; then owned by the sequence, its scheduler's thread only. Between steps it stands behind the
-// sequence's last token; while a step is planned it runs ahead over the drafts, and is taken back to what was sampled.
+// whoever compiles grammars; then owned by the sequence, its scheduler's thread only. Between steps it stands behind
+// the sequence's last token; while a step is planned it runs ahead over the drafts, and is taken back to what was
+// sampled.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace cortex {
 class TokenGuide {
  public:
   virtual ~TokenGuide() = default;
-  // The tokens that may come next, as RowSampling::allowed has them: a bit per token of the model's vocabulary, at least
-  // one set. Throws Error invalid_grammar when that takes more than its limits allow.
+  // The tokens that may come next, as RowSampling::allowed has them: a bit per token of the model's vocabulary, at
+  // least one set. Throws Error invalid_grammar when that takes more than its limits allow.
   virtual void allow(std::vector<std::uint32_t>* mask) = 0;
   // The sequence goes on with this token. False where it may not come: then nothing has changed.
   virtual bool push(TokenId token) = 0;
