@@ -242,7 +242,8 @@ int run_tool(std::string_view command, const std::function<int()>& body) {
 }
 
 void print_out(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  const bool written = text.empty() || std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (written && std::fflush(stdout) == 0) return;
   if (errno == EPIPE) throw ClosedPipe();
   if (errno == EINTR) InterruptWatch::check();
   throw Error(ErrorCode::weights_io_error,
