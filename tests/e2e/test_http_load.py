@@ -136,7 +136,7 @@ def test_no_server_and_bad_options():
 
 # A server that is ready at once, with the options that `cortex serve` has.
 SERVER = """#!{python}
-import http.server, sys
+import http.server, json, sys
 if "--version" in sys.argv:
     sys.exit(print("cortex 1"))
 if "--help" in sys.argv:
@@ -147,6 +147,15 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        drafts = sys.argv[sys.argv.index("--speculation") + 1] == "on"
+        timings = {{"decode_ms": {drafted} if drafts else 200, "draft_tokens": 8, "draft_accepted": 6}}
+        reply = {{"choices": [{{"message": {{"content": "Hello." if drafts else {other!r}}}}}],
+                 "usage": {{"completion_tokens": 101}}, "timings": timings}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Ready).serve_forever()
 """
 # The first token of a long prompt comes after `cold` ms in a folder that is new, else after `warm` ms.
@@ -177,14 +186,17 @@ class Stage:
         (folder / "peers" / "models").mkdir()
         for name in ("SmolLM2-135M-Instruct.Q4_1.gguf", "all-MiniLM-L6-v2"):
             (folder / "peers" / "models" / name).touch()
-        self.add("cortex", SERVER, name="cortex")
-        self.add("peers/llama/bin/llama-server", SERVER, name="llama-server")
+        self.add_cortex()
+        self.add("peers/llama/bin/llama-server", SERVER, name="llama-server", drafted=0, other="")
         self.add_load(together=200, warm=100)
 
     def add(self, path, text, **values):
         path = self.folder / path
         path.write_text(text.format(python=sys.executable, log=str(self.log), **values))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def add_cortex(self, drafted=100, other="Hello."):
+        self.add("cortex", SERVER, name="cortex", drafted=drafted, other=other)
 
     def add_load(self, together, warm):
         self.add("http_load", LOAD, together=together, warm=warm)
@@ -219,10 +231,14 @@ def test_every_case_is_written(stage):
     result = stage.compare()
     assert result.returncode == 0, result.stderr
     for row in ("| the same 32 texts again | again 5.0 ms | first 50.0 ms | 10.00 ", "first token after 900 ms",
+                "| a text of 400 tokens again: reply | drafts 1000.0 tokens/s | no drafts 500.0 tokens/s | 2.00 ",
+                "copying: The engine's CPU time of each chat, times as good with drafts: least ",
+                "24 of 32 drafted tokens were right.",
                 "| 3,000 tokens after kill -9: first token | after a kill 100.0 ms | cold 1000.0 ms | 10.00 "):
         assert row in result.stdout
     assert set(json.loads((stage.folder / "out" / "serving.json").read_text())["raw"]) == {
-        "chats", "long-prompt", "batched", "batched-replies", "processes", "first-token", "embeddings"}
+        "chats", "long-prompt", "batched", "batched-replies", "processes", "copying", "renaming", "free-chats",
+        "free-chats-together", "schema", "first-token", "embeddings"}
 
 
 def test_check_asks_for_reuse_and_batches_without_a_peer(stage):
@@ -236,6 +252,19 @@ def test_check_asks_for_reuse_and_batches_without_a_peer(stage):
     assert "3,000 tokens again: first token: 3.33 times as good; at least 4 is expected" in result.stderr
     assert "after a restart" not in result.stderr, "3.33 is enough there"
     assert stage.compare("--check", "--only", "chats").returncode == 2
+
+
+def test_check_asks_for_drafts_that_pay(stage):
+    stage.add_cortex(drafted=180)
+    result = stage.compare("--check", "--only", "copying")
+    assert result.returncode == 1
+    assert "a text of 400 tokens again: reply: 1.11 times as good; at least 1.3 is expected" in result.stderr
+
+
+def test_drafts_that_change_a_reply_are_an_error(stage):
+    stage.add_cortex(other="Goodbye.")
+    result = stage.compare("--only", "copying")
+    assert result.returncode == 1 and "drafts have changed a reply" in result.stderr
 
 
 def test_a_load_that_fails_is_told(stage):
