@@ -86,6 +86,7 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
     time.beside_ms *= budget_.time_share;
     time.crowded_ms *= budget_.time_share;
     time.most_sequences = most_sequences();
+    time.drafts = budget_.drafts;
     const StepPlan& plan = scheduler.plan(time);
     planned = !plan.slices.empty();
     if (!planned) return;
@@ -95,7 +96,7 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
       auto& started = generation != generations_.end() ? generation->second.started : encodings_.at(id).started;
       if (!started) started = begin;
     }
-    reach(plan.tokens.size() > plan.slices.size() ? "prompt" : "decode", plan.tokens);
+    reach(scheduler.planned_prompt() ? "prompt" : "decode", plan.tokens);
     StepResult result;
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
@@ -105,6 +106,10 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
     note_time(*slot, scheduler.planned_size(), milliseconds_between(begin, end));
     events = scheduler.commit(result);
   });
+  for (SequenceEvent& event : scheduler.take_failed()) {
+    planned = true;
+    deliver(std::move(event), clock_.steady_now());
+  }
   if (failure) fail_step(slot, *failure);
   for (SequenceEvent& event : events) {
     if (event.text) {
@@ -189,6 +194,8 @@ void LocalEngine::deliver(SequenceEvent event, TimePoint now) {
     timings.prompt_tokens = generation.prompt_tokens;
     timings.cached_tokens = event.hit.memory_tokens + event.hit.disk_tokens;
     timings.cached_disk_tokens = event.hit.disk_tokens;
+    timings.draft_tokens = event.draft_tokens;
+    timings.draft_accepted = event.draft_accepted;
     timings.cache = event.hit.explanation;
     event.event.timings = timings;
   }

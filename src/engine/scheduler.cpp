@@ -39,7 +39,12 @@ Scheduler::Scheduler(SchedulerLimits limits, BlockPool* pool, std::vector<std::s
   running_.reserve(static_cast<std::size_t>(limits.max_sequences));  // so that what has its blocks surely runs
 }
 
-void Scheduler::add(GenerateRequest request) {
+void Scheduler::draft_with(std::unique_ptr<Drafter> drafter, int vocabulary) {
+  drafter_ = std::move(drafter);
+  vocabulary_ = vocabulary;
+}
+
+void Scheduler::add(GenerateRequest request, std::unique_ptr<TokenGuide> guide) {
   CORTEX_CHECK(!request.prompt.empty());
   CORTEX_CHECK(request.max_tokens >= 0);
   if (request.max_tokens_may_shrink && request.max_tokens > 0) {
@@ -48,19 +53,19 @@ void Scheduler::add(GenerateRequest request) {
   }
   require_room(request.prompt.size(), request.max_tokens);
   const int priority = request.priority;
-  add(std::move(request), priority);
+  add(priority, std::move(request), std::move(guide));
 }
 
 void Scheduler::add(TextSequence text) {
   CORTEX_CHECK(!text.tokens.empty());
   require_room(text.tokens.size(), 0);
   const int priority = text.priority;
-  add(std::move(text), priority);
+  add(priority, std::move(text));
 }
 
-template <typename Request>
-void Scheduler::add(Request request, int priority) {
-  auto sequence = std::make_unique<Sequence>(std::move(request), arrivals_);
+template <typename... Parts>
+void Scheduler::add(int priority, Parts... parts) {
+  auto sequence = std::make_unique<Sequence>(arrivals_, std::move(parts)...);
   reuse_.name(sequence.get());
   waiting_.emplace(std::pair(priority, arrivals_), std::move(sequence));
   ++arrivals_;
@@ -80,10 +85,15 @@ std::int64_t Scheduler::capacity_tokens() const {
 
 bool Scheduler::cancel(RequestId id) {
   CORTEX_CHECK(!in_step_);
-  const auto waited = std::erase_if(waiting_, [&](const auto& entry) { return entry.second->request.id == id; });
+  const auto waited = std::erase_if(waiting_, [&](const auto& entry) {
+    if (entry.second->request.id != id) return false;
+    leave(*entry.second);
+    return true;
+  });
   const auto ran = std::erase_if(running_, [&](const SequencePtr& sequence) {
     if (sequence->request.id != id) return false;
     release(sequence.get());
+    leave(*sequence);
     return true;
   });
   return waited + ran > 0;
@@ -93,21 +103,30 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
   CORTEX_CHECK(!in_step_);
   in_step_ = true;
   size_ = {};
+  planned_prompt_ = false;
   planned_ids_.clear();
   make_room_for_decoding();
   admit(budget.now_ms, std::min(budget.most_sequences, limits_.max_sequences));
   planned_.reserve(running_.size());
   planned_ids_.reserve(running_.size());
+  std::vector<Sequence*> decoding;
+  StepSize decoding_size;
   for (const SequencePtr& sequence : running_) {
-    if (!sequence->restore && sequence->decodes()) add_slice(sequence.get(), 1);
+    if (sequence->restore || !sequence->decodes()) continue;
+    decoding.push_back(sequence.get());
+    const StepSize size = slice_size(sequence->computed, 1);
+    decoding_size = {decoding_size.rows + size.rows, decoding_size.seen + size.seen};
   }
-  const double ms = planned_ms(budget);
+  const double ms = planned_ms(budget, decoding_size);
+  add_decoding(decoding, decoding_size, budget.drafts, ms);
   for (const SequencePtr& sequence : running_) {
     if (sequence->restore || sequence->decodes()) continue;
     const int rows = chunk_rows(*sequence, limits_.rows_per_step - size_.rows, ms);
     if (rows == 0) break;
     add_slice(sequence.get(), rows);
+    planned_prompt_ = true;
   }
+  drop_failed();
   if (plan_.slices.empty()) end_step();
   return plan_;
 }
@@ -117,13 +136,18 @@ std::vector<SequenceEvent> Scheduler::commit(const StepResult& result) {
   check_shape(result);
   std::vector<SequenceEvent> events;
   events.reserve(planned_.size());
+  const std::uint64_t accepted = speculation_.accepted;
   for (std::size_t i = 0; i < planned_.size(); ++i) {
     SequenceEvent event = advance(i, result.rows);
     Sequence* sequence = planned_[i].sequence;
     planned_[i].over = event.event.last();
-    if (planned_[i].over && !event.event.error) reuse_.keep(sequence);
+    if (planned_[i].over && !event.event.error) {
+      reuse_.keep(sequence);
+      leave(*sequence);
+    }
     if (has_content(event.event)) events.push_back(std::move(event));
   }
+  speculation_.saved_ms += static_cast<double>(speculation_.accepted - accepted) * right_ms_ - draft_ms_;
   for (const Planned& planned : planned_) {
     if (planned.over) remove(planned.sequence);
   }
@@ -135,16 +159,6 @@ void Scheduler::fail_step() {
   CORTEX_CHECK(in_step_);
   for (const Planned& planned : planned_) remove(planned.sequence);
   end_step();
-}
-
-void Scheduler::check_shape(const StepResult& result) const {
-  CORTEX_CHECK(in_step_ && result.rows.size() == plan_.wanted.size());
-  for (std::size_t i = 0; i < result.rows.size(); ++i) {
-    const RowResult& row = result.rows[i];
-    CORTEX_CHECK(!row.finite || row.scores.size() == plan_.wanted[i].scores.size());
-    CORTEX_CHECK(!row.finite || row.hidden.empty() != plan_.wanted[i].hidden);
-    CORTEX_CHECK(!row.finite || !plan_.wanted[i].token || row.token >= 0);
-  }
 }
 
 void Scheduler::admit(double now_ms, int most_sequences) {
@@ -218,9 +232,12 @@ void Scheduler::restore(Sequence* sequence, int first, int blocks) {
 // Each that generates may need a block any time.
 bool Scheduler::has_room(const PrefixReuse::Found& found, int blocks) const {
   const auto unused = std::ranges::count_if(found.blocks, [&](BlockId block) { return pool_->references(block) == 0; });
-  const auto growing = std::ranges::count_if(
-      running_, [](const SequencePtr& sequence) { return !sequence->text && sequence->request.max_tokens > 0; });
-  return pool_->free_blocks() - static_cast<int>(unused) >= blocks + static_cast<int>(growing);
+  return pool_->free_blocks() - static_cast<int>(unused) >= blocks + growing();
+}
+
+int Scheduler::growing() const {
+  return static_cast<int>(
+      std::ranges::count_if(running_, [](const SequencePtr& sequence) { return sequence->samples(); }));
 }
 
 double Scheduler::compute_ms(int first, int blocks) const {
@@ -302,11 +319,11 @@ void Scheduler::preempt(Sequence* sequence) {
   ++counts_.preemptions;
 }
 
-double Scheduler::planned_ms(const StepTime& budget) const {
-  if (size_.rows == 0) return budget.alone_ms;
-  const auto first_tokens = static_cast<double>(running() - size_.rows + waiting());
-  const double crowded = std::min(budget.beside_ms * first_tokens / size_.rows, budget.crowded_ms);
-  return std::max({budget.beside_ms, crowded, budget.beside_decode * times_.predict_ms(size_)});
+double Scheduler::planned_ms(const StepTime& budget, const StepSize& decoding) const {
+  if (decoding.rows == 0) return budget.alone_ms;
+  const auto first_tokens = static_cast<double>(running() - decoding.rows + waiting());
+  const double crowded = std::min(budget.beside_ms * first_tokens / decoding.rows, budget.crowded_ms);
+  return std::max({budget.beside_ms, crowded, budget.beside_decode * times_.predict_ms(decoding)});
 }
 
 int Scheduler::chunk_rows(const Sequence& sequence, int most, double ms) const {
@@ -318,94 +335,6 @@ int Scheduler::chunk_rows(const Sequence& sequence, int most, double ms) const {
   if (rows == sequence.remaining()) return rows;
   const int end = (sequence.computed + rows) / kBlockTokens * kBlockTokens;
   return std::max(end - sequence.computed, 0);
-}
-
-void Scheduler::add_slice(Sequence* sequence, int rows) {
-  const std::size_t first_wanted = plan_.wanted.size();
-  planned_.push_back({sequence, first_wanted});
-  planned_ids_.push_back(sequence->request.id);
-  SequenceSlice slice;
-  slice.first_row = static_cast<int>(plan_.tokens.size());
-  slice.rows = rows;
-  slice.start = sequence->computed;
-  slice.blocks = sequence->blocks;
-  plan_.slices.push_back(slice);
-  const auto first = sequence->tokens.begin() + sequence->computed;
-  plan_.tokens.insert(plan_.tokens.end(), first, first + rows);
-  const StepSize size = slice_size(slice.start, rows);
-  size_ = {size_.rows + size.rows, size_.seen + size.seen};
-  for (int i = 0; i < rows; ++i) add_wanted(*sequence, slice.start + i, slice.first_row + i);
-  planned_.back().wanted_rows = plan_.wanted.size() - first_wanted;
-}
-
-void Scheduler::add_wanted(const Sequence& sequence, int position, int row) {
-  const GenerateRequest& request = sequence.request;
-  const bool last = position + 1 == static_cast<int>(sequence.tokens.size());
-  WantedRow wanted;
-  wanted.row = row;
-  if (sequence.text && last) {
-    wanted.scores = sequence.scores;
-    wanted.hidden = sequence.scores.empty();
-  } else if (request.prompt_logprobs && position + 1 < sequence.prompt_tokens) {
-    if (position < sequence.scored) return;  // before it was preempted
-    wanted.scores = std::span(sequence.tokens).subspan(static_cast<std::size_t>(position) + 1, 1);
-    wanted.top_logprobs = request.logprobs ? request.top_logprobs : 0;
-  } else if (last && request.max_tokens > 0) {
-    wanted.token = true;
-    wanted.top_logprobs = request.logprobs ? request.top_logprobs : 0;
-    wanted.sampling.params = request.sampling;
-    wanted.sampling.position = position + 1;
-    wanted.sampling.logit_bias = request.logit_bias;
-    wanted.sampling.counts = sequence.counts.counts();
-  } else {
-    return;
-  }
-  plan_.wanted.push_back(wanted);
-}
-
-SequenceEvent Scheduler::advance(std::size_t index, std::span<const RowResult> rows) {
-  const SequenceSlice& slice = plan_.slices[index];
-  const auto [sequence, first_wanted, wanted_rows, over] = planned_[index];
-  SequenceEvent result{sequence->request.id, {}, sequence->text, {}, {}};
-  GenerateEvent& event = result.event;
-  sequence->computed += slice.rows;
-  for (std::size_t i = first_wanted; i < first_wanted + wanted_rows; ++i) {
-    const WantedRow& wanted = plan_.wanted[i];
-    if (!rows[i].finite) {
-      event = {};
-      event.error = Error(ErrorCode::numerical_error,
-                          fmt::format("the model gave a non-finite number for the token at position {}",
-                                      slice.start + wanted.row - slice.first_row + 1));
-      return result;
-    }
-    if (sequence->text) {
-      result.row = wanted.hidden ? rows[i].hidden : rows[i].scores;
-    } else if (wanted.token) {
-      take_token(sequence, rows[i], &event);
-    } else {
-      event.prompt_logprobs.push_back(rows[i].scores.front());
-      ++sequence->scored;
-      if (wanted.top_logprobs > 0) event.prompt_top_logprobs.push_back(rows[i].top_logprobs);
-    }
-  }
-  if (sequence->request.max_tokens == 0 && sequence->remaining() == 0) event.finish = FinishReason::length;
-  reuse_.publish(sequence);
-  const bool ends_prompt = slice.start < sequence->prompt_tokens && sequence->computed >= sequence->prompt_tokens;
-  if (ends_prompt) reuse_.keep(sequence);
-  if (sequence->output_tokens() <= 1 || event.last()) result.hit = sequence->hit;
-  return result;
-}
-
-void Scheduler::take_token(Sequence* sequence, const RowResult& row, GenerateEvent* event) {
-  const GenerateRequest& request = sequence->request;
-  sequence->tokens.push_back(row.token);
-  if (has_penalties(request.sampling)) sequence->counts.add_output(row.token);
-  event->tokens.push_back({row.token, row.logprob, row.top_logprobs});
-  if (std::ranges::find(request.stop_ids, row.token) != request.stop_ids.end()) {
-    event->finish = FinishReason::stop;
-  } else if (sequence->output_tokens() >= request.max_tokens) {
-    event->finish = FinishReason::length;
-  }
 }
 
 int Scheduler::running_texts() const {
@@ -430,8 +359,20 @@ void Scheduler::release(Sequence* sequence) {
   pool_->release(sequence->blocks);
 }
 
+void Scheduler::drop_failed() {
+  const auto failed = [](const SequencePtr& sequence) { return sequence->failed.has_value(); };
+  for (auto it = std::ranges::find_if(running_, failed); it != running_.end();
+       it = std::ranges::find_if(running_, failed)) {
+    SequenceEvent event{(*it)->request.id, {}, {}, {}, {}};
+    event.event.error = std::move((*it)->failed);
+    failed_.push_back(std::move(event));
+    remove(it->get());
+  }
+}
+
 void Scheduler::remove(Sequence* sequence) {
   release(sequence);
+  if (drafter_) drafter_->forget(sequence->arrival);
   std::erase_if(running_, [&](const SequencePtr& other) { return other.get() == sequence; });
 }
 
@@ -439,6 +380,8 @@ void Scheduler::end_step() {
   in_step_ = false;
   plan_ = {};
   planned_.clear();
+  row_counts_.clear();
+  row_masks_.clear();
 }
 
 }  // namespace cortex

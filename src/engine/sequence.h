@@ -6,12 +6,15 @@
 //   1. tokens = prompt, then what was sampled; tokens[i] stands at position i;
 //   2. 0 <= computed <= tokens.size(); positions below `computed` have their K and V in `blocks`;
 //   3. while it waits, it has no blocks and nothing is computed; from then on `blocks` has room for the tokens that it
-//      started with, and for those that came until its last step was planned;
+//      started with, for those that came until its last step was planned and, within a step, for its drafts;
 //   4. 0 <= published <= computed / kBlockTokens <= keys.size() <= tokens.size() / kBlockTokens; blocks below
-//      `published` hold what their keys say.
+//      `published` hold what their keys say;
+//   5. drafts are no part of it: what blocks hold of them is behind `computed`, and is written anew before it is read.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <unordered_map>
@@ -19,7 +22,9 @@
 #include <vector>
 
 #include "backend/step_plan.h"
+#include "engine/acceptance.h"
 #include "engine/engine.h"
+#include "engine/token_guide.h"
 #include "kv/block_hash.h"
 
 namespace cortex {
@@ -30,6 +35,18 @@ class PenaltyCounts {
   void add_prompt(TokenId token) { ++entry(token).in_prompt; }
   void add_output(TokenId token) { ++entry(token).in_output; }
   std::span<const TokenCount> counts() const { return counts_; }  // [distinct tokens], by first appearance
+  // As counts() would be once these had come.
+  std::vector<TokenCount> counts_with(std::span<const TokenId> output) const {
+    std::vector<TokenCount> counts = counts_;
+    for (const TokenId token : output) {
+      const auto known = index_.find(token);
+      auto it = known != index_.end() ? counts.begin() + static_cast<std::ptrdiff_t>(known->second)
+                                      : std::ranges::find(counts, token, &TokenCount::token);
+      if (it == counts.end()) it = counts.insert(it, {token, 0, 0});
+      ++it->in_output;
+    }
+    return counts;
+  }
 
  private:
   TokenCount& entry(TokenId token) {
@@ -65,13 +82,16 @@ struct PrefixHit {
 };
 
 struct Sequence {
-  Sequence(GenerateRequest new_request, std::uint64_t new_arrival)
-      : request(std::move(new_request)), arrival(new_arrival), tokens(std::move(request.prompt)) {
+  Sequence(std::uint64_t new_arrival, GenerateRequest new_request, std::unique_ptr<TokenGuide> new_guide)
+      : request(std::move(new_request)),
+        arrival(new_arrival),
+        tokens(std::move(request.prompt)),
+        guide(std::move(new_guide)) {
     prompt_tokens = static_cast<int>(tokens.size());
     if (!has_penalties(request.sampling)) return;
     for (const TokenId token : tokens) counts.add_prompt(token);
   }
-  Sequence(TextSequence new_text, std::uint64_t new_arrival)
+  Sequence(std::uint64_t new_arrival, TextSequence new_text)
       : arrival(new_arrival), tokens(std::move(new_text.tokens)), text(new_text.index), scores(new_text.scores) {
     request.id = new_text.id;
     request.priority = new_text.priority;
@@ -81,6 +101,8 @@ struct Sequence {
 
   int remaining() const { return static_cast<int>(tokens.size()) - computed; }
   int output_tokens() const { return static_cast<int>(tokens.size()) - prompt_tokens; }
+  // The row of its last token chooses the next one.
+  bool samples() const { return !text && request.max_tokens > 0; }
   // A single row is left: it rides in every step.
   bool decodes() const { return remaining() == 1; }
   // What was computed for another may stand for its own: not where the log-probability of each prompt token is wanted.
@@ -108,6 +130,12 @@ struct Sequence {
   PenaltyCounts counts;             // empty while the penalties are off
   std::optional<std::size_t> text;  // TextSequence::index
   std::span<const TokenId> scores;  // of a text
+
+  std::unique_ptr<TokenGuide> guide;  // where the reply keeps to a grammar; stands behind the last token
+  std::optional<Error> failed;        // it threw: the sequence is to end
+  bool drafts = true;                 // until a drafter throws
+  Acceptance acceptance{kKeptOfSequence};
+  int draft_tokens = 0, draft_accepted = 0;
 };
 
 }  // namespace cortex

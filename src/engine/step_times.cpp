@@ -53,6 +53,45 @@ void StepTimes::observe(const StepSize& size, double ms) {
   latest.next = (latest.next + 1) % kKept;
   latest.count = std::min(latest.count + 1, kKept);
   fit();
+  ++steps_;
+  if (size.sampled != size.rows || size.rows > kFew) return;
+  Few& few = few_[static_cast<std::size_t>(size.rows)];
+  if (steps_ - few.last > kLately) few.count = few.next = 0;
+  few.ms[static_cast<std::size_t>(few.next)] = ms - seen_ms_ * static_cast<double>(size.seen);
+  few.next = (few.next + 1) % kFewKept;
+  few.count = std::min(few.count + 1, kFewKept);
+  few.last = steps_;
+}
+
+double StepTimes::median_ms(int rows) const {
+  const Few& few = few_[static_cast<std::size_t>(rows)];
+  if (few.count == 0 || steps_ - few.last > kLately) return 0.0;
+  std::array<double, kFewKept> sorted = few.ms;
+  std::sort(sorted.begin(), sorted.begin() + few.count);
+  return sorted[static_cast<std::size_t>((few.count - 1) / 2)];
+}
+
+double StepTimes::predict_sampling_ms(const StepSize& size) const {
+  // More rows never take less: the time of a size is at most that of any larger one.
+  int below = 0, above = 0;
+  double below_ms = 0.0, above_ms = 0.0;
+  for (int rows = kFew; rows >= 1; --rows) {
+    double ms = median_ms(rows);
+    if (ms == 0.0) continue;
+    if (above > 0 && above_ms < ms) ms = above_ms;
+    if (rows < size.rows) {
+      below = rows;
+      below_ms = ms;
+      break;
+    }
+    above = rows;
+    above_ms = ms;
+  }
+  if (below == 0 && above == 0) return predict_ms(size);
+  const double seen = seen_ms_ * static_cast<double>(size.seen);
+  if (above == size.rows || below == 0) return above_ms + seen;
+  if (above > 0) return below_ms + (above_ms - below_ms) * (size.rows - below) / (above - below) + seen;
+  return below_ms + row_ms_ * (size.rows - below) + seen;
 }
 
 void StepTimes::fit() {

@@ -693,7 +693,7 @@ TEST(Scheduler, RandomTrafficKeepsTheInvariants) {
       continue;
     }
     const auto events = scheduler.commit(answer(plan));
-    for (const auto& [id, event, text, row, hit] : events) {
+    for (const auto& [id, event, text, row, hit, drafted, accepted] : events) {
       left[id] -= static_cast<int>(event.tokens.size());
       if (event.finish) {
         ASSERT_EQ(left[id], 0);
