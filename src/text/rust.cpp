@@ -40,6 +40,8 @@ std::vector<std::int32_t> take(cortex_ids ids) {
 void check(cortex_status status, cortex_bytes error, ErrorCode invalid) {
   if (status == CORTEX_OK) return;
   std::string reason = shortened(take(error));
+  if (status == CORTEX_INVALID_SCHEMA) throw Error(ErrorCode::invalid_schema, std::move(reason));
+  if (status == CORTEX_UNSUPPORTED_SCHEMA) throw Error(ErrorCode::unsupported_schema, std::move(reason));
   if (status == CORTEX_UNAVAILABLE) throw Error(ErrorCode::engine_unavailable, std::move(reason));
   const bool is_file = invalid == ErrorCode::invalid_tokenizer || invalid == ErrorCode::invalid_config;
   if (is_file) throw Error(invalid, one_line(std::move(reason)));

@@ -94,12 +94,13 @@ fn visit_texts(json: &Json, visit: &mut impl FnMut(&str)) {
 }
 
 pub fn render(template: &Template, chat: Chat) -> Outcome<String> {
-    deep_stack::run(|| template.render(&hermes::adapt(template, chat)?))
+    deep_stack::run("chat template", || template.render(&hermes::adapt(template, chat)?))
 }
 
 pub fn encode(template: &Template, tokenizer: &Tokenizer, chat: Chat, sampled: &[Sampled]) -> Outcome<Prompt> {
     let reserved = ReservedTokens::new(tokenizer.added(), template.literals());
-    let Written { text, own } = deep_stack::run(|| write(template, &reserved, &hermes::adapt(template, chat)?))?;
+    let Written { text, own } =
+        deep_stack::run("chat template", || write(template, &reserved, &hermes::adapt(template, chat)?))?;
     let ids = tokenizer.encode_reserved(&text, reserved.is_reserved(), &own, sampled)?;
     Ok(Prompt { ids, text })
 }

@@ -8,6 +8,10 @@ pub enum Failure {
     Utf8(String),
     /// What was given can't be used.
     Invalid(String),
+    /// It is no JSON schema.
+    InvalidSchema(String),
+    /// A JSON schema says what can't be kept to.
+    UnsupportedSchema(String),
     /// The machine lacks what it takes; later it may not.
     Unavailable(String),
 }
@@ -19,6 +23,8 @@ impl Failure {
         match self {
             Failure::Utf8(reason) => Failure::Utf8(change(reason)),
             Failure::Invalid(reason) => Failure::Invalid(change(reason)),
+            Failure::InvalidSchema(reason) => Failure::InvalidSchema(change(reason)),
+            Failure::UnsupportedSchema(reason) => Failure::UnsupportedSchema(change(reason)),
             Failure::Unavailable(reason) => Failure::Unavailable(change(reason)),
         }
     }

@@ -40,6 +40,8 @@ pub enum Status {
     Invalid = 2,
     Broken = 3,
     Unavailable = 4,
+    InvalidSchema = 5,
+    UnsupportedSchema = 6,
 }
 
 #[repr(C)]
@@ -89,7 +91,7 @@ pub struct RawSampled {
 
 impl Span {
     /// `what` names the text in the error.
-    unsafe fn text<'a>(self, what: &str) -> Outcome<&'a str> {
+    pub unsafe fn text<'a>(self, what: &str) -> Outcome<&'a str> {
         std::str::from_utf8(slice(self.data, self.size))
             .map_err(|error| Failure::Utf8(format!("{what}: not UTF-8 at byte {}", error.valid_up_to())))
     }
@@ -99,7 +101,7 @@ impl Span {
     }
 }
 
-unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
+pub unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
     if size == 0 {
         &[]
     } else {
@@ -124,14 +126,14 @@ unsafe fn give_bytes(text: String, out: *mut Bytes) {
     }
 }
 
-unsafe fn give_ids(ids: Vec<i32>, out: *mut Ids) {
+pub unsafe fn give_ids(ids: Vec<i32>, out: *mut Ids) {
     if !out.is_null() {
         let (data, size) = leak(ids);
         out.write(Ids { data, size });
     }
 }
 
-unsafe fn release<T>(data: *mut T, size: usize) {
+pub unsafe fn release<T>(data: *mut T, size: usize) {
     if !data.is_null() {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)))));
     }
@@ -155,7 +157,7 @@ fn line_of(panic: &PanicHookInfo) -> String {
 }
 
 /// Runs `work` so that neither an error nor a panic gets past it.
-unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status {
+pub unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status {
     static HOOK: Once = Once::new();
     // A panic is told by the error; the default hook would also print it.
     HOOK.call_once(|| std::panic::set_hook(Box::new(|panic| *last_panic() = line_of(panic))));
@@ -163,6 +165,8 @@ unsafe fn enter(error: *mut Bytes, work: impl FnOnce() -> Outcome<()>) -> Status
         Ok(Ok(())) => return Status::Ok,
         Ok(Err(Failure::Utf8(reason))) => (Status::InvalidUtf8, reason),
         Ok(Err(Failure::Invalid(reason))) => (Status::Invalid, reason),
+        Ok(Err(Failure::InvalidSchema(reason))) => (Status::InvalidSchema, reason),
+        Ok(Err(Failure::UnsupportedSchema(reason))) => (Status::UnsupportedSchema, reason),
         Ok(Err(Failure::Unavailable(reason))) => (Status::Unavailable, reason),
         Err(_) => (Status::Broken, last_panic().clone()),
     };

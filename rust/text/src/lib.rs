@@ -1,4 +1,4 @@
-//! Tokenizers and chat templates behind one C interface, `text.h`; `ffi` is its other side.
+//! Tokenizers, chat templates and grammars behind one C interface, `text.h`; `ffi` is its other side.
 
 mod added_tokens;
 mod chat;
@@ -6,13 +6,17 @@ mod container_guard;
 mod deep_stack;
 mod failure;
 mod ffi;
+mod grammar;
+mod grammar_ffi;
 mod hermes;
+mod lark_schemas;
 mod namespace_guard;
 mod plain_model;
 mod pre_tokenizers;
 mod python_json;
 mod reserved_tokens;
 mod sampled;
+mod schema;
 mod sentencepiece;
 mod stand_ins;
 mod template;

@@ -94,7 +94,7 @@ impl Template {
         environment.add_function("strftime_now", strftime_now);
         let special_tokens: Map<String, Json> =
             serde_json::from_str(special_tokens).map_err(Failure::at("special tokens"))?;
-        let (mut literals, identifiers) = deep_stack::run(|| {
+        let (mut literals, identifiers) = deep_stack::run("chat template", || {
             let source = without_generation_tags(source);
             let source = container_guard::guard_containers(&source, &syntax).map_err(explain)?;
             let source = namespace_guard::guard_assignments(&source, &syntax).map_err(explain)?;
