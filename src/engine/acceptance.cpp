@@ -22,7 +22,7 @@ int length_class(int matched) {
 }  // namespace
 
 std::size_t Acceptance::cell(DraftSource source, int matched) {
-  return static_cast<std::size_t>(static_cast<int>(source) * kLengths + length_class(matched));
+  return static_cast<std::size_t>(source) * kLengths + static_cast<std::size_t>(length_class(matched));
 }
 
 void Acceptance::judge(const Draft& draft, std::span<const TokenId> sampled) {

@@ -351,7 +351,10 @@ void LocalEngine::publish() {
   for (ModelSlot& slot : models_) {
     status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
     status.running += slot.entered();
-    if (slot.scheduler) slot.status.kv = slot.scheduler->kv_status();
+    if (slot.scheduler) {
+      slot.status.kv = slot.scheduler->kv_status();
+      slot.status.speculation = slot.scheduler->speculation_status();
+    }
     if (slot.pool) {
       status.kv_blocks += slot.pool->total_blocks();
       status.kv_blocks_used += slot.pool->used_blocks();

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/resident_memory.h"
 #include "engine/memory_plan.h"
+#include "engine/suffix_drafter.h"
 
 namespace cortex {
 namespace {
@@ -45,6 +46,7 @@ void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options, Di
     if (store != nullptr) tier = std::make_unique<DiskTier>(store, decoder, pool.get(), std::move(post));
     scheduler = std::make_unique<Scheduler>(SchedulerLimits{rows, std::min(options.max_sequences, rows - kBlockTokens)},
                                             pool.get(), identity_of(loaded, geometry), tier.get());
+    if (options.speculation) scheduler->draft_with(std::make_unique<SuffixDrafter>(), loaded.limits.vocabulary);
     texts = std::make_unique<TextSequences>(scheduler.get(), rows);
     log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", status.name, status.backend,
                          static_cast<std::int64_t>(blocks) * kBlockTokens));
@@ -78,6 +80,7 @@ void ModelSlot::drop() {
   status.failure.clear();
   status.plan.clear();
   status.kv = {};
+  status.speculation = {};
   consecutive_failures = 0;  // it steps no more; the state says how it is
   texts.reset();
   scheduler.reset();

@@ -88,7 +88,7 @@ int Scheduler::give_blocks(Sequence* sequence, int drafts) {
   const int spare = pool_->free_blocks() - growing();
   const int more = std::min((tokens + drafts + kBlockTokens - 1) / kBlockTokens - held, std::max(spare, 0));
   if (more > 0) {
-    sequence->blocks.reserve(static_cast<std::size_t>(held + more));
+    sequence->blocks.reserve(sequence->blocks.size() + static_cast<std::size_t>(more));
     for (int i = 0; i < more; ++i) sequence->blocks.push_back(pool_->allocate(1, sequence->blocks.back())->front());
   }
   return std::min(drafts, static_cast<int>(sequence->blocks.size()) * kBlockTokens - tokens);
