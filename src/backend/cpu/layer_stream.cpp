@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "backend/holding.h"
+#include "base/error.h"
 
 namespace cortex {
 
@@ -36,7 +37,7 @@ void LayerStream::enter(int layer) {
   std::unique_lock lock(mutex_);
   CORTEX_CHECK(at(entered_).layer == layer);
   changed_.wait(lock, [&] { return read_ > entered_ || failure_; });
-  if (read_ == entered_) throw Error(*failure_);
+  if (read_ == entered_) std::rethrow_exception(failure_);
 }
 
 void LayerStream::leave(int layer) {
@@ -62,11 +63,11 @@ void LayerStream::read_ahead() {
     const StreamedLayer& next = at(read_);
     reading_ = true;
     lock.unlock();
-    std::optional<Error> failure;
+    std::exception_ptr failure;
     try {
       packed_.read(next.layer, next.range->content());
-    } catch (const Error& error) {
-      failure = error;
+    } catch (...) {
+      failure = std::current_exception();
     }
     lock.lock();
     reading_ = false;
@@ -84,7 +85,7 @@ void LayerStream::start_anew() {
   for (; entered_ < read_; ++entered_) at(entered_).range->discard();
   entered_ = read_ = 0;
   if (failure_) packed_.close();
-  failure_.reset();
+  failure_ = nullptr;
 }
 
 }  // namespace cortex

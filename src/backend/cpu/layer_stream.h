@@ -5,14 +5,13 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
-#include <optional>
 #include <thread>
 #include <vector>
 
 #include "backend/cpu/packed_layers.h"
 #include "backend/cpu/weight_arena.h"
-#include "base/error.h"
 
 namespace cortex {
 
@@ -31,7 +30,8 @@ class LayerStream {
 
   // A step starts. After one that broke off the layers come anew, from a file that is opened anew if reading failed.
   void begin_step();
-  // Waits for the next layer, which must be this one. Throws Error weights_io_error when it could not be read.
+  // Waits for the next layer, which must be this one. Throws what reading it threw: Error weights_io_error when the
+  // file is not what it should be.
   void enter(int layer);
   // The layer is done with: its pages go back.
   void leave(int layer);
@@ -55,7 +55,7 @@ class LayerStream {
   std::uint64_t entered_ = 0, read_ = 0;
   bool reading_ = false;
   bool stopping_ = false;
-  std::optional<Error> failure_;  // of the layer at read_
+  std::exception_ptr failure_;  // what reading the layer at read_ threw
   std::thread reader_;
 };
 

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "base/resident_memory.h"
 #include "fakes/faulty_file_system.h"
 #include "fakes/temporary_folder.h"
@@ -116,6 +117,19 @@ TEST_F(LayerStreamTest, AStepThatBreaksOffIsFollowedByAWholeOne) {
       if (i + 1 < entered) streamed->leave(layers[i]);
     }
     step(*streamed, layers);
+  }
+}
+
+TEST_F(LayerStreamTest, WhateverTheReaderThrowsFailsItsStep) {
+  WeightArena narrow = WeightArena::range_of(kLayerBytes / 2);
+  narrow.allocate(kLayerBytes / 2);
+  LayerStream streamed(packed(), {{0, ranges_.data()}, {1, &narrow}});
+  for (int times = 0; times < 3; ++times) {
+    streamed.begin_step();
+    streamed.enter(0);
+    EXPECT_TRUE(is_whole(0));
+    streamed.leave(0);
+    EXPECT_THROW(streamed.enter(1), CheckFailure);
   }
 }
 
