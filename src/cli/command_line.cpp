@@ -139,6 +139,11 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
       ->envname("CORTEX_KV_BYTES")
       ->capture_default_str();
   takes_bytes(app.get_option("--kv-bytes"));
+  app.add_option("--speculation", speculation_,
+                 "Whether text that was there before is drafted, where that saves time: on or off; replies are the same")
+      ->envname("CORTEX_SPECULATION")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option("--max-sequences", options_.max_sequences, "Chats of a model that are computed at the same time")
       ->envname("CORTEX_MAX_SEQUENCES")
       ->check(CLI::Range(1, 4096))
@@ -147,6 +152,7 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
 
 EngineOptions EngineFlags::options() const {
   EngineOptions options = options_;
+  options.speculation = speculation_ == "on";
   if (kv_bytes_ > 0) options.kv_bytes = kv_bytes_;
   const ModelPlaces places = model_places(std::getenv);
   for (const auto& text : models_) options.models.push_back(parse_model(real_file_system(), places, text));

@@ -43,6 +43,7 @@ class EngineFlags {
   std::vector<std::string> pinned_;  // names of models
   bool load_on_use_ = false;
   EngineOptions options_;
+  std::string speculation_ = "on";
   std::uint64_t kv_bytes_ = 0;  // 0: by the model
 };
 

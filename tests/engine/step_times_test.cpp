@@ -79,5 +79,62 @@ TEST(StepTimes, NoTimeIsNoObservation) {
   EXPECT_EQ(times.predict_ms({1, 1}), 0.0);
 }
 
+// Times of a processor: a row more is cheap up to the fourth, dear from there on.
+double few_ms(int rows) { return rows <= 4 ? 2.0 + 0.2 * (rows - 1) : 2.6 + 0.9 * (rows - 4); }
+
+TEST(StepTimes, StepsOfAFewRowsThatSampleAreKnownByThemselves) {
+  StepTimes times;
+  for (int i = 0; i < 8; ++i) times.observe({512, 512 * 256}, 60.0);
+  for (const int rows : {1, 2, 4, 5, 8, 16}) {
+    for (int i = 0; i < 5; ++i) times.observe({rows, rows * 100, rows}, few_ms(rows));
+  }
+  for (const int rows : {1, 2, 3, 4, 5, 8, 12, 16}) {
+    EXPECT_NEAR(times.predict_sampling_ms({rows, rows * 100, rows}), few_ms(rows), 0.15) << rows;
+  }
+  // Prompts are none of these.
+  for (int i = 0; i < 8; ++i) times.observe({4, 400, 1}, 9.0);
+  EXPECT_NEAR(times.predict_sampling_ms({4, 400, 4}), few_ms(4), 0.6);
+}
+
+TEST(StepTimes, WhatHasNotBeenSeenIsTakenToBeCheap) {
+  StepTimes times;
+  EXPECT_EQ(times.predict_sampling_ms({1, 100, 1}), 0.0);
+  for (const int rows : {512, 64}) times.observe({rows, rows * 100}, 0.12 * rows);
+  for (int i = 0; i < 5; ++i) times.observe({1, 100, 1}, 2.0);
+  const double eight = times.predict_sampling_ms({8, 800, 8});
+  EXPECT_GE(eight, 2.0);
+  EXPECT_LT(eight, 4.0);
+  times.observe({8, 800, 8}, few_ms(8));
+  EXPECT_NEAR(times.predict_sampling_ms({8, 800, 8}), few_ms(8), 0.1);
+  EXPECT_GT(times.predict_sampling_ms({12, 1200, 12}), few_ms(8));
+}
+
+TEST(StepTimes, AHiccupIsForgotten) {
+  StepTimes times;
+  for (int i = 0; i < 5; ++i) {
+    times.observe({1, 100, 1}, 2.0);
+    times.observe({8, 800, 8}, 6.0);
+  }
+  times.observe({1, 100, 1}, 80.0);  // the median does not mind
+  EXPECT_NEAR(times.predict_sampling_ms({1, 100, 1}), 2.0, 0.2);
+  times.observe({4, 400, 4}, 80.0);  // no more than a larger step takes
+  EXPECT_LE(times.predict_sampling_ms({4, 400, 4}), 6.1);
+  times.observe({16, 1600, 16}, 500.0);  // the only one of its size: until it is long ago
+  EXPECT_GT(times.predict_sampling_ms({16, 1600, 16}), 100.0);
+  for (int i = 0; i < 520; ++i) times.observe({1, 100, 1}, 2.0);
+  EXPECT_LT(times.predict_sampling_ms({16, 1600, 16}), 60.0);
+}
+
+TEST(StepTimes, FewRowsOfALongContextTakeLonger) {
+  StepTimes times;
+  for (int i = 0; i < 8; ++i) {
+    for (const int seen : {100, 8000}) {
+      for (const int rows : {1, 8, 64}) times.observe({rows, rows * seen, rows}, 1.0 + 0.1 * rows + 1e-4 * rows * seen);
+    }
+  }
+  EXPECT_NEAR(times.predict_sampling_ms({8, 800, 8}), 1.88, 0.3);
+  EXPECT_NEAR(times.predict_sampling_ms({8, 64000, 8}), 8.2, 0.8);
+}
+
 }  // namespace
 }  // namespace cortex
