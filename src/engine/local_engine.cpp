@@ -42,6 +42,7 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
       clock_(*options_.clock),
       loader_(options_.backend, {.threads = options_.threads, .exact = options_.exact}, !options_.kv_dir.empty(),
               options_.open_model, options_.open_backend),
+      grammars_(&clock_, grammar_options()),
       ledger_(options_.memory_bytes) {
   // Made to be refused: what does not fit shows now, not when a model is there.
   BlockPool no_blocks(0);
@@ -90,6 +91,10 @@ LocalEngine::~LocalEngine() { stop(); }
 std::function<void(std::string_view)> LocalEngine::write_failpoint() const {
   if (!options_.failpoint) return {};
   return [this](std::string_view) { reach("write", {}); };
+}
+
+GrammarCompilerOptions LocalEngine::grammar_options() {
+  return {.wake = [this] { inbox_.send(GrammarReady{}); }, .before_build = [this] { reach("grammar", {}); }};
 }
 
 void LocalEngine::reach(std::string_view phase, std::span<const TokenId> tokens) const {
@@ -166,6 +171,7 @@ void LocalEngine::turn(bool* busy) {
   if (loader_thread_->lost_an_answer()) fail_loading();
   if (told_) budget_ = in_force(told_->budget, clock_.steady_now() - told_->at);
   end_late();
+  start_compiled();
   const bool gives_back = tend_models();
   *busy = clock_.steady_now() >= resumes_ && compute_within_budget();
   if (budget_.background || budget_.evicts) {
@@ -262,8 +268,32 @@ void LocalEngine::start(Generation* generation) {
   if (!slot.scheduler) {
     throw Error(ErrorCode::model_not_capable, fmt::format("model {} does not generate", slot.status.name), "model");
   }
-  check_request(generation->request, slot.loaded.limits);
-  slot.scheduler->add(std::move(generation->request));
+  const GenerateRequest& request = generation->request;
+  check_request(request, slot.loaded.limits);
+  if (!request.grammar) return add(generation, nullptr);
+  grammars_.compile(request.id, generation->model, *request.grammar);
+}
+
+void LocalEngine::start_compiled() {
+  for (const auto& [id, outcome] : grammars_.take_ready()) {
+    try {
+      if (const auto* refusal = std::get_if<Error>(&outcome)) throw *refusal;
+      Generation& generation = generations_.at(id);
+      const GenerateRequest& request = generation.request;
+      std::vector<TokenId> ends = request.grammar->vocabulary->ends;
+      ends.insert(ends.end(), request.stop_ids.begin(), request.stop_ids.end());
+      const ModelSlot& slot = models_[generation.model];
+      add(&generation, std::make_unique<GrammarGuide>(std::get<CompiledGrammar>(outcome),
+                                                      slot.loaded.limits.vocabulary, std::move(ends),
+                                                      grammars_.mask_costs(generation.model)));
+    } catch (...) {
+      end(id, caught_error());
+    }
+  }
+}
+
+void LocalEngine::add(Generation* generation, std::unique_ptr<TokenGuide> guide) {
+  models_[generation->model].scheduler->add(std::move(generation->request), std::move(guide));
   generation->held = false;
 }
 
@@ -283,6 +313,7 @@ void LocalEngine::end(RequestId id, const Error& error) {
   const auto end_in = [&](auto* jobs, std::string_view what) {
     const auto node = jobs->extract(id);
     if (!node) return;
+    grammars_.forget(id);
     if (!node.mapped().held) models_[node.mapped().model].cancel(id);
     log_failure(what, error, node.mapped().trace);
     fail(node.mapped().sink, error);
@@ -329,6 +360,7 @@ nanoseconds LocalEngine::patience() const {
   };
   shorten(generations_);
   shorten(encodings_);
+  if (const auto due = grammars_.due()) until = std::min(until, *due);
   return std::max<nanoseconds>(until - now, nanoseconds(0));
 }
 
@@ -359,6 +391,7 @@ void LocalEngine::publish() {
       status.kv_blocks += slot.pool->total_blocks();
       status.kv_blocks_used += slot.pool->used_blocks();
     }
+    slot.status.grammars = grammars_.status(status.models.size());
     slot.status.idle_s = slot.idle_since ? std::chrono::duration<double>(now - *slot.idle_since).count() : 0.0;
     if (slot.loaded.decoder) slot.status.bytes = slot.loaded.decoder->memory_bytes();
     if (slot.loaded.encoder) slot.status.bytes = slot.loaded.encoder->memory_bytes();

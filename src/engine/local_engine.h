@@ -3,7 +3,8 @@
 // One thread turns the loop: take what came in, end what is late, compute one step of a decoder or one batch of an
 // encoder (of the models with work, the one that has had the least of the device's time), tell the sinks. A loader
 // thread brings up the models one after another, at the start or when somebody asks for them; requests to a model that
-// is not there wait, as long as their deadline lets them. The idle loop turns at least every
+// is not there wait, as long as their deadline lets them, and so do those with a grammar until that is compiled, on
+// threads beside. The idle loop turns at least every
 // EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows. All of it keeps to the StepBudget.
 //
 // A model goes when it is told to, when it has been idle for idle_unload_s, and when the budget `evicts`: then one a
@@ -29,6 +30,7 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
+#include "engine/grammar_compiler.h"
 #include "engine/ledger.h"
 #include "engine/loader_thread.h"
 #include "engine/model_loader.h"
@@ -43,7 +45,8 @@ struct LocalEngineOptions : EngineOptions {
   OpenModel open_model;      // empty: from disk
   OpenBackend open_backend;  // empty: cortex::open_backend
   // Tests: called where a fault would matter, with the phase ("prompt", "decode" or "encode" on the engine thread, as
-  // if the step's first instruction; "loading" on the loader's, "write" on the disk store's) and the step's tokens.
+  // if the step's first instruction; "loading" on the loader's, "write" on the disk store's, "grammar" on a compile's)
+  // and the step's tokens.
   std::function<void(std::string_view phase, std::span<const TokenId> tokens)> failpoint;
 };
 
@@ -105,16 +108,18 @@ class LocalEngine : public Engine {
     bool loads;  // else it is to go
     ModelSink sink;
   };
+  struct GrammarReady {};  // one at least
   struct ReadPart {
     std::size_t model;
     int load;  // ModelSlot::loads when it was asked for
     DiskTier::Part part;
   };
-  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded, ReadPart, Told, Change>;
+  using Command = std::variant<Generation, Encoding, Cancel, Progress, Loaded, ReadPart, GrammarReady, Told, Change>;
 
   void stop();  // both threads
   void send(Change change);
   std::function<void(std::string_view)> write_failpoint() const;
+  GrammarCompilerOptions grammar_options();
 
   // All that follows: the engine thread.
   void run();
@@ -128,6 +133,7 @@ class LocalEngine : public Engine {
   void handle(Progress progress);
   void handle(Loaded loaded);
   void handle(const ReadPart& read);
+  void handle(GrammarReady) {}  // start_compiled() follows
   void handle(Told told);
   void handle(Change change);
   template <typename Kind>
@@ -135,6 +141,8 @@ class LocalEngine : public Engine {
   void start(RequestId id);
   void start(Generation* generation);
   void start(Encoding* encoding);
+  void start_compiled();  // those whose grammars are ready, or refused
+  void add(Generation* generation, std::unique_ptr<TokenGuide> guide);
   void end(RequestId id, const Error& error);  // wherever the request is
   void end_all(const ModelSlot& slot, const Error& error);
   void end_late();
@@ -193,6 +201,7 @@ class LocalEngine : public Engine {
   std::atomic<bool> stopping_ = false;
   const Error shutting_down_{ErrorCode::engine_unavailable, "the engine is shutting down"};
 
+  GrammarCompiler grammars_;          // by model
   std::unique_ptr<DiskStore> store_;  // where there is a disk tier
   std::vector<ModelSlot> models_;
   std::map<RequestId, Generation> generations_;

@@ -149,6 +149,7 @@ void LocalEngine::unload(ModelSlot* slot) {
   }
   if (slot->status.state == ModelState::unloaded) return;
   ledger_.release(static_cast<std::size_t>(slot - models_.data()));
+  grammars_.drop(static_cast<std::size_t>(slot - models_.data()));
   slot->unload();
 }
 
@@ -158,6 +159,7 @@ void LocalEngine::fail_model(ModelSlot* slot, const Error& why) {
   const Error error = slot->failure();
   log_error(error.message());
   end_all(*slot, error);
+  grammars_.drop(static_cast<std::size_t>(slot - models_.data()));
   tell(slot, why.code() == ErrorCode::request_cannot_fit ? why : error);
 }
 
