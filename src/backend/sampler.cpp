@@ -52,49 +52,87 @@ std::vector<TokenLogit> likeliest(std::span<const float> logits, int count) {
   return tokens;
 }
 
-void penalise(std::span<float> logits, const RowSampling& sampling) {
-  const SamplingParams& params = sampling.params;
-  for (const TokenCount& count : sampling.counts) {
-    float& logit = logits[static_cast<std::size_t>(count.token)];
-    if (count.in_prompt > 0 || count.in_output > 0) {
-      logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-    }
-    if (count.in_output > 0) {
-      logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count.in_output);
-    }
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+bool is_allowed(std::span<const std::uint32_t> allowed, TokenId token) {
+  const auto id = static_cast<std::size_t>(token);
+  return allowed.empty() || (allowed[id / 32] >> (id % 32) & 1u) != 0;
+}
+
+// visit(token - first) for those of the `count` tokens from `first` on that are allowed, in order.
+template <typename Visit>
+void for_each_allowed(std::span<const std::uint32_t> allowed, TokenId first, std::size_t count, const Visit& visit) {
+  const auto begin = static_cast<std::size_t>(first), end = begin + count;
+  for (std::size_t word = begin / 32; word * 32 < end; ++word) {
+    std::uint32_t bits = allowed[word];
+    if (word * 32 < begin) bits &= ~0u << (begin - word * 32);
+    if (word * 32 + 32 > end) bits &= (1u << (end - word * 32)) - 1;
+    for (; bits != 0; bits &= bits - 1) visit(word * 32 + static_cast<std::size_t>(std::countr_zero(bits)) - begin);
   }
 }
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+// The logits that a choice is made of, with bias and penalties.
+struct Adjusted {
+  std::vector<float> logits;
+  std::vector<TokenId> tokens;  // of these, ascending; empty: all
 
-// Of a whole vocabulary; what is not allowed is minus infinity.
-std::vector<float> adjusted(std::span<const float> untouched, const RowSampling& sampling) {
-  std::vector<float> logits(untouched.begin(), untouched.end());
-  for (const auto& [token, bias] : sampling.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
-  penalise(logits, sampling);
-  if (sampling.allowed.empty()) return logits;
-  bool any = false;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const bool allowed = (sampling.allowed[i / 32] >> (i % 32) & 1u) != 0;
-    any = any || allowed;
-    if (!allowed) logits[i] = kNever;
+  float* find(TokenId token) {
+    if (tokens.empty()) return &logits[static_cast<std::size_t>(token)];
+    const auto at = std::ranges::lower_bound(tokens, token);
+    return at != tokens.end() && *at == token ? &logits[static_cast<std::size_t>(at - tokens.begin())] : nullptr;
   }
-  CORTEX_CHECK(any);
-  return logits;
+};
+
+void penalise(float& logit, const TokenCount& count, const SamplingParams& params) {
+  if (count.in_prompt > 0 || count.in_output > 0) {
+    logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+  }
+  if (count.in_output > 0) {
+    logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count.in_output);
+  }
+}
+
+Adjusted adjusted(std::span<const float> untouched, const RowSampling& sampling) {
+  Adjusted adjusted;
+  if (sampling.allowed.empty()) {
+    adjusted.logits.assign(untouched.begin(), untouched.end());
+  } else {
+    std::size_t count = 0;
+    for (const std::uint32_t word : sampling.allowed) count += static_cast<std::size_t>(std::popcount(word));
+    adjusted.logits.reserve(count);
+    adjusted.tokens.reserve(count);
+    for_each_allowed(sampling.allowed, 0, untouched.size(), [&](std::size_t i) {
+      adjusted.logits.push_back(untouched[i]);
+      adjusted.tokens.push_back(static_cast<TokenId>(i));
+    });
+    CORTEX_CHECK(!adjusted.tokens.empty());
+  }
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (float* logit = adjusted.find(token)) *logit += bias;
+  }
+  for (const TokenCount& count : sampling.counts) {
+    if (float* logit = adjusted.find(count.token)) penalise(*logit, count, sampling.params);
+  }
+  return adjusted;
 }
 
 // The logits of a row by the temperature, as candidates where few of them are wanted.
 class TemperedLogits {
  public:
-  TemperedLogits(std::span<const float> logits, float temperature, TokenLogit likeliest)
-      : logits_(logits), temperature_(temperature), likeliest_(likeliest), largest_(tempered(likeliest.logit)) {}
+  // `tokens` [logits], ascending, or empty: all.
+  TemperedLogits(std::span<const float> logits, std::span<const TokenId> tokens, float temperature,
+                 TokenLogit likeliest)
+      : logits_(logits),
+        tokens_(tokens),
+        temperature_(temperature),
+        likeliest_(likeliest),
+        largest_(tempered(likeliest.logit)) {}
 
   double largest() const { return largest_; }
 
   std::vector<Candidate> top_k(std::size_t count) const {
     std::vector<Candidate> top;  // a heap, the least likely first
     for (std::size_t i = 0; i < logits_.size(); ++i) {
-      if (logits_[i] == kNever) continue;
       const Candidate candidate = candidate_of(i);
       if (top.size() == count) {
         if (!likelier(candidate, top.front())) continue;
@@ -110,7 +148,7 @@ class TemperedLogits {
   std::vector<Candidate> not_below(double least) const {
     std::vector<Candidate> candidates;
     for (std::size_t i = 0; i < logits_.size(); ++i) {
-      if (logits_[i] != kNever && tempered(logits_[i]) >= least) candidates.push_back(candidate_of(i));
+      if (tempered(logits_[i]) >= least) candidates.push_back(candidate_of(i));
     }
     return candidates;
   }
@@ -134,7 +172,7 @@ class TemperedLogits {
     for (std::size_t i = 0; i < logits_.size(); ++i) {
       const double logit = tempered(logits_[i]);
       if (logit + (53.0 * kLn2 + kMargin) < best.logit) continue;
-      const auto token = static_cast<TokenId>(i);
+      const TokenId token = token_at(i);
       const std::uint64_t below_one = (std::uint64_t{1} << 52) - 1 - uniform_bits(stream, token);
       if (logit + ((53 - std::bit_width(below_one)) * kLn2 + kMargin) < best.logit) continue;
       const Candidate candidate{token, logit + gumbel_in_stream(stream, token)};
@@ -145,9 +183,11 @@ class TemperedLogits {
 
  private:
   double tempered(float logit) const { return static_cast<double>(logit) / temperature_; }
-  Candidate candidate_of(std::size_t index) const { return {static_cast<TokenId>(index), tempered(logits_[index])}; }
+  TokenId token_at(std::size_t index) const { return tokens_.empty() ? static_cast<TokenId>(index) : tokens_[index]; }
+  Candidate candidate_of(std::size_t index) const { return {token_at(index), tempered(logits_[index])}; }
 
   std::span<const float> logits_;
+  std::span<const TokenId> tokens_;
   const float temperature_;
   const TokenLogit likeliest_;
   const double largest_;
@@ -201,30 +241,27 @@ std::vector<Candidate> filtered(const TemperedLogits& logits, const SamplingPara
   return candidates;
 }
 
-bool is_greedy(const RowSampling& sampling) {
-  return sampling.params.temperature == 0.0f && sampling.counts.empty() && sampling.allowed.empty();
-}
-
 TokenLogit likeliest_of(std::span<const float> logits) {
   const auto at = std::max_element(logits.begin(), logits.end());
   return {static_cast<TokenId>(at - logits.begin()), *at};
 }
 
 TokenId choose(std::span<const float> untouched, TokenLogit likeliest, const RowSampling& sampling) {
-  std::vector<float> changed;
+  Adjusted changed;
   std::span<const float> logits = untouched;
   if (!sampling.logit_bias.empty() || !sampling.counts.empty() || !sampling.allowed.empty()) {
     changed = adjusted(untouched, sampling);
-    logits = changed;
+    logits = changed.logits;
     likeliest = likeliest_of(logits);
+    if (!changed.tokens.empty()) likeliest.token = changed.tokens[static_cast<std::size_t>(likeliest.token)];
   }
   const SamplingParams& params = sampling.params;
   if (params.temperature == 0.0f) return likeliest.token;
 
-  const TemperedLogits tempered(logits, params.temperature, likeliest);
+  const TemperedLogits tempered(logits, changed.tokens, params.temperature, likeliest);
   const std::uint64_t stream = stream_of(params.seed, sampling.position);
   if (params.top_k == 0 && params.top_p >= 1.0f && params.min_p <= 0.0f) return tempered.noisiest(stream);
-  std::vector<Candidate> candidates = filtered(tempered, params, logits.size());
+  std::vector<Candidate> candidates = filtered(tempered, params, untouched.size());
   for (Candidate& candidate : candidates) candidate.logit += gumbel_in_stream(stream, candidate.token);
   return std::min_element(candidates.begin(), candidates.end(), likelier)->token;
 }
@@ -235,23 +272,38 @@ bool wants_logits(const WantedRow& wanted) {
   return wanted.token || wanted.top_logprobs > 0 || !wanted.scores.empty() || wanted.logits;
 }
 
+bool takes_greedy_choice(const WantedRow& wanted) {
+  return wanted.token && wanted.sampling.params.temperature == 0.0f && wanted.sampling.counts.empty();
+}
+
 bool wants_every_logit(const WantedRow& wanted) {
-  return wanted.logits || (wanted.token && !is_greedy(wanted.sampling));
+  return wanted.logits || (wanted.token && !takes_greedy_choice(wanted));
 }
 
 GreedyChoice greedy_choice(std::span<const float> logits, TokenId first, TokenLogit likeliest,
                            const RowSampling& sampling) {
   const auto index = [&](TokenId token) { return static_cast<std::size_t>(token - first); };
-  const auto biases = [&](TokenId token) { return token >= first && index(token) < logits.size(); };
-  if (std::ranges::none_of(sampling.logit_bias, biases, &std::pair<TokenId, float>::first)) {
-    return {likeliest, likeliest.logit};
+  const auto is_here = [&](TokenId token) { return token >= first && index(token) < logits.size(); };
+  const bool biased = std::ranges::any_of(sampling.logit_bias, is_here, &std::pair<TokenId, float>::first);
+  if (!biased && is_allowed(sampling.allowed, likeliest.token)) return {likeliest, likeliest.logit};
+  std::vector<float> changed;
+  if (biased) {
+    changed.assign(logits.begin(), logits.end());
+    for (const auto& [token, bias] : sampling.logit_bias) {
+      if (is_here(token)) changed[index(token)] += bias;
+    }
   }
-  std::vector<float> biased(logits.begin(), logits.end());
-  for (const auto& [token, bias] : sampling.logit_bias) {
-    if (biases(token)) biased[index(token)] += bias;
+  const std::span<const float> choices = biased ? std::span<const float>(changed) : logits;
+  if (sampling.allowed.empty()) {
+    const TokenLogit best = likeliest_of(choices);
+    return {{first + best.token, best.logit}, logits[static_cast<std::size_t>(best.token)]};
   }
-  const TokenLogit best = likeliest_of(biased);
-  return {{first + best.token, best.logit}, logits[static_cast<std::size_t>(best.token)]};
+  GreedyChoice best;
+  for_each_allowed(sampling.allowed, first, logits.size(), [&](std::size_t i) {
+    const TokenLogit choice{first + static_cast<TokenId>(i), choices[i]};
+    if (likelier(choice, best.biased)) best = {choice, logits[i]};
+  });
+  return best;
 }
 
 LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted) {
@@ -262,7 +314,7 @@ LogitSummary summarise(std::span<const float> logits, const WantedRow& wanted) {
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - *largest);
   summary.likeliest = {static_cast<TokenId>(largest - logits.begin()), *largest};
-  summary.choice = greedy_choice(logits, 0, summary.likeliest, wanted.sampling);
+  if (takes_greedy_choice(wanted)) summary.choice = greedy_choice(logits, 0, summary.likeliest, wanted.sampling);
   summary.log_sum_exp = *largest + std::log(sum);
   if (wanted.top_logprobs > 0) summary.top = likeliest(logits, wanted.top_logprobs);
   for (const TokenId token : wanted.scores) summary.scores.push_back(logits[static_cast<std::size_t>(token)]);
@@ -284,7 +336,8 @@ RowResult sample_row(const LogitSummary& summary, std::span<const float> logits,
   const auto logprob = [&](float logit) { return static_cast<float>(logit - summary.log_sum_exp); };
   for (const auto& [token, logit] : summary.top) result.top_logprobs.push_back({token, logprob(logit)});
   for (const float logit : summary.scores) result.scores.push_back(logprob(logit));
-  if (wanted.token && is_greedy(wanted.sampling)) {
+  if (takes_greedy_choice(wanted)) {
+    CORTEX_CHECK(summary.choice.biased.logit != kNever);
     result.token = summary.choice.biased.token;
     result.logprob = logprob(summary.choice.logit);
   } else if (wanted.token) {

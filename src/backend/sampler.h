@@ -26,7 +26,10 @@ namespace cortex {
 // Whether the row must go through the head at all.
 bool wants_logits(const WantedRow& wanted);
 
-// Whether each logit of the row is needed: it is asked for, or the choice is not simply the largest with its bias.
+// Whether the row's token is simply the largest of those allowed, with its bias.
+bool takes_greedy_choice(const WantedRow& wanted);
+
+// Whether each logit of the row is needed: it is asked for, or a token is wanted that is no greedy choice.
 bool wants_every_logit(const WantedRow& wanted);
 
 struct TokenLogit {
@@ -37,9 +40,9 @@ struct TokenLogit {
 inline constexpr auto likelier =  // NOLINT(readability-identifier-naming): called like a function
     [](const auto& a, const auto& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; };
 
-// The likeliest token once logit_bias has been added.
+// The likeliest of the allowed tokens once logit_bias has been added.
 struct GreedyChoice {
-  TokenLogit biased;   // with its bias
+  TokenLogit biased;   // with its bias; minus infinity where no token is allowed
   float logit = 0.0f;  // without
 };
 // Of some logits, which are those of the tokens from `first` on; `likeliest` is the likeliest of them.
@@ -51,7 +54,7 @@ GreedyChoice greedy_choice(std::span<const float> logits, TokenId first, TokenLo
 struct LogitSummary {
   bool finite = true;  // all of them; otherwise nothing else here is valid
   TokenLogit likeliest;
-  GreedyChoice choice;  // of a row that takes it: temperature 0, neither mask nor penalties
+  GreedyChoice choice;  // of a row that takes it: takes_greedy_choice()
   double log_sum_exp = 0.0;
   std::vector<TokenLogit> top;  // [WantedRow::top_logprobs, or the whole vocabulary], likeliest first
   std::vector<float> scores;    // the logits of WantedRow::scores

@@ -251,6 +251,16 @@ TEST(Sampler, WholeVocabulariesAgreeWithTheNaiveTwin) {
     WantedRow wanted = token_wanted(0.1f + 0.05f * static_cast<float>(round % 30), random(), round);
     if (round % 3 == 1) wanted.sampling.params.top_p = 0.95f;
     if (round % 5 == 2) wanted.sampling.params.top_k = 40;
+    if (round % 10 == 9) wanted.sampling.params.temperature = 0.0f;
+    // From almost all tokens down to a few.
+    std::vector<std::uint32_t> allowed;
+    const auto part = static_cast<unsigned>(round % 4);
+    for (int word = 0; part > 0 && word < (kVocabulary + 31) / 32; ++word) {
+      std::uint32_t bits = static_cast<std::uint32_t>(random());
+      for (unsigned i = 1; i < part; ++i) bits &= static_cast<std::uint32_t>(random());
+      allowed.push_back(round % 8 == 1 ? ~bits : bits);
+    }
+    wanted.sampling.allowed = allowed;
     ASSERT_EQ(token_of(logits, wanted), naive_choice(logits, wanted.sampling)) << "round " << round;
   }
 }
@@ -279,6 +289,19 @@ TEST(Sampler, BiasOfAHundredDecides) {
     wanted.sampling.logit_bias = banned;
     EXPECT_NE(token_of(logits, wanted), likeliest);
   }
+}
+
+TEST(Sampler, AMaskAndABiasDecideTogether) {
+  const std::vector<float> logits = {1.0f, 5.0f, 2.0f, 3.0f};
+  const std::vector<std::uint32_t> allowed = {0b1101};
+  const std::vector<std::pair<TokenId, float>> bias = {{1, 50.0f}, {2, 1.5f}};
+  WantedRow wanted = token_wanted(0.0f);
+  wanted.sampling.allowed = allowed;
+  EXPECT_EQ(token_of(logits, wanted), 3);
+  wanted.sampling.logit_bias = bias;
+  const RowResult result = sample_row(logits, {}, wanted);
+  EXPECT_EQ(result.token, 2);
+  EXPECT_NEAR(result.logprob, std::log(softmax_of({1.0, 5.0, 2.0, 3.0})[2]), 1e-6);
 }
 
 TEST(Sampler, MaskAllowsNothingElse) {

@@ -84,13 +84,16 @@ void LanguageHead::see(int chunk, std::size_t row, std::span<const float> logits
   const auto biased = [&](const std::pair<TokenId, float>& bias) {
     return bias.first >= first && static_cast<std::size_t>(bias.first - first) < logits.size();
   };
-  if (sum.largest > std::min(seen.likeliest.logit, seen.choice.biased.logit) ||
-      std::ranges::any_of(wanted.sampling.logit_bias, biased)) {
+  const bool may_choose = takes_greedy_choice(wanted) && (sum.largest > seen.choice.biased.logit ||
+                                                          std::ranges::any_of(wanted.sampling.logit_bias, biased));
+  if (may_choose || sum.largest > seen.likeliest.logit) {
     const auto at = std::find(logits.begin(), logits.end(), sum.largest);
     const TokenLogit likeliest{first + static_cast<TokenId>(at - logits.begin()), sum.largest};
     if (likelier(likeliest, seen.likeliest)) seen.likeliest = likeliest;
-    const GreedyChoice choice = greedy_choice(logits, first, likeliest, wanted.sampling);
-    if (likelier(choice.biased, seen.choice.biased)) seen.choice = choice;
+    if (may_choose) {
+      const GreedyChoice choice = greedy_choice(logits, first, likeliest, wanted.sampling);
+      if (likelier(choice.biased, seen.choice.biased)) seen.choice = choice;
+    }
   }
   if (wanted.top_logprobs > 0) keep_top(logits, first, wanted.top_logprobs, seen.top);
   for (std::size_t i = 0; i < wanted.scores.size(); ++i) {

@@ -60,6 +60,7 @@ class LanguageHeadTest : public testing::TestWithParam<int> {
       if (row % 2 == 1) each.scores = ids_;
       if (row % 4 == 3) each.sampling.logit_bias = biases_;
       if (row % 8 == 6) each.sampling.logit_bias = bans_;
+      if (row % 3 == 2) each.sampling.allowed = masks_[static_cast<std::size_t>(row) / 3 % masks_.size()];
       each.logits = whole && row % 7 == 2;
     }
     return wanted;
@@ -73,6 +74,24 @@ class LanguageHeadTest : public testing::TestWithParam<int> {
     std::vector<std::pair<TokenId, float>> all;
     for (TokenId token = 1; token < vocabulary_; token += 2) all.emplace_back(token, -100.0f);
     return all;
+  }();
+  // One token, the first or the last; a few; half of them; all but a few.
+  const std::vector<std::vector<std::uint32_t>> masks_ = [this] {
+    std::mt19937 random(8);
+    const auto words = static_cast<std::size_t>(vocabulary_ + 31) / 32;
+    std::vector<std::vector<std::uint32_t>> masks(6, std::vector<std::uint32_t>(words));
+    const auto allow = [](std::vector<std::uint32_t>& mask, TokenId token) {
+      mask[static_cast<std::size_t>(token) / 32] |= 1u << (token % 32);
+    };
+    for (TokenId token = 0; token < vocabulary_; ++token) {
+      if (random() % 100 == 0) allow(masks[2], token);
+      if (random() % 2 == 0) allow(masks[3], token);
+      if (random() % 100 != 0) allow(masks[4], token);
+      if (token >= vocabulary_ / 2) allow(masks[5], token);
+    }
+    for (const std::size_t mask : {0, 2, 3}) allow(masks[mask], 0);
+    for (const std::size_t mask : {1, 2, 4}) allow(masks[mask], vocabulary_ - 1);
+    return masks;
   }();
   RandomSource source_{6};
   const Weight weight_ = source_.blocks(DType::q4_1, vocabulary_, kHidden);
