@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include "base/error.h"
@@ -88,17 +88,19 @@ CompiledGrammar compile(Kind kind, const std::string& text) {
   return CompiledGrammar::of_lark(bytes_trie(), text);
 }
 
+// Of this process, all of its threads: others don't disturb it.
+double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
 // "code: message", within the time that a server has.
 std::string failure_of(Kind kind, const std::string& text) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = processor_seconds();
   std::string failure = "no error";
   try {
     compile(kind, text);
   } catch (const Error& error) {
     failure = std::string(name_of(error.code())) + ": " + error.message();
   }
-
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2)) << text.substr(0, 100);
+  EXPECT_LT(processor_seconds() - begin, 2.0) << text.substr(0, 100);
   return failure;
 }
 
@@ -158,6 +160,26 @@ TEST(Grammar, KeepsToTheKeywords) {
   EXPECT_FALSE(accepts(R"({"type":"array","items":[{"type":"integer"},{"type":"string"}],"additionalItems":false})",
                        R"([1,"a",2])"));
   EXPECT_TRUE(accepts("true", R"({"anything": [1, "b"]})"));
+}
+
+TEST(Grammar, DatesAreThoseOfTheCalendar) {
+  const auto is_date = [](const std::string& text) {
+    return accepts(R"({"type":"string","format":"date"})", "\"" + text + "\"");
+  };
+  for (const char* text : {"2024-02-29", "2000-02-29", "2023-02-28", "2026-12-31", "0001-01-01", "9999-11-30"}) {
+    EXPECT_TRUE(is_date(text)) << text;
+  }
+  for (const char* text : {"2023-02-29", "1900-02-29", "2024-02-30", "2026-04-31", "0000-01-01", "2026-13-01"}) {
+    EXPECT_FALSE(is_date(text)) << text;
+  }
+  const std::string moment = R"({"format":"date-time","type":["string","null"]})";
+  EXPECT_TRUE(accepts(moment, R"("2024-02-29T23:59:59.5+01:00")"));
+  EXPECT_TRUE(accepts(moment, R"("2026-06-30T23:59:00Z")"));
+  EXPECT_TRUE(accepts(moment, "null"));
+  EXPECT_FALSE(accepts(moment, R"("2026-06-30T23:59:60Z")"));
+  EXPECT_FALSE(accepts(moment, R"("2023-02-29T00:00:00Z")"));
+  EXPECT_TRUE(accepts(R"({"type":"string","format":"time"})", R"("23:59:59Z")"));
+  EXPECT_FALSE(accepts(R"({"type":"string","format":"time"})", R"("23:59:60Z")"));
 }
 
 TEST(Grammar, FollowsReferences) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use llguidance::api::ParserLimits;
 use llguidance::{GrammarBuilder, JsonCompileOptions};
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 
 use crate::failure::{Failure, Outcome};
 
@@ -137,6 +137,11 @@ impl<'a> Reader<'a> {
             }
         }
         refuse_repeated_names(keywords, at)?;
+        let patterns = read.get("format").and_then(Value::as_str).map_or(&[][..], stricter);
+        if !patterns.is_empty() {
+            let all = read.entry("allOf").or_insert_with(|| Value::Array(Vec::new()));
+            all.as_array_mut().expect("a list").extend(patterns.iter().map(|pattern| json!({ "pattern": pattern })));
+        }
         Ok(Value::Object(read))
     }
 
@@ -413,6 +418,22 @@ fn format(value: &Value, beside: &Map<String, Value>, at: &str) -> Outcome<Optio
         return unsupported(at, format!("unknown format {}; one of {}", shortened(value), FORMATS.join(", ")));
     }
     Ok(Some(value.clone()))
+}
+
+/// What a format must match beside the compiler's own expression, which allows 29 February in every year, leap seconds
+/// and the year 0: other readers refuse these.
+fn stricter(format: &str) -> &'static [&'static str] {
+    const YEAR: &str = "^(?:[1-9]|0[1-9]|00[1-9]|000[1-9])";
+    const DAY: &str = concat!(
+        "^(?:[0-9]{4}-(?:0[13-9]|1[0-2])|[0-9]{4}-02-[01]|[0-9]{4}-02-2[0-8]|",
+        "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)",
+    );
+    match format {
+        "date" => &[YEAR, DAY],
+        "date-time" => &[YEAR, DAY, "T[0-9:]{6}[0-5].*[0-9Z]$"],
+        "time" => &["^[0-9:]{6}[0-5].*[0-9Z]$"],
+        _ => &[],
+    }
 }
 
 /// A whole schema that was read, and what its references lead to.
