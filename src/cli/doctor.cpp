@@ -14,6 +14,7 @@
 #include "cli/fetch/hub.h"
 #include "cli/findings.h"
 #include "cli/interrupt.h"
+#include "guard/default_budget.h"
 
 namespace cortex {
 namespace {
@@ -46,7 +47,7 @@ struct DoctorFlags {
         ->envname("CORTEX_STATE_DIR")
         ->capture_default_str();
     takes_bytes(app.add_option("--memory-budget", memory_budget_bytes,
-                               "Bytes for weights, KV and scratch of all models; 0 is no limit")
+                               "Bytes for weights, KV and scratch of all models; 0: what this machine has room for")
                     ->type_name("BYTES")
                     ->envname("CORTEX_MEMORY_BUDGET")
                     ->capture_default_str());
@@ -85,7 +86,8 @@ Finding look_at_hub() {
 Finding look_at_fit(const DoctorFlags& flags, const InventoryEntry& entry, const Machine& machine) {
   EstimateOptions options;
   options.backend = flags.backend;
-  if (flags.memory_budget_bytes > 0) options.budget_bytes = flags.memory_budget_bytes;
+  options.budget_bytes =
+      flags.memory_budget_bytes > 0 ? std::optional(flags.memory_budget_bytes) : default_memory_budget("/", {});
   try {
     return judge_fit(entry.name, estimate_model(entry.path, options, machine.memory_bytes));
   } catch (const Error& error) {

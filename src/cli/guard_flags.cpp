@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/excerpt.h"
 #include "cli/command_line.h"
+#include "guard/default_budget.h"
 
 namespace cortex {
 
@@ -15,7 +16,8 @@ GuardFlags::GuardFlags(CLI::App& app) {
     option->default_str(text);
   };
   add_bytes("memory-budget", &memory_budget_bytes_, "0",
-            "Bytes that all models together may have, with KV and scratch; 0 sets no limit");
+            "Bytes that all models together may have, with KV and scratch; 0: what this machine or its container has "
+            "room for");
   add_bytes("memory-reserve", &memory_reserve_bytes_, "by the machine's size",
             "Bytes of the machine's memory that are left to others");
   app.add_option("--temperature-limit", temperature_limit_celsius_,
@@ -39,7 +41,14 @@ GuardFlags::GuardFlags(CLI::App& app) {
 }
 
 std::optional<std::uint64_t> GuardFlags::memory_budget_bytes() const {
-  return memory_budget_bytes_ > 0 ? std::optional(memory_budget_bytes_) : std::nullopt;
+  return memory_budget_bytes_ > 0 ? std::optional(memory_budget_bytes_) : default_memory_budget(sysroot_, limits());
+}
+
+MemoryLimits GuardFlags::limits() const {
+  MemoryLimits limits;
+  if (memory_budget_bytes_ > 0) limits.budget_bytes = memory_budget_bytes_;
+  limits.reserve_bytes = memory_reserve_bytes_;
+  return limits;
 }
 
 GuardOptions GuardFlags::options() const {
@@ -52,8 +61,7 @@ GuardOptions GuardFlags::options() const {
     }
     options.injected[text.substr(0, equals)] = text.substr(equals + 1);
   }
-  options.memory.budget_bytes = memory_budget_bytes();
-  options.memory.reserve_bytes = memory_reserve_bytes_;
+  options.memory = limits();
   options.temperature_limit_celsius = temperature_limit_celsius_;
   options.memory_dwell = std::chrono::milliseconds(memory_dwell_ms_);
   options.thermal_dwell = std::chrono::milliseconds(thermal_dwell_ms_);

@@ -16,12 +16,14 @@ class GuardFlags {
  public:
   explicit GuardFlags(CLI::App& app);
 
-  // Of weights, KV and scratch of all models; absent: no limit was given.
+  // Of weights, KV and scratch of all models; absent: nothing is known of this machine's memory.
   std::optional<std::uint64_t> memory_budget_bytes() const;
   // Throws Error invalid_option.
   GuardOptions options() const;
 
  private:
+  MemoryLimits limits() const;
+
   std::uint64_t memory_budget_bytes_ = 0;  // 0: none
   std::optional<std::uint64_t> memory_reserve_bytes_;
   std::optional<double> temperature_limit_celsius_;

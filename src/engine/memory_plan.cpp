@@ -203,9 +203,14 @@ PlanOutcome estimate_memory(const Model& model, const EstimateOptions& options) 
     if (mlx_lacks(holding)) return std::nullopt;
     return mlx_needs(decoder.spec, decoder.weights, holding);
   };
-  const auto blocks = std::min<std::int64_t>(std::int64_t{options.sequences} * blocks_of(context), kMostBlocks);
+  auto blocks =
+      static_cast<int>(std::min<std::int64_t>(std::int64_t{options.sequences} * blocks_of(context), kMostBlocks));
+  if (options.kv_bytes) {
+    const KvGeometry geometry{.block_bytes = needs_of({}).value().kv_kept_bytes, .layout = {}, .numeric_class = {}};
+    blocks = kv_block_count(geometry, context, options.kv_bytes);
+  }
   return plan_decoder(needs_of,
-                      {.kv_blocks = static_cast<int>(blocks),
+                      {.kv_blocks = blocks,
                        .rows_per_step = options.rows_per_step,
                        .context_tokens = context,
                        .may_stream = options.may_stream},

@@ -85,8 +85,9 @@ struct EstimateOptions {
   std::string backend = "cpu";  // or "mlx"; "auto" is the cpu
   int threads = 0;
   bool exact = false;
-  std::optional<int> context_tokens;  // of each sequence; the model's
-  int sequences = 1;                  // at a time
+  std::optional<int> context_tokens;      // of each sequence; the model's
+  int sequences = 1;                      // at a time
+  std::optional<std::uint64_t> kv_bytes;  // of the pool, in place of these two
   int rows_per_step = 512;
   bool may_stream = true;
   std::optional<std::uint64_t> budget_bytes;

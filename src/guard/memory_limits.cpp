@@ -25,6 +25,10 @@ std::uint64_t ceiling_for_budget(std::uint64_t budget_bytes) {
   return budget_bytes > ~std::uint64_t{0} - more ? ~std::uint64_t{0} : budget_bytes + more;
 }
 
+std::uint64_t budget_for_ceiling(std::uint64_t ceiling_bytes) {
+  return (ceiling_bytes - std::min(kBesidesModels, ceiling_bytes / 4)) / 5 * 4;
+}
+
 double scarcity_pressure(std::uint64_t available_bytes, std::uint64_t reserve_bytes) {
   if (reserve_bytes == 0) return 0.0;
   const double available = static_cast<double>(available_bytes) / (2.0 * static_cast<double>(reserve_bytes));

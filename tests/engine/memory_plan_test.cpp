@@ -191,6 +191,23 @@ TEST(EstimateMemory, RefusesAContextThatTheModelHasNot) {
   EXPECT_THROW(estimate_memory(test_data("models/llama"), {.sequences = 0}), Error);
 }
 
+TEST(EstimateMemory, AKvPoolOfSoManyBytes) {
+  const Model model = open_model(real_file_system(), test_data("models/llama"));
+  const auto blocks = [&](EstimateOptions options) {
+    options.threads = 2;
+    return estimate_memory(model, options).plan.value().kv_blocks;
+  };
+  const auto cpu = open_backend("cpu", {.threads = 2});
+  const auto& decoder = std::get<DecoderModel>(model.network);
+  const std::uint64_t block_bytes = needs_on(*cpu, decoder, {}).value().kv_kept_bytes;
+  EXPECT_EQ(blocks({.kv_bytes = 3 * block_bytes}), 3);
+  EXPECT_EQ(blocks({.kv_bytes = 1000 * block_bytes}), 1000);
+  // What fits with a small pool is not refused for want of a larger one.
+  const MemoryPlan small = estimate_memory(model, {.threads = 2, .kv_bytes = block_bytes}).plan.value();
+  EXPECT_EQ(blocks({.kv_bytes = block_bytes, .may_stream = false, .budget_bytes = small.total_bytes()}), 1);
+  EXPECT_THROW(estimate_memory(model, {.kv_bytes = 1}), Error);
+}
+
 constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
 
 // What is promised of the smallest default model.
