@@ -224,6 +224,8 @@ struct EngineStatus {
   int restarts = 0;  // of its process
   int running = 0;   // sequences and encode jobs in steps
   int waiting = 0;
+  int running_encodings = 0;  // of these
+  int waiting_encodings = 0;
   int kv_blocks = 0;  // of all pools
   int kv_blocks_used = 0;
   std::uint64_t memory_bytes = 0;  // resident, of the process that computes

@@ -377,12 +377,13 @@ void LocalEngine::publish() {
   const TimePoint now = clock_.steady_now();
   EngineStatus& status = current_;
   status.last_tick = now;
-  status.running = status.waiting = status.kv_blocks = status.kv_blocks_used = 0;
+  status.running = status.running_encodings = status.kv_blocks = status.kv_blocks_used = 0;
   status.consecutive_failures = failed_turns_;
   status.models.clear();
   for (ModelSlot& slot : models_) {
     status.consecutive_failures = std::max(status.consecutive_failures, slot.consecutive_failures);
     status.running += slot.entered();
+    status.running_encodings += slot.entered_encodings();
     if (slot.scheduler) {
       slot.status.kv = slot.scheduler->kv_status();
       slot.status.speculation = slot.scheduler->speculation_status();
@@ -405,6 +406,7 @@ void LocalEngine::publish() {
   status.budget_bytes = options_.memory_bytes.value_or(0);
   if (store_) status.kv_disk = disk_status_of(store_->status());
   status.waiting = static_cast<int>(generations_.size() + encodings_.size()) - status.running;
+  status.waiting_encodings = static_cast<int>(encodings_.size()) - status.running_encodings;
   status.state = status.consecutive_failures >= kFailingAfterSteps ? EngineState::failing
                  : generations_.empty() && encodings_.empty()      ? EngineState::idle
                                                                    : EngineState::running;

@@ -118,7 +118,11 @@ bool ModelSlot::evict_blocks(int most) {
 }
 
 int ModelSlot::entered() const {
-  if (scheduler) return scheduler->running() - scheduler->running_texts() + texts->requests();
+  return entered_encodings() + (scheduler ? scheduler->running() - scheduler->running_texts() : 0);
+}
+
+int ModelSlot::entered_encodings() const {
+  if (texts) return texts->requests();
   return queue ? queue->jobs() : 0;
 }
 

@@ -54,6 +54,7 @@ struct ModelSlot {
   void cancel(RequestId id);
   // Requests that run: those with a sequence in the steps, and all that encode.
   int entered() const;
+  int entered_encodings() const;  // of these
 
   // Something to compute, or that waits to be.
   bool has_work() const { return scheduler ? !scheduler->idle() : queue && !queue->idle(); }

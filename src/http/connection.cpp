@@ -444,6 +444,9 @@ class Connection::Session : public std::enable_shared_from_this<Session> {
     record.route = exchange.match.route ? std::string_view(exchange.match.route->pattern) : "-";
     record.status = reply.status() != 0 ? reply.status() : kClientClosedRequest;
     record.seconds = seconds_since(exchange.start);
+    ReplyNotes notes = reply.notes();
+    record.model = std::move(notes.model);
+    record.error = notes.error;
     const std::string_view method = exchange.match.route ? std::string_view(exchange.head.method) : "-";
     log_info(fmt::format("{} {} {} {:.1f} ms {} bytes{}", method, record.route, record.status, record.seconds * 1000,
                          reply.sent_bytes(), gone_ ? ", client gone" : ""),

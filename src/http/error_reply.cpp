@@ -217,6 +217,7 @@ bool respond_error_unless_begun(HttpReply& reply, const Error& error, Dialect di
                                 std::optional<double> retry_after_s) {
   HttpHeaders headers = error_headers(error, dialect, retry_after_s);
   headers.emplace_back("content-type", "application/json");
+  reply.note_error(error.code());
   return reply.respond(http_status(error.code(), dialect), std::move(headers), error_body(error, dialect, request_id));
 }
 

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+
 namespace cortex {
 
 // What the gate let through. Header fields are copied before the body is read, so trailers never join them.
@@ -48,6 +50,9 @@ class HttpReply {
   // answer is complete. Called at once if it has gone already.
   virtual void on_disconnect(std::function<void()> callback) = 0;
   virtual bool disconnected() const = 0;
+  // For the metrics: which model it is of, and the error that it is or ends in. Before respond(), or end() of a stream.
+  virtual void note_model(const std::string& model) = 0;
+  virtual void note_error(ErrorCode code) = 0;
 };
 
 using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;

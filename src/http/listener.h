@@ -12,10 +12,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "http/rate_limit.h"
 #include "http/router.h"
 
@@ -26,6 +28,8 @@ struct RequestRecord {
   std::string_view route;  // the pattern, "-" where none matched
   int status = 0;          // 499: the client left before there was one
   double seconds = 0.0;    // from the end of its header block
+  std::string model;       // that it was for; empty where it was for none, or was refused before that was known
+  std::optional<ErrorCode> error;
 };
 
 struct ListenerOptions {

@@ -12,15 +12,24 @@ namespace cortex {
 
 void MetricsPage::count(const RequestRecord& record) {
   const std::string route(record.route);
-  metrics_.add("requests", "Requests that are over, by route and status.",
-               {{"endpoint", route}, {"code", std::to_string(record.status)}});
-  metrics_.observe("request_seconds", "From a request's header to the end of its reply.", {{"endpoint", route}},
-                   record.seconds);
+  const std::string model = record.model.empty() ? "-" : record.model;
+  metrics_.add("requests", "Requests that are over, by route, model and status.",
+               {{"endpoint", route}, {"model", model}, {"code", std::to_string(record.status)}});
+  metrics_.observe("request_seconds", "From a request's header to the end of its reply.",
+                   {{"endpoint", route}, {"model", model}}, record.seconds);
+  if (record.error) {
+    metrics_.add("errors", "Requests that ended in an error, by its code.",
+                 {{"code", std::string(name_of(*record.error))}});
+  }
 }
 
 void MetricsPage::read_gauges(const EngineStatus& engine) {
-  metrics_.set("requests_running", "Requests that are being computed.", {}, engine.running);
-  metrics_.set("requests_waiting", "Requests that wait for their first step.", {}, engine.waiting);
+  const auto set_lane = [&](const char* lane, int running, int waiting) {
+    metrics_.set("requests_running", "Requests that are being computed.", {{"lane", lane}}, running);
+    metrics_.set("requests_waiting", "Requests that wait for their first step.", {{"lane", lane}}, waiting);
+  };
+  set_lane("interactive", engine.running - engine.running_encodings, engine.waiting - engine.waiting_encodings);
+  set_lane("encode", engine.running_encodings, engine.waiting_encodings);
   metrics_.set("engine_restarts", "Times the engine's process was started again.", {}, engine.restarts);
   metrics_.set("memory_used_bytes", "Resident bytes of the front and the engine.", {},
                static_cast<double>(memory_used_bytes(engine)));
@@ -29,7 +38,8 @@ void MetricsPage::read_gauges(const EngineStatus& engine) {
     metrics_.set("last_step_age_seconds", "Since the last good step.", {},
                  milliseconds_between(*engine.last_step, clock_.steady_now()) / 1000);
   }
-  metrics_.set("build_info", "Always 1.", {{"version", CORTEX_VERSION}, {"backend", engine.backend}}, 1);
+  metrics_.set("build_info", "Always 1.",
+               {{"version", CORTEX_VERSION}, {"commit", CORTEX_COMMIT}, {"backend", engine.backend}}, 1);
 }
 
 void MetricsPage::read_models(const EngineStatus& engine) {

@@ -82,6 +82,8 @@ class Handle : public HttpReply {
   void end(StreamEnd how) override { reply_->end(how); }
   void on_disconnect(std::function<void()> callback) override { reply_->on_disconnect(std::move(callback)); }
   bool disconnected() const override { return reply_->disconnected(); }
+  void note_model(const std::string& model) override { reply_->note_model(model); }
+  void note_error(ErrorCode code) override { reply_->note_error(code); }
 
  private:
   std::shared_ptr<PendingReply> reply_;
@@ -160,6 +162,21 @@ bool PendingReply::disconnected() const {
   return disconnected_;
 }
 
+void PendingReply::note_model(const std::string& model) {
+  std::lock_guard lock(mutex_);
+  notes_.model = model;
+}
+
+void PendingReply::note_error(ErrorCode code) {
+  std::lock_guard lock(mutex_);
+  if (phase_ != Phase::finished) notes_.error = code;
+}
+
+ReplyNotes PendingReply::notes() const {
+  std::lock_guard lock(mutex_);
+  return notes_;
+}
+
 void PendingReply::abandon() {
   std::unique_lock lock(mutex_);
   if (phase_ == Phase::finished || disconnected_) return;
@@ -175,6 +192,7 @@ void PendingReply::abandon() {
 void PendingReply::refuse(const Error& error, HttpHeaders headers) {
   for (auto& header : error_headers(error, terms_.dialect)) headers.push_back(std::move(header));
   headers.emplace_back("content-type", "application/json");
+  note_error(error.code());
   respond(http_status(error.code(), terms_.dialect), headers, error_body(error, terms_.dialect, terms_.request_id));
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,12 @@ struct ReplyTerms {
   std::shared_ptr<const std::atomic<bool>> draining;  // connections close after their reply; may be null
 };
 
+// What the handler says of it for the metrics.
+struct ReplyNotes {
+  std::string model;  // empty: of none
+  std::optional<ErrorCode> error;
+};
+
 class PendingReply {
  public:
   // `wake` is called with the reply locked whenever there is something for the connection to do; it must only post.
@@ -42,6 +49,8 @@ class PendingReply {
   void end(StreamEnd how);
   void on_disconnect(std::function<void()> callback);
   bool disconnected() const;
+  void note_model(const std::string& model);
+  void note_error(ErrorCode code);
   // The handler has gone: without an answer that is a 500, in a stream a cut.
   void abandon();
   // Answers with an error, in the terms' dialect.
@@ -67,6 +76,7 @@ class PendingReply {
 
   int status() const;  // 0 before there is one
   std::uint64_t sent_bytes() const;
+  ReplyNotes notes() const;
 
  private:
   enum class Phase { waiting, announced, streaming, finished };
@@ -88,6 +98,7 @@ class PendingReply {
   std::size_t unsent_bytes_ = 0;  // output_, and what take() gave and sent() has not told of
   std::uint64_t sent_bytes_ = 0;
   int status_ = 0;
+  ReplyNotes notes_;
   bool keep_alive_;
   bool is_event_stream_ = false;
   bool overflowed_ = false;

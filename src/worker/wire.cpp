@@ -129,8 +129,9 @@ void describe(A& a, T& v) {
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.state, v.backend, v.device, v.last_tick, v.last_step, v.steps, v.consecutive_failures, v.restarts,
-           v.running, v.waiting, v.kv_blocks, v.kv_blocks_used, v.memory_bytes, v.device_bytes, v.budget_bytes, v.level,
-           v.step_drift, v.guard_preempted, v.guard_cancelled, v.own_process, v.models, v.kv_disk);
+           v.running, v.waiting, v.running_encodings, v.waiting_encodings, v.kv_blocks, v.kv_blocks_used,
+           v.memory_bytes, v.device_bytes, v.budget_bytes, v.level, v.step_drift, v.guard_preempted, v.guard_cancelled,
+           v.own_process, v.models, v.kv_disk);
 }
 template <typename A, Is<StepBudget> T>
 void describe(A& a, T& v) {

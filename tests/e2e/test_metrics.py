@@ -44,8 +44,11 @@ def test_the_page_has_what_the_document_says(start):
     assert server.post("/chat", {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}).status_code == 200
     assert server.post("/embed", {"inputs": "a"}).status_code == 200
     assert server.post("/rerank", {"query": "a", "texts": ["a", "b"]}).status_code == 200
+    assert server.post("/embed", {"inputs": 7}).status_code == 422
+    assert server.get("/nowhere").status_code == 404
+    wait_for(lambda: value(server, "cortex_requests_total", endpoint="-") == 1, 10)
     series, types = read_metrics(server)
-    for name in ["requests", "prompt_tokens", "generation_tokens", "encode_tokens", "rerank_pairs", "finished",
+    for name in ["requests", "errors", "prompt_tokens", "generation_tokens", "encode_tokens", "rerank_pairs", "finished",
                  "prefix_query_tokens", "prefix_hit_tokens", "preemptions", "disk_read_bytes", "disk_written_bytes"]:
         assert types[f"cortex_{name}_total"] == "counter"
     for name in ["requests_running", "requests_waiting", "kv_blocks", "kv_usage_ratio", "disk_used_bytes"]:
@@ -54,6 +57,14 @@ def test_the_page_has_what_the_document_says(start):
         assert types[f"cortex_{name}"] == "histogram"
     assert {labels["state"] for labels, _ in series["cortex_kv_blocks"]} == {"used", "cached", "free"}
     assert not any(name.startswith("vllm:") for name in series)
+    for name in ["running", "waiting"]:
+        assert {labels["lane"] for labels, _ in series[f"cortex_requests_{name}"]} == {"interactive", "encode"}
+    for endpoint, model in [("/chat", "tiny-chat"), ("/embed", "tiny-embed"), ("/rerank", "tiny-embed")]:
+        assert value(server, "cortex_requests_total", endpoint=endpoint, model=model, code="200") == 1
+    assert value(server, "cortex_errors_total", code="invalid_type") == value(
+        server, "cortex_errors_total", code="not_found") == 1
+    assert {labels["lane"] for labels, _ in series["cortex_queue_seconds_count"]} == {"interactive", "encode"}
+    assert re.fullmatch("[0-9a-f]{12}|unknown", series["cortex_build_info"][0][0]["commit"])
 
 
 def test_vllms_names_are_one_series_each(start):

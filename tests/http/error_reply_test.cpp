@@ -28,8 +28,11 @@ class KeptReply : public HttpReply {
   void end(StreamEnd) override {}
   void on_disconnect(std::function<void()>) override {}
   bool disconnected() const override { return false; }
+  void note_model(const std::string&) override {}
+  void note_error(ErrorCode code) override { noted_ = code; }
 
   int status_ = 0;
+  std::optional<ErrorCode> noted_;
   HttpHeaders headers_;
   std::string body_;
 };
@@ -186,6 +189,7 @@ TEST(ErrorReply, Responds) {
   KeptReply reply;
   respond_error(reply, Error(ErrorCode::batch_too_large, "33"), Dialect::native, "req_9");
   EXPECT_EQ(reply.status_, 413);
+  EXPECT_EQ(reply.noted_, ErrorCode::batch_too_large);
   EXPECT_THAT(reply.headers_, Contains(Pair("content-type", "application/json")));
   EXPECT_NE(reply.body_.find("req_9"), std::string::npos);
 }

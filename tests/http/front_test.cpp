@@ -217,8 +217,8 @@ TEST_F(FrontTest, MetricsCountByRoute) {
   get("/no/such/path");
   post("/chat", kHi);
   const std::string text = get("/metrics").body;
-  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="200",endpoint="/chat"} 1)"));
-  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="404",endpoint="-"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="200",endpoint="/chat",model="chat"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="404",endpoint="-",model="-"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(cortex_generation_tokens_total{model="chat"} 4)"));
   EXPECT_THAT(text, HasSubstr(R"(cortex_finished_total{model="chat",reason="stop"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(cortex_model_state{model="chat",state="ready"} 1)"));

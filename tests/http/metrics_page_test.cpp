@@ -103,6 +103,43 @@ TEST_F(MetricsPageTest, TokensAndTheirTimesAreCounted) {
   EXPECT_EQ(value(R"(cortex_queue_seconds_count{lane="interactive"})"), 2);
 }
 
+TEST_F(MetricsPageTest, RequestsAreCountedByTheModelThatServedThemAndErrorsByTheirCode) {
+  engine_.set_status(ready_status());
+  front_ = make(engine_);
+  post("/chat", kHi);
+  post("/embed", R"({"inputs":"a"})");
+  post("/embed", R"({"inputs":"a"})");
+  post("/rerank", R"({"query":"a","texts":["a","b"]})");
+  EXPECT_EQ(value(R"(cortex_requests_total{code="200",endpoint="/chat",model="chat"})"), 1);
+  EXPECT_EQ(value(R"(cortex_requests_total{code="200",endpoint="/embed",model="embed"})"), 2);
+  EXPECT_EQ(value(R"(cortex_request_seconds_count{endpoint="/embed",model="embed"})"), 2);
+  EXPECT_THAT(get("/metrics").body, Not(HasSubstr("cortex_errors_total{")));
+  post("/embed", R"({"inputs":)");
+  post("/chat", R"({"messages":"hi"})");
+  post("/chat", R"({"messages":[],"model":"no-such-model"})");
+  get("/no-such-path");
+  EXPECT_EQ(value(R"(cortex_errors_total{code="invalid_json"})"), 1);
+  EXPECT_EQ(value(R"(cortex_errors_total{code="invalid_type"})"), 1);
+  EXPECT_EQ(value(R"(cortex_errors_total{code="not_found"})"), 1);
+  EXPECT_THAT(get("/metrics").body, Not(HasSubstr("no-such")));
+}
+
+TEST_F(MetricsPageTest, EachLaneHasItsOwn) {
+  EngineStatus status = ready_status();
+  status.running = 5;
+  status.running_encodings = 2;
+  status.waiting = 9;
+  status.waiting_encodings = 6;
+  engine_.set_status(status);
+  front_ = make(engine_);
+  EXPECT_EQ(value(R"(cortex_requests_running{lane="interactive"})"), 3);
+  EXPECT_EQ(value(R"(cortex_requests_running{lane="encode"})"), 2);
+  EXPECT_EQ(value(R"(cortex_requests_waiting{lane="interactive"})"), 3);
+  EXPECT_EQ(value(R"(cortex_requests_waiting{lane="encode"})"), 6);
+  post("/embed", R"({"inputs":"a"})");
+  EXPECT_EQ(value(R"(cortex_queue_seconds_count{lane="encode"})"), 1);
+}
+
 TEST_F(MetricsPageTest, VllmsNamesAreThereWhenAskedFor) {
   engine_.set_status(with_kv(ready_status()));
   front_ = make(engine_);

@@ -378,7 +378,7 @@ TEST_F(OpenaiChatTest, AClientThatLeavesEndsItsTexts) {
 TEST_F(OpenaiChatTest, MetricsCountEveryText) {
   post(kPath, ask(R"("n":2)"));
   const std::string text = get("/metrics").body;
-  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="200",endpoint="/v1/chat/completions"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(cortex_requests_total{code="200",endpoint="/v1/chat/completions",model="chat"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(cortex_finished_total{model="chat",reason="stop"} 2)"));
   EXPECT_THAT(text, HasSubstr(R"(cortex_generation_tokens_total{model="chat"} 8)"));
 }

@@ -68,6 +68,8 @@ EngineStatus engine_status() {
   status.consecutive_failures = 3;
   status.running = 2;
   status.waiting = 5;
+  status.running_encodings = 1;
+  status.waiting_encodings = 4;
   status.kv_blocks = 100;
   status.kv_blocks_used = 42;
   status.memory_bytes = std::uint64_t{5} << 32;
@@ -332,6 +334,8 @@ TEST(Wire, WhatTheGovernorAndTheModelsNeedTravels) {
 
   const EngineStatus status = round_trip(HeartbeatFrame{engine_status()}).status;
   EXPECT_EQ(status.device_bytes, 31u);
+  EXPECT_EQ(status.running_encodings, 1);
+  EXPECT_EQ(status.waiting_encodings, 4);
   EXPECT_EQ(status.budget_bytes, std::uint64_t{1} << 42);
   EXPECT_EQ(status.level, 3);
   EXPECT_EQ(status.step_drift, 1.25);

@@ -6,6 +6,7 @@
 
 #include "base/identifier.h"
 #include "base/json_writer.h"
+#include "http/dialect/encode_count.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/text_inputs.h"
 #include "http/error_reply.h"
@@ -77,7 +78,7 @@ void documents_rerank(const NativeServices& services, const JsonValue& body, con
   auto answer = [reply, documents, trace = request.id, &metrics = services.metrics](RerankReply done) {
     try {
       if (done.error) throw Error(*done.error);
-      count_rerank(metrics, done);
+      count_rerank(metrics, *reply, done);
       respond_json(*reply, 200, reply_json(done, documents), text_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::documents, trace);
@@ -101,11 +102,6 @@ bool has_documents(const JsonValue& body) {
 }
 
 }  // namespace
-
-void count_rerank(Metrics& metrics, const RerankReply& done) {
-  metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
-  metrics.add("rerank_pairs", "Texts that were scored.", {{"model", done.model}}, done.pairs);
-}
 
 void rerank(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
   const JsonBody document = JsonBody::parse(request.body);

@@ -12,7 +12,4 @@ namespace cortex {
 // error in the shape's own dialect.
 void rerank(const NativeServices& services, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 
-// In the metrics, whatever the shape.
-void count_rerank(Metrics& metrics, const RerankReply& done);
-
 }  // namespace cortex

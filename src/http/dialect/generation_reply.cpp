@@ -58,6 +58,7 @@ class GenerationStream {
   // Before anything has left, an error is a plain answer.
   void fail(const Error& error) {
     if (!begun_ && respond_error_unless_begun(*to_.reply, error, to_.dialect, to_.request_id)) return;
+    to_.reply->note_error(error.code());
     to_.reply->write(sse_event(error_body(error, to_.dialect, to_.request_id)));
     to_.reply->end(StreamEnd::failed);
   }
@@ -71,6 +72,7 @@ class GenerationStream {
 
 GenerationSink answer_generation(const GenerationReply& to, GenerationWords words, const std::string& model,
                                  Metrics& metrics) {
+  to.reply->note_model(model);
   if (to.stream) {
     to.reply->start_stream(200, sse_headers());
     auto stream = std::make_shared<GenerationStream>(to, std::move(words));

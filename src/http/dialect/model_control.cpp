@@ -39,6 +39,8 @@ bool refuse_while_loading(const ModelControl& control, const std::string& name, 
   const TryLater error(ErrorCode::model_loading,
                        fmt::format("model: \"{}\" is loading, {:.0f} % done", name, 100 * found->progress), 1.0);
   constexpr int kConflict = 409;
+  reply.note_model(name);
+  reply.note_error(error.code());
   respond_json(reply, kConflict, error_body(error, Dialect::native, request.id), error_headers(error, Dialect::native));
   return true;
 }

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/json_writer.h"
-#include "http/dialect/documents.h"
+#include "http/dialect/encode_count.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/native.h"
 #include "http/dialect/text_inputs.h"
@@ -148,7 +148,7 @@ void native_embed(const NativeServices& services, const HttpRequest& request, co
   CancelEncode cancel = services.embed.embed(embed, [reply, shape, trace = request.id, &metrics](EmbedReply done) {
     try {
       if (done.error) throw Error(*done.error);
-      metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
+      count_encoding(metrics, *reply, done.model, done.cost);
       respond_json(*reply, 200, embed_json(shape, done.vectors), cost_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::native, trace);
@@ -165,7 +165,7 @@ void native_rerank(const NativeServices& services, const JsonValue& body, const 
   auto answer = [reply, texts, trace = request.id, &metrics = services.metrics](RerankReply done) {
     try {
       if (done.error) throw Error(*done.error);
-      count_rerank(metrics, done);
+      count_rerank(metrics, *reply, done);
       respond_json(*reply, 200, rerank_json(done.results, texts), cost_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::native, trace);

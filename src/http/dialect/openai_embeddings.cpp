@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json_writer.h"
+#include "http/dialect/encode_count.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/openai.h"
 #include "http/dialect/text_inputs.h"
@@ -81,7 +82,7 @@ void openai_embeddings(const OpenaiServices& services, const HttpRequest& reques
   CancelEncode cancel = services.embed.embed(embed, [reply, format, trace = request.id, &metrics](EmbedReply done) {
     try {
       if (done.error) throw Error(*done.error);
-      metrics.add("encode_tokens", "Tokens of texts that were encoded.", {{"model", done.model}}, done.cost.tokens);
+      count_encoding(metrics, *reply, done.model, done.cost);
       respond_json(*reply, 200, reply_json(done, format), text_headers(done.cost));
     } catch (const Error& error) {
       respond_error(*reply, error, Dialect::openai, trace);
