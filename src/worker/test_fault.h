@@ -3,9 +3,11 @@
 //
 //   abort_on_token:ID   abort() before a step, or a batch, that has this token
 //   segv_in:PHASE       SIGSEGV in the next loading, prompt, decode, encode or write (of KV blocks to disk)
+//   throw_in:PHASE      an exception there
+//   ignore_budgets      what the governor tells is not heard
 //
-// and either may end with @FILE: then it is committed only while FILE is there, and takes the file away first, so that
-// the next worker lives.
+// and those with a colon may end with @FILE: then it is committed only while FILE is there, and takes the file away
+// first, so that the next worker, or step, is well.
 #pragma once
 
 #include <functional>
@@ -25,6 +27,8 @@ using Failpoint = std::function<void(std::string_view phase, std::span<const Tok
 struct TestFault {
   std::optional<TokenId> token;  // or
   std::string phase;
+  bool throws = false;  // else it dies
+  bool ignores_budgets = false;
   std::string file;  // empty: always
 
   bool strikes(std::string_view reached, std::span<const TokenId> tokens) const;
@@ -35,5 +39,8 @@ TestFault parse_test_fault(const std::string& text);
 
 // Commits what the environment says; empty when that says nothing. Throws as parse_test_fault.
 Failpoint test_failpoint();
+
+// Whether the environment says so. Throws as parse_test_fault.
+bool test_ignores_budgets();
 
 }  // namespace cortex

@@ -188,7 +188,9 @@ class Server {
     vocabularies_[frame.model] = std::make_shared<const TokenTexts>(std::move(frame.texts));
   }
   void handle(CancelFrame frame) { engine_->cancel(frame.id); }
-  void handle(const BudgetFrame& frame) { engine_->set_budget(frame.budget); }
+  void handle(const BudgetFrame& frame) {
+    if (!ignores_budgets_) engine_->set_budget(frame.budget);
+  }
   void handle(const LoadModelFrame& frame) { engine_->load_model(frame.model, answer(frame.id)); }
   void handle(const UnloadModelFrame& frame) { engine_->unload_model(frame.model, answer(frame.id)); }
   template <typename Other>
@@ -216,6 +218,7 @@ class Server {
   std::optional<ExitTimer> timer_;
   FrameSocket* const socket_;
   const std::chrono::milliseconds idle_turn_;
+  const bool ignores_budgets_ = test_ignores_budgets();
   Outbox outbox_;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::shared_ptr<const TokenTexts>> vocabularies_;  // by model; serve()'s thread

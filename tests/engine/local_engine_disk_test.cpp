@@ -150,5 +150,31 @@ TEST_F(LocalEngineDiskTest, SpoiltFilesAreComputedAgain) {
   EXPECT_FALSE(engine_->status().kv_disk.rejected.empty());
 }
 
+TEST_F(LocalEngineDiskTest, WhatCanNotBeSpilledFailsNoRequest) {
+  start();
+  switches_.fail_reads = true;
+  ask(1, 400);
+  wait_for([](const EngineStatus& status) { return status.kv_blocks_used == 0; });
+  EXPECT_EQ(engine_->status().kv_disk.files, 0u);
+  switches_.fail_reads = false;
+  EXPECT_EQ(ask(2, 400).cached_tokens, 384) << "memory has it all the same";
+  ask(3, 200, "another");
+  wait_for([](const EngineStatus& status) { return status.kv_disk.files > 0; });
+}
+
+TEST_F(LocalEngineDiskTest, WhatCanNotBeRestoredIsComputed) {
+  start();
+  ask(1, 400);
+  wait_for_files(2);
+  start();
+  switches_.fail_writes = true;
+  const GenerateTimings computed = ask(1, 400);
+  EXPECT_EQ(computed.cached_disk_tokens, 0);
+  EXPECT_EQ(ask(2, 400).cached_tokens, 384);
+  start();
+  switches_.fail_writes = false;
+  EXPECT_EQ(ask(1, 400).cached_disk_tokens, 384);
+}
+
 }  // namespace
 }  // namespace cortex

@@ -144,6 +144,42 @@ TEST_F(LocalEngineSurvivalTest, ALoaderWithoutMemoryFailsItsModels) {
   EXPECT_FALSE(status.models[0].failure.empty());
 }
 
+// A step is computed for all of its requests at once, so they share its fault; what waits, and other models, do not.
+TEST_F(LocalEngineSurvivalTest, AStepThatThrowsEndsWhatWasInIt) {
+  for (const std::string_view stage : {"prompt", "decode"}) {
+    std::atomic<bool> armed = true;
+    LocalEngineOptions options = options_;
+    options.max_sequences = 1;
+    options.failpoint = [&](std::string_view phase, std::span<const TokenId>) {
+      if (phase == stage && armed.exchange(false)) throw std::runtime_error("a step");
+    };
+    LocalEngine engine(std::move(options));
+    CollectedEvents failed, waiting;
+    CollectedReply beside;
+    engine.generate(ask(1, {1, 2, 3}, 20), failed.sink());
+    engine.generate(ask(2, {4, 5, 6}, 20), waiting.sink());
+    engine.encode(texts(3, {{1, 2}, {3}}), beside.sink());
+    failed.wait();
+    waiting.wait();
+    EXPECT_EQ(failed.error_code(), ErrorCode::internal_error) << stage;
+    EXPECT_EQ(waiting.tokens(), fake_reply({4, 5, 6}, 20)) << stage;
+    EXPECT_FALSE(beside.wait().error) << stage;
+    wait_for(engine, [](const EngineStatus& s) { return s.state == EngineState::idle && s.kv_blocks_used == 0; });
+  }
+}
+
+TEST_F(LocalEngineSurvivalTest, ARowWithoutATokenEndsItsRequestAndNoOtherOfTheStep) {
+  LocalEngine engine(options_);
+  CollectedEvents failed, beside;
+  engine.generate(ask(1, {4, 5, 6}, 60), beside.sink());
+  beside.wait_for_tokens(1);
+  engine.generate(ask(2, {1, 2, kFakeNan}, 60), failed.sink());
+  failed.wait();
+  beside.wait();
+  EXPECT_EQ(failed.error_code(), ErrorCode::numerical_error);
+  EXPECT_EQ(beside.tokens(), fake_reply({4, 5, 6}, 60));
+}
+
 TEST_F(LocalEngineSurvivalTest, AConstructorThatRunsOutOfMemoryThrows) {
   int unavailable = 0;
   bool failed = true;

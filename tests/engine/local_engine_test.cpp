@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <future>
 
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
+#include "fakes/fake_clock.h"
 #include "fakes/requests.h"
 
 namespace cortex {
@@ -169,19 +171,34 @@ TEST_F(LocalEngineTest, EncodesInBatchesBesideADecoder) {
   EXPECT_EQ(events.tokens(), fake_reply({1, 2, 3}, 60));
 }
 
+// Both take the same time on the device, so that neither is computed twice in a row while the other waits.
 TEST_F(LocalEngineTest, EncodeBatchesAndDecodeStepsTakeTurns) {
-  options_.encode_batch_tokens = 4;
+  FakeClock clock;
+  std::promise<void> both_came;
+  std::vector<std::string> phases;  // the engine thread's, until the engine is gone
+  switches_.clock = &clock;
   switches_.step_ms = 2;
+  options_.clock = &clock;
+  options_.encode_batch_tokens = 4;
+  options_.failpoint = [&, came = both_came.get_future().share()](std::string_view phase, std::span<const TokenId>) {
+    if (phase == "loading") return;
+    came.wait();
+    phases.emplace_back(phase);
+  };
+  wait_for([](const EngineStatus& s) { return s.models.size() == 2 && s.models[1].state == ModelState::ready; });
   CollectedEvents events;
-  engine().generate(ask(1, {1}, 500), events.sink());
-  events.wait_for_tokens(1);
-  const auto before = events.tokens().size();
   CollectedReply reply;
+  engine().generate(ask(1, {1}, 100), events.sink());
   engine().encode(texts(2, std::vector<std::vector<TokenId>>(20, {1, 2, 3, 4})), reply.sink());
+  both_came.set_value();
   reply.wait();
-  EXPECT_THAT(events.tokens().size() - before, testing::AllOf(testing::Ge(18u), testing::Le(30u)));
-  engine().cancel(1);
   events.wait();
+  engine_.reset();
+  const auto first = std::ranges::find(phases, "encode");
+  const auto last = std::ranges::find(phases.rbegin(), phases.rend(), "encode").base();
+  EXPECT_EQ(std::count(first, last, "encode"), 20);
+  EXPECT_EQ(std::count(first, last, "decode"), 19);
+  EXPECT_EQ(std::adjacent_find(first, last), last);
 }
 
 TEST_F(LocalEngineTest, RefusesWhatIsOutOfRange) {

@@ -16,6 +16,7 @@
 
 #include "backend/backend.h"
 #include "base/error.h"
+#include "fakes/fake_clock.h"
 #include "model/model.h"
 
 namespace cortex {
@@ -62,7 +63,16 @@ struct FakeSwitches {
   std::atomic<int> trims = 0;                // of decoders
   std::atomic<std::size_t> device_bytes = 0;
   std::atomic<std::size_t> grown_bytes = 0;  // that a decoder has more than was planned
+  std::atomic<bool> fail_reads = false;      // of blocks, on their way to disk
+  std::atomic<bool> fail_writes = false;     // of blocks that come from there
+  std::atomic<FakeClock*> clock = nullptr;   // steps take their time on it, and none in truth
 };
+
+inline void take_step_time(const FakeSwitches& switches) {
+  const std::chrono::milliseconds time(switches.step_ms);
+  if (FakeClock* clock = switches.clock) return clock->advance(time);
+  std::this_thread::sleep_for(time);
+}
 
 // The state after a token is how many have come and the first of them.
 class FakeDecoder : public DecoderBackend {
@@ -73,7 +83,7 @@ class FakeDecoder : public DecoderBackend {
   void reserve_kv(int blocks) override { pool_.assign(static_cast<std::size_t>(blocks) * kBlockTokens, -1); }
 
   void submit(const StepPlan& plan) override {
-    std::this_thread::sleep_for(std::chrono::milliseconds(switches_->step_ms));
+    take_step_time(*switches_);
     broken_ = broken_ || switches_->break_decoders;
     if (broken_) throw Error(ErrorCode::model_failed, "the fake device failed");
     result_ = {};
@@ -92,12 +102,14 @@ class FakeDecoder : public DecoderBackend {
   }
   void collect(StepResult* result) override { *result = std::move(result_); }
   void read_blocks(std::span<const BlockId> blocks, std::span<std::byte> out) override {
+    if (switches_->fail_reads) throw std::runtime_error("the fake device can't be read");
     CORTEX_CHECK(out.size() == blocks.size() * kFakeBlockBytes);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       std::memcpy(out.data() + i * kFakeBlockBytes, block(blocks[i]), kFakeBlockBytes);
     }
   }
   void write_blocks(std::span<const BlockId> blocks, std::span<const std::byte> bytes) override {
+    if (switches_->fail_writes) throw std::runtime_error("the fake device can't be written");
     CORTEX_CHECK(bytes.size() == blocks.size() * kFakeBlockBytes);
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       std::memcpy(block(blocks[i]), bytes.data() + i * kFakeBlockBytes, kFakeBlockBytes);
@@ -147,7 +159,7 @@ class FakeEncoder : public EncoderBackend {
   explicit FakeEncoder(FakeSwitches* switches) : switches_(switches) { ++switches_->loaded; }
   ~FakeEncoder() override { --switches_->loaded; }
   void encode(const PackedTexts& texts, EncodeResult* result) override {
-    std::this_thread::sleep_for(std::chrono::milliseconds(switches_->step_ms));
+    take_step_time(*switches_);
     result->dimensions = 2;
     for (std::size_t i = 0; i + 1 < texts.starts.size(); ++i) {
       const TokenId first = texts.tokens[static_cast<std::size_t>(texts.starts[i])];

@@ -28,11 +28,15 @@ TEST_F(TestFaultTest, SaysWhatItStrikes) {
   EXPECT_TRUE(phase.strikes("write", {}));
   EXPECT_FALSE(phase.strikes("prompt", kTokens));
   EXPECT_EQ(phase.file, "/tmp/now");
+  EXPECT_FALSE(phase.throws);
+  const TestFault thrown = parse_test_fault("throw_in:encode");
+  EXPECT_TRUE(thrown.throws && thrown.strikes("encode", {}) && !thrown.strikes("write", {}));
+  EXPECT_TRUE(parse_test_fault("ignore_budgets").ignores_budgets);
 }
 
 TEST_F(TestFaultTest, RefusesWhatIsNone) {
   for (const char* text : {"", "segv", "segv_in:", "segv_in:lunch", "abort_on_token:", "abort_on_token:1x",
-                           "abort_on_token:99999999999", "segv_in:write@"}) {
+                           "abort_on_token:99999999999", "segv_in:write@", "throw_in:lunch", "ignore_budgets@/tmp/now"}) {
     EXPECT_THROW(parse_test_fault(text), Error) << text;
   }
 }
@@ -41,6 +45,18 @@ TEST_F(TestFaultTest, WithoutTheVariableThereIsNone) {
   EXPECT_FALSE(test_failpoint());
   set("");
   EXPECT_FALSE(test_failpoint());
+  EXPECT_FALSE(test_ignores_budgets());
+}
+
+TEST_F(TestFaultTest, AnExceptionIsThrownWhereItIsWanted) {
+  set("throw_in:prompt");
+  const Failpoint failpoint = test_failpoint();
+  EXPECT_NO_THROW(failpoint("decode", kTokens));
+  EXPECT_THROW(failpoint("prompt", kTokens), Error);
+  EXPECT_FALSE(test_ignores_budgets());
+  set("ignore_budgets");
+  EXPECT_FALSE(test_failpoint());
+  EXPECT_TRUE(test_ignores_budgets());
 }
 
 TEST_F(TestFaultTest, Strikes) {
