@@ -8,6 +8,7 @@
 // commit to disk lies between the last piece and the end.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,7 +20,10 @@
 #include "service/conversations.h"
 #include "service/generation.h"
 #include "service/models.h"
+#include "service/output_format.h"
+#include "service/reply_grammar.h"
 #include "service/reply_tokens.h"
+#include "service/tool_call.h"
 
 namespace cortex {
 
@@ -32,6 +36,11 @@ struct ChatRequest : GenerationOptions {
   std::string template_arguments = "{}";  // chat_template_kwargs, a JSON object
   bool add_generation_prompt = true;
   bool continue_final_message = false;  // the reply goes on where the last message ends
+  bool may_think = true;                // also before a reply that a grammar demands
+  std::vector<Tool> tools;
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;  // else at most one call
+  std::optional<OutputFormat> format;
 };
 
 // A call that is ready to run.
@@ -41,9 +50,10 @@ struct ChatCall : GenerationCall {
   // The rest is ChatService's.
   std::unique_ptr<Conversations::Turn> turn;
   std::vector<Message> messages;
-  DialogueKey dialogue;  // up to the message that the reply is or goes on with
-  std::string begun;     // the text of the latter
-  SampledText sampled;   // the ids that the reply's are to be put to
+  DialogueKey dialogue;                       // up to the message that the reply is or goes on with
+  std::string begun;                          // the text of the latter
+  SampledText sampled;                        // the ids that the reply's are to be put to
+  std::map<int, std::string> grammar_params;  // of a ReplyGrammar
 };
 
 class ChatService {
@@ -61,6 +71,8 @@ class ChatService {
 
  private:
   void recall(ChatRequest* request, DialogueKey* dialogue);
+  std::string write_prompt(const ServedModel& model, const std::vector<Message>& history, const ChatRequest& request,
+                           ChatCall* call);
 
   const Models& models_;
   Admission& admission_;

@@ -3,27 +3,82 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "base/identifier.h"
 #include "base/json_writer.h"
+#include "service/json_call.h"
 
 namespace cortex {
 namespace {
 
 constexpr EncodeOptions kAsPlainText{.add_special_tokens = false, .parse_special = false};
 
-std::string messages_json(const std::vector<Message>& history, const std::vector<Message>& added) {
-  JsonWriter json;
-  json.begin_array();
-  for (const auto* part : {&history, &added}) {
-    for (const auto& message : *part) {
-      json.begin_object().key("role").string(message.role).key("content").string(message.content).end_object();
+// What some templates insist on: 9 letters and digits. The same id for the same call.
+std::string short_id(const std::string& id) {
+  constexpr std::size_t kSize = 9;
+  constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  const bool is_plain = id.find_first_not_of(kDigits) == std::string::npos;
+  if (is_plain && id.size() == kSize) return id;
+  std::uint64_t hash = 14695981039346656037U;  // FNV-1a
+  for (const char c : id) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211U;
+  std::string text;
+  for (; text.size() < kSize; hash /= kDigits.size()) text += kDigits[hash % kDigits.size()];
+  return text;
+}
+
+// Messages as transformers gives them to templates.
+class TemplateMessages {
+ public:
+  explicit TemplateMessages(const ReplyStyle& style) : style_(style) { json_.begin_array(); }
+
+  void add(const Message& message) {
+    json_.begin_object().key("role").string(message.role).key("content").string(message.content);
+    if (!message.reasoning.empty()) json_.key("reasoning_content").string(message.reasoning);
+    // Some templates ask whether the key is there.
+    if (!message.tool_calls.empty()) add_calls(message.tool_calls);
+    if (message.role == "tool") {
+      const auto name = names_.find(message.tool_call_id);
+      if (name != names_.end()) json_.key("name").string(name->second);
+      json_.key("tool_call_id").string(id_of(message.tool_call_id));
     }
+    json_.end_object();
   }
-  return json.end_array().take();
+
+  std::string take() { return json_.end_array().take(); }
+
+ private:
+  std::string id_of(const std::string& id) const { return style_.short_call_ids ? short_id(id) : id; }
+
+  void add_calls(const std::vector<ToolCall>& calls) {
+    json_.key("tool_calls").begin_array();
+    for (const auto& call : calls) {
+      names_[call.id] = call.name;
+      json_.begin_object().key("id").string(id_of(call.id)).key("type").string("function");
+      json_.key("function").begin_object().key("name").string(call.name).key("arguments");
+      // Templates write them by tojson, which makes a string of a string.
+      is_json_object(call.arguments) ? json_.raw(call.arguments) : json_.string(call.arguments);
+      json_.end_object().end_object();
+    }
+    json_.end_array();
+  }
+
+  const ReplyStyle& style_;
+  JsonWriter json_;
+  std::map<std::string, std::string> names_;  // of the calls so far
+};
+
+std::string messages_json(const ServedModel& model, const std::vector<Message>& history,
+                          const std::vector<Message>& added) {
+  TemplateMessages messages(model.reply_style);
+  for (const auto* part : {&history, &added}) {
+    for (const auto& message : *part) messages.add(message);
+  }
+  return messages.take();
 }
 
 Error cannot_continue(std::string_view why) {
@@ -39,7 +94,7 @@ std::string_view without_trailing_space(std::string_view text) {
 std::string end_of_turn(const ServedModel& model, std::vector<Message> messages, const ChatTemplateOptions& options) {
   const std::string mark = make_identifier("mark");
   messages.back().content = mark;
-  const std::string text = model.chat_template->render(messages_json({}, messages), options);
+  const std::string text = model.chat_template->render(messages_json(model, {}, messages), options);
   const auto found = text.rfind(mark);
   if (found == std::string::npos) throw cannot_continue("the model's template does not show the last message");
   return text.substr(found + mark.size());
@@ -72,7 +127,8 @@ ChatPrompt chat_prompt(const ServedModel& model, const std::vector<Message>& his
       if (message.sampled) sampled.push_back(*message.sampled);
     }
   }
-  return encode_chat_prompt(*model.tokenizer, *model.chat_template, messages_json(history, added), options, sampled);
+  return encode_chat_prompt(*model.tokenizer, *model.chat_template, messages_json(model, history, added), options,
+                            sampled);
 }
 
 PromptText unfinished_chat_prompt(const ServedModel& model, const std::vector<Message>& messages,

@@ -7,9 +7,10 @@
 
 namespace cortex {
 
-ChoiceText::ChoiceText(std::shared_ptr<const Tokenizer> tokenizer, std::vector<std::string> stops, bool wants_logprobs)
+ChoiceText::ChoiceText(std::shared_ptr<const Tokenizer> tokenizer, std::vector<std::string> stops, bool wants_logprobs,
+                       std::vector<TokenId> shown)
     : tokenizer_(std::move(tokenizer)),
-      detokenizer_(tokenizer_),
+      detokenizer_(tokenizer_, true, std::move(shown)),
       stops_(std::move(stops)),
       wants_logprobs_(wants_logprobs) {}
 
@@ -18,7 +19,7 @@ void ChoiceText::continue_after(std::span<const TokenId> prompt, std::size_t cha
   decoded_characters_ = characters;
 }
 
-TextPiece ChoiceText::push(const SampledToken& token) {
+TextPiece ChoiceText::push(const SampledToken& token, bool may_stop) {
   if (wants_logprobs_) {
     TokenText told = token_text(*tokenizer_, token.token, token.top_logprobs);
     told.logprob = token.logprob;
@@ -28,7 +29,7 @@ TextPiece ChoiceText::push(const SampledToken& token) {
   const std::string text = detokenizer_.push(token.token);
   decoded_bytes_ += text.size();
   decoded_characters_ += count_characters(text);
-  return show(stops_.push(text), false);
+  return show(may_stop ? stops_.push(text) : stops_.pass(text), false);
 }
 
 TextPiece ChoiceText::finish() {

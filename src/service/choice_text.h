@@ -33,13 +33,15 @@ struct TextPiece {
 
 class ChoiceText {
  public:
-  ChoiceText(std::shared_ptr<const Tokenizer> tokenizer, std::vector<std::string> stops, bool wants_logprobs);
+  // `shown` are special tokens whose text is a part of it.
+  ChoiceText(std::shared_ptr<const Tokenizer> tokenizer, std::vector<std::string> stops, bool wants_logprobs,
+             std::vector<TokenId> shown = {});
 
   // The text goes on where this prompt, `characters` long, ends; otherwise it stands for itself. Before any push().
   void continue_after(std::span<const TokenId> prompt, std::size_t characters);
 
   // What may be shown now that this token has come. Nothing more once a stop string has come.
-  TextPiece push(const SampledToken& token);
+  TextPiece push(const SampledToken& token, bool may_stop = true);
   // The rest.
   TextPiece finish();
   bool met_stop_string() const { return stops_.matched(); }

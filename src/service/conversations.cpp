@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <simdjson.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,12 +16,13 @@
 #include "base/error.h"
 #include "base/excerpt.h"
 #include "base/identifier.h"
+#include "base/json_writer.h"
 #include "base/log.h"
 
 namespace cortex {
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 
 constexpr const char* kSchema = R"sql(
   CREATE TABLE IF NOT EXISTS conversation (
@@ -38,6 +40,9 @@ constexpr const char* kSchema = R"sql(
     content TEXT NOT NULL,
     prompt_bytes INTEGER,
     tokens BLOB,
+    reasoning TEXT,
+    tool_calls TEXT,
+    tool_call_id TEXT,
     PRIMARY KEY (conversation, position)) WITHOUT ROWID;
 )sql";
 
@@ -45,6 +50,12 @@ constexpr const char* kSchema = R"sql(
 constexpr const char* kSchema1To2 = R"sql(
   ALTER TABLE message ADD COLUMN prompt_bytes INTEGER;
   ALTER TABLE message ADD COLUMN tokens BLOB;
+)sql";
+
+constexpr const char* kSchema2To3 = R"sql(
+  ALTER TABLE message ADD COLUMN reasoning TEXT;
+  ALTER TABLE message ADD COLUMN tool_calls TEXT;
+  ALTER TABLE message ADD COLUMN tool_call_id TEXT;
 )sql";
 
 // To the newest schema, all of it or nothing.
@@ -60,7 +71,9 @@ void migrate(Database* database, const std::filesystem::path& file) {
     throw Error(ErrorCode::invalid_path, fmt::format("{}: was written by a newer version (schema {}, known up to {})",
                                                      file.string(), found, kSchemaVersion));
   }
-  database->execute(found == 1 ? kSchema1To2 : kSchema);
+  if (found == 0) database->execute(kSchema);
+  if (found == 1) database->execute(kSchema1To2);
+  if (found == 1 || found == 2) database->execute(kSchema2To3);
   database->execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion).c_str());
   transaction.commit();
 }
@@ -89,6 +102,41 @@ void bind_sampled(Statement* row, const std::optional<SampledText>& sampled) {
     return;
   }
   row->bind(static_cast<std::int64_t>(sampled->begin)).bind_bytes(std::as_bytes(std::span(sampled->ids)));
+}
+
+void bind_text(Statement* row, const std::string& text) { text.empty() ? row->bind_null() : row->bind(text); }
+
+std::string read_text(const Statement& row, int column) {
+  return row.is_null(column) ? std::string() : row.text(column);
+}
+
+std::string json_of_calls(const std::vector<ToolCall>& calls) {
+  if (calls.empty()) return {};
+  JsonWriter json;
+  json.begin_array();
+  for (const auto& call : calls) {
+    json.begin_object().key("id").string(call.id).key("name").string(call.name);
+    json.key("arguments").string(call.arguments).end_object();
+  }
+  return json.end_array().take();
+}
+
+// What is no list of calls is none.
+std::vector<ToolCall> read_calls(const std::string& text) {
+  if (text.empty()) return {};
+  simdjson::dom::parser parser;
+  simdjson::dom::array items;
+  if (parser.parse(text).get(items) != simdjson::SUCCESS) return {};
+  std::vector<ToolCall> calls;
+  for (const simdjson::dom::element item : items) {
+    std::string_view id, name, arguments;
+    if (item["id"].get(id) != simdjson::SUCCESS || item["name"].get(name) != simdjson::SUCCESS ||
+        item["arguments"].get(arguments) != simdjson::SUCCESS) {
+      return {};
+    }
+    calls.push_back({std::string(id), std::string(name), std::string(arguments)});
+  }
+  return calls;
 }
 
 // An empty file and its directory that nobody else may read; SQLite gives its other files the same mode.
@@ -174,9 +222,13 @@ Conversation Conversations::load(const std::string& id, const std::string& owner
   if (!head.bind(id).bind(owner).step()) throw not_found(id);
   Conversation found{id, head.text(0), head.integer(1), {}};
   Statement rows(*database_,
-                 "SELECT role, content, prompt_bytes, tokens FROM message WHERE conversation = ? ORDER BY position");
+                 "SELECT role, content, prompt_bytes, tokens, reasoning, tool_calls, tool_call_id FROM message "
+                 "WHERE conversation = ? ORDER BY position");
   rows.bind(id);
-  while (rows.step()) found.messages.push_back({rows.text(0), rows.text(1), read_sampled(rows)});
+  while (rows.step()) {
+    found.messages.push_back({rows.text(0), rows.text(1), read_sampled(rows), read_text(rows, 4),
+                              read_calls(read_text(rows, 5)), read_text(rows, 6)});
+  }
   return found;
 }
 
@@ -239,10 +291,13 @@ void Conversations::insert(const Turn& turn, const std::vector<Message>& message
   auto position = static_cast<std::int64_t>(turn.history().size());
   for (const auto& message : messages) {
     Statement row(database,
-                  "INSERT INTO message (conversation, position, role, content, prompt_bytes, tokens) "
-                  "VALUES (?, ?, ?, ?, ?, ?)");
+                  "INSERT INTO message (conversation, position, role, content, prompt_bytes, tokens, reasoning, "
+                  "tool_calls, tool_call_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
     row.bind(turn.id()).bind(position++).bind(message.role).bind(message.content);
     bind_sampled(&row, message.sampled);
+    bind_text(&row, message.reasoning);
+    bind_text(&row, json_of_calls(message.tool_calls));
+    bind_text(&row, message.tool_call_id);
     row.step();
   }
 }

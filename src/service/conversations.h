@@ -18,17 +18,24 @@
 
 #include "base/clock.h"
 #include "service/database.h"
+#include "service/tool_call.h"
 #include "text/chat_template.h"
 
 namespace cortex {
 
 struct Message {
-  std::string role;  // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant", "tool"
   std::string content;
   std::optional<SampledText> sampled = std::nullopt;  // of a reply: what it was made of
+  std::string reasoning = {};                         // of a reply, beside its content
+  std::vector<ToolCall> tool_calls = {};              // of a reply
+  std::string tool_call_id = {};                      // of a tool's: the call that it answers
 
   // The same to who reads it.
-  bool operator==(const Message& other) const { return role == other.role && content == other.content; }
+  bool operator==(const Message& other) const {
+    return role == other.role && content == other.content && reasoning == other.reasoning &&
+           tool_calls == other.tool_calls && tool_call_id == other.tool_call_id;
+  }
 };
 
 struct Conversation {

@@ -59,7 +59,10 @@ Generation::Generation(const GenerationPlace& place, GenerationCall call, Genera
   choices_.reserve(call.choices.size());
   for (std::size_t i = 0; i < call.choices.size(); ++i) {
     PlannedChoice& planned = call.choices[i];
-    Choice choice{planned.request.id, {served_->tokenizer, call.stop, wants_logprobs_}, {}, {}, {}, false, {}};
+    const std::vector<TokenId> shown =
+        call.reply ? served_->reply_style.shown(call.reply->calls.has_value()) : std::vector<TokenId>();
+    Choice choice{.request = planned.request.id, .text = {served_->tokenizer, call.stop, wants_logprobs_, shown}};
+    if (call.reply) choice.parser.emplace(served_->reply_style, *call.reply);
     if (planned.prompt) {
       choice.text.continue_after(planned.request.prompt, count_characters(planned.prompt->text));
       if (call.echo) choice.echo = std::move(planned.prompt);
@@ -112,6 +115,10 @@ void Generation::follow(std::size_t index, GenerateEvent event) {
 // They come with the first token and, unless a stop string ends the text, with the last.
 void Generation::take_timings(Choice* choice, const GenerateTimings& timings) {
   timings_.engine = timings;
+  const int drafted = timings.draft_tokens - std::exchange(choice->draft_tokens, timings.draft_tokens);
+  const int accepted = timings.draft_accepted - std::exchange(choice->draft_accepted, timings.draft_accepted);
+  usage_.accepted_draft_tokens += accepted;
+  usage_.rejected_draft_tokens += drafted - accepted;
   if (!choice->counts_prompt) return;
   usage_.cached_tokens += timings.cached_tokens - std::exchange(choice->cached_tokens, timings.cached_tokens);
   if (choice != choices_.data() || !timings.cache) return;
@@ -131,13 +138,26 @@ void Generation::take_tokens(Choice* choice, const GenerateEvent& event) {
     }
     if (is_end) return;  // the token that ends a turn is no text
     if (keeps_ids_) choice->end.ids.push_back(token.token);
-    tell(choice, choice->text.push(token));
-    if (!choice->text.met_stop_string()) continue;
+    tell_text(choice, token);
+    if (!choice->text.met_stop_string() && !(choice->parser && choice->parser->is_over())) continue;
     // The engine would have told with its end, which nobody waits for.
     timings_.engine.decode_ms = milliseconds_between(first_token_, place_.clock.steady_now());
     engine_->cancel(choice->request);
     return end_choice(choice, FinishReason::stop);
   }
+}
+
+void Generation::tell_text(Choice* choice, const SampledToken& token) {
+  if (!choice->parser) return tell(choice, choice->text.push(token));
+  ReplyParser& parser = *choice->parser;
+  const bool was_reasoning = parser.is_reasoning();
+  tell(choice, choice->text.push(token, parser.may_be_content()));
+  if (parser.is_undecided()) {
+    ++choice->undecided_tokens;
+    return;
+  }
+  const int undecided = std::exchange(choice->undecided_tokens, 0);
+  if (was_reasoning || parser.is_reasoning()) usage_.reasoning_tokens += undecided + 1;
 }
 
 void Generation::tell_echo(Choice* choice) {
@@ -151,14 +171,51 @@ void Generation::tell_echo(Choice* choice) {
   tell(choice, std::move(piece));
 }
 
-void Generation::tell(Choice* choice, TextPiece piece) {
-  if (piece.empty()) return;
-  choice->end.text += piece.text;
+void Generation::tell(Choice* choice, TextPiece piece, bool at_the_end) {
+  ReplyPieces pieces;
+  if (choice->parser) {
+    if (keeps_ids_) choice->end.written += piece.text;
+    pieces = choice->parser->push(piece.text);
+    if (at_the_end) {
+      for (const auto& last : choice->parser->finish()) add_piece(&pieces, last.kind, last.text);
+    }
+  } else {
+    add_piece(&pieces, PieceKind::content, piece.text);
+  }
+  if (pieces.empty() && piece.tokens.empty()) return;
   if (keeps_tokens_) choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   GenerationEvent event = event_of(choice);
-  event.text = std::move(piece.text);
+  add_parts(choice, pieces, &event);
   event.tokens = std::move(piece.tokens);
   sink_(std::move(event));
+}
+
+// To what the text has come to, and to the event.
+void Generation::add_parts(Choice* choice, const ReplyPieces& pieces, GenerationEvent* event) const {
+  ChoiceEnd& end = choice->end;
+  for (const auto& piece : pieces) {
+    const int last_call = static_cast<int>(end.tool_calls.size()) - 1;
+    switch (piece.kind) {
+      case PieceKind::content:
+        end.text += piece.text;
+        event->text += piece.text;
+        break;
+      case PieceKind::reasoning:
+        end.reasoning += piece.text;
+        event->reasoning += piece.text;
+        break;
+      case PieceKind::call:
+        end.tool_calls.push_back({make_identifier("call_"), piece.text, {}});
+        event->tool_calls.push_back({last_call + 1, end.tool_calls.back().id, piece.text, {}});
+        break;
+      case PieceKind::arguments:
+        end.tool_calls.back().arguments += piece.text;
+        event->tool_calls.push_back({last_call, {}, {}, piece.text});
+        break;
+      case PieceKind::call_end:
+        break;
+    }
+  }
 }
 
 GenerationEvent Generation::event_of(Choice* choice) {
@@ -176,12 +233,13 @@ GenerationEvent Generation::event_of(Choice* choice) {
 }
 
 void Generation::end_choice(Choice* choice, FinishReason reason) {
-  tell(choice, choice->text.finish());
+  tell(choice, choice->text.finish(), true);
   choice->ended = true;
   choice->end.reason = choice->text.met_stop_string() ? FinishReason::stop : reason;
   --under_way_;
   GenerationEvent event = event_of(choice);
   event.finish = choice->end.reason;
+  event.called_tools = !choice->end.tool_calls.empty();
   sink_(std::move(event));
 }
 

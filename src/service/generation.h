@@ -21,7 +21,9 @@
 #include "service/choice_text.h"
 #include "service/generation_options.h"
 #include "service/models.h"
+#include "service/reply_parser.h"
 #include "service/running_calls.h"
+#include "service/tool_call.h"
 
 namespace cortex {
 
@@ -29,6 +31,9 @@ struct GenerationUsage {
   int prompt_tokens = 0;      // each prompt once, however many texts it gets
   int completion_tokens = 0;  // sampled, those that ended a text included
   int cached_tokens = 0;
+  int reasoning_tokens = 0;  // of the sampled ones, the marks around them included
+  int accepted_draft_tokens = 0;
+  int rejected_draft_tokens = 0;
 };
 
 // What the KV cache had of a prompt.
@@ -48,10 +53,21 @@ struct GenerationTimings {
 
 // What one text has come to.
 struct ChoiceEnd {
-  std::string text;
+  std::string text;       // the content, where the call tells it apart
+  std::string reasoning;  // what is said before it
+  std::vector<ToolCall> tool_calls;
+  std::string written;  // all as the model wrote it, where the call tells its parts apart and keeps ids
   std::vector<TokenText> tokens;
   std::vector<TokenId> ids;  // sampled, without what ended a turn; past a stop string they go on to its last token
   FinishReason reason = FinishReason::stop;
+};
+
+// Some of a call of a tool: the first of it has the id and the name.
+struct ToolCallPiece {
+  int index = 0;  // among its text's calls
+  std::string id;
+  std::string name;
+  std::string arguments;
 };
 
 struct GenerationEnd {
@@ -64,8 +80,11 @@ struct GenerationEnd {
 struct GenerationEvent {
   int choice = 0;
   std::string text;
+  std::string reasoning;
+  std::vector<ToolCallPiece> tool_calls;
   std::vector<TokenText> tokens;       // of this piece, when logprobs were asked for
   std::optional<FinishReason> finish;  // this text has ended
+  bool called_tools = false;           // and it has called tools
   GenerationUsage usage;               // of the call so far
   // Tokens of this text since its piece before, and how far apart on average they came; its first is not among them.
   int next_tokens = 0;
@@ -94,6 +113,7 @@ struct GenerationCall {
   bool echo = false;         // the prompt is the beginning of each text
   bool keeps_tokens = true;  // the end has all tokens again; where pieces are told as they come, nobody looks there
   bool keeps_ids = false;    // the end has all ids
+  std::optional<ReplyRules> reply;  // tells the parts of a text apart; absent: all is content
   std::vector<std::string> stop;
   std::string owner;
   std::chrono::steady_clock::time_point begun;
@@ -125,6 +145,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct Choice {
     RequestId request = 0;
     ChoiceText text;
+    std::optional<ReplyParser> parser;
     std::shared_ptr<const PromptText> echo;  // until it has been told
     std::vector<float> prompt_logprobs;      // [prompt - 1] when they are wanted
     std::vector<std::vector<TokenLogprob>> prompt_top;
@@ -132,8 +153,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ChoiceEnd end;
     bool ended = false;
     int cached_tokens = 0;  // as the engine last told
-    int tokens = 0;         // sampled
-    int told_tokens = 0;    // of these, with the last piece
+    int draft_tokens = 0, draft_accepted = 0;
+    int undecided_tokens = 0;  // that may begin reasoning
+    int tokens = 0;            // sampled
+    int told_tokens = 0;       // of these, with the last piece
     std::chrono::steady_clock::time_point told = {};
   };
 
@@ -142,8 +165,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void follow(std::size_t index, GenerateEvent event);
   void take_timings(Choice* choice, const GenerateTimings& timings);
   void take_tokens(Choice* choice, const GenerateEvent& event);
+  void tell_text(Choice* choice, const SampledToken& token);
   void tell_echo(Choice* choice);
-  void tell(Choice* choice, TextPiece piece);
+  void tell(Choice* choice, TextPiece piece, bool at_the_end = false);
+  void add_parts(Choice* choice, const ReplyPieces& pieces, GenerationEvent* event) const;
   GenerationEvent event_of(Choice* choice);  // an empty one, at this point of the text
   void end_choice(Choice* choice, FinishReason reason);
   void end();

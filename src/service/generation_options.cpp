@@ -74,6 +74,9 @@ GenerateRequest make_generate_request(const ServedModel& model, const Generation
   request.stop_ids = model.stop_ids;
   request.sampling = resolve(options.sampling, model.generation);
   request.logit_bias = checked_bias(options.logit_bias, model.vocabulary);
+  if (!options.prediction.empty()) {
+    request.prediction = model.tokenizer->encode(options.prediction, {.add_special_tokens = false});
+  }
   request.logprobs = options.logprobs;
   request.top_logprobs = options.top_logprobs;
   request.explain = options.explain;

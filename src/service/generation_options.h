@@ -30,8 +30,9 @@ struct GenerationOptions {
   std::vector<std::pair<std::int64_t, float>> logit_bias;
   bool logprobs = false;
   int top_logprobs = 0;
-  bool explain = false;  // tells what the KV cache had of the prompt, and why no more
-  int n = 1;             // texts for each prompt
+  bool explain = false;    // tells what the KV cache had of the prompt, and why no more
+  int n = 1;               // texts for each prompt
+  std::string prediction;  // what the text may say: drafts are taken from it
   int priority = 0;
   std::optional<std::chrono::milliseconds> timeout;
   std::string salt;

@@ -137,12 +137,33 @@ ServedModel serve(const FileSystem& files, const ModelConfig& config) {
   naming(config.path, [&] {
     if (model.chat_template) served.chat_template.emplace(*model.chat_template, model.special_tokens);
   });
+  served.reply_style = find_reply_style(model.chat_template.value_or(""), *served.tokenizer);
   served.stop_ids = std::move(model.stop_ids);
+  served.grammar_vocabulary =
+      std::make_shared<const GrammarVocabulary>(served.tokenizer, served.vocabulary, served.stop_ids);
   served.generation = model.generation;
   return served;
 }
 
 }  // namespace
+
+GrammarVocabulary::GrammarVocabulary(std::shared_ptr<const Tokenizer> tokenizer, int rows, std::vector<TokenId> ends)
+    : tokenizer_(std::move(tokenizer)), rows_(rows), ends_(std::move(ends)) {}
+
+std::shared_ptr<const TokenTexts> GrammarVocabulary::texts() const {
+  std::call_once(made_, [this] {
+    const TokenTable table = tokenizer_->token_table();
+    const auto ids = static_cast<std::size_t>(std::min(tokenizer_->vocabulary_size(), rows_));
+    auto texts = std::make_shared<TokenTexts>();
+    texts->offsets.assign(table.offsets.begin(), table.offsets.begin() + static_cast<std::ptrdiff_t>(ids) + 1);
+    const std::string_view bytes = table.bytes.substr(0, texts->offsets.back());
+    texts->bytes.assign(bytes.begin(), bytes.end());
+    for (std::size_t id = 0; id < ids; ++id) texts->special.push_back(tokenizer_->is_special(static_cast<TokenId>(id)));
+    texts->ends = ends_;
+    texts_ = std::move(texts);
+  });
+  return texts_;
+}
 
 bool ServedModel::can(Task task) const {
   if (task == Task::chat) return kind == ModelKind::chat && chat_template.has_value();

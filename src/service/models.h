@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "base/file_system.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "service/reply_style.h"
 #include "service/rerank_frame.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -18,6 +20,20 @@
 namespace cortex {
 
 enum class Task { chat, complete, embed, rerank };
+
+// What grammars know of a vocabulary, made when the first of them needs it. Any thread.
+class GrammarVocabulary {
+ public:
+  GrammarVocabulary(std::shared_ptr<const Tokenizer> tokenizer, int rows, std::vector<TokenId> ends);
+  std::shared_ptr<const TokenTexts> texts() const;
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  int rows_;
+  std::vector<TokenId> ends_;
+  mutable std::once_flag made_;
+  mutable std::shared_ptr<const TokenTexts> texts_;
+};
 
 struct ServedModel {
   std::string name;
@@ -31,7 +47,9 @@ struct ServedModel {
   RerankFrame frame;  // of rerankers but by cosine
   AnswerIds answers;  // of generative rerankers
   std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const GrammarVocabulary> grammar_vocabulary;
   std::optional<ChatTemplate> chat_template;
+  ReplyStyle reply_style;
   std::vector<TokenId> stop_ids;
   GenerationDefaults generation;
 

@@ -1,5 +1,6 @@
 #include "service/reply_tokens.h"
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <iterator>
@@ -65,13 +66,14 @@ void ReplyTokens::forget(Entries::iterator entry) {
 }
 
 std::vector<TokenId> ids_within(const Tokenizer& tokenizer, std::span<const TokenId> ids, std::string_view text,
-                                bool begins_text) {
+                                bool begins_text, std::span<const TokenId> shown) {
   std::vector<TokenId> within;
   for (const TokenId id : ids) {
     std::string_view bytes = tokenizer.token_bytes(id);
     const bool may_drop_space = begins_text && within.empty() && tokenizer.drops_first_space();
     if (may_drop_space && bytes.starts_with(' ')) bytes.remove_prefix(1);
-    if (tokenizer.is_special(id) || !text.starts_with(bytes)) break;
+    const bool is_hidden = tokenizer.is_special(id) && std::find(shown.begin(), shown.end(), id) == shown.end();
+    if (is_hidden || !text.starts_with(bytes)) break;
     text.remove_prefix(bytes.size());
     within.push_back(id);
   }

@@ -3,7 +3,8 @@
 // all with the process. Owned by the front; any thread.
 //
 // Invariants: (1) a reply is found after the same messages, of the same model, salt and owner, and nowhere else;
-// (2) what is found is at most what its text says: the ids spell a beginning of it and hold no special token.
+// (2) what is found is at most what its text says: the ids spell a beginning of it, as the model wrote it, and hold no
+// special token but those that this shows.
 #pragma once
 
 #include <cstddef>
@@ -72,9 +73,9 @@ class ReplyTokens {
 };
 
 // As many of the ids as spell a beginning of `text`, which a Detokenizer made of them; it has dropped a first space
-// where the text begins with them. They end before a special token, before bytes that are no character, and where a
-// stop string cut the text.
+// where the text begins with them. They end before a special token that is not `shown`, before bytes that are no
+// character, and where a stop string cut the text.
 std::vector<TokenId> ids_within(const Tokenizer& tokenizer, std::span<const TokenId> ids, std::string_view text,
-                                bool begins_text);
+                                bool begins_text, std::span<const TokenId> shown = {});
 
 }  // namespace cortex

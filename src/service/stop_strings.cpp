@@ -45,6 +45,12 @@ std::string StopStrings::push(std::string_view text) {
   return shown;
 }
 
+std::string StopStrings::pass(std::string_view text) {
+  if (matched_) return {};
+  held_.append(text);
+  return show(held_.size());
+}
+
 std::string StopStrings::finish() { return matched_ ? std::string() : show(held_.size()); }
 
 }  // namespace cortex

@@ -20,6 +20,9 @@ class StopStrings {
   // The part of the text so far that may be shown now. Empty once a match was found.
   std::string push(std::string_view text);
 
+  // The same for a part in which none is looked for. Nothing that was held back is a beginning any more.
+  std::string pass(std::string_view text);
+
   // The end of the text: what was held back, unless a match was found.
   std::string finish();
 

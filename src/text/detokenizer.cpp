@@ -1,5 +1,6 @@
 #include "text/detokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace cortex {
@@ -48,11 +49,12 @@ bool take_character(std::string_view* bytes, std::string* text) {
 
 }  // namespace
 
-Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
-    : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
+Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special, std::vector<std::int32_t> shown)
+    : tokenizer_(std::move(tokenizer)), skip_special_(skip_special), shown_(std::move(shown)) {}
 
 std::string Detokenizer::push(std::int32_t id) {
-  if (skip_special_ && tokenizer_->is_special(id)) return {};
+  const auto is_hidden = [&] { return std::find(shown_.begin(), shown_.end(), id) == shown_.end(); };
+  if (skip_special_ && tokenizer_->is_special(id) && is_hidden()) return {};
   std::string_view added = tokenizer_->token_bytes(id);
   if (added.empty()) return {};
   if (std::exchange(at_start_, false) && tokenizer_->drops_first_space() && added.front() == ' ') {

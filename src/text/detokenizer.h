@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "text/tokenizer.h"
 
@@ -14,7 +15,9 @@ namespace cortex {
 
 class Detokenizer {
  public:
-  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = true);
+  // Special tokens are left out but for those that are `shown`, unless none is to be skipped.
+  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = true,
+                       std::vector<std::int32_t> shown = {});
 
   // The text that is certain now; may be empty.
   std::string push(std::int32_t id);
@@ -24,6 +27,7 @@ class Detokenizer {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
+  std::vector<std::int32_t> shown_;
   bool at_start_ = true;
   std::string held_;  // the beginning of a character: at most 3 bytes
 };

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <future>
 
 #include "fakes/echo_engine.h"
 #include "fakes/fake_clock.h"
+#include "fakes/temporary_folder.h"
 #include "service/served_models.h"
 
 namespace cortex {
@@ -72,11 +75,13 @@ class ChatServiceTest : public testing::Test {
   }
 
   Told run(ChatRequest request) { return run(chat_.prepare(std::move(request))); }
+  Told run(ChatCall call) { return run(&chat_, std::move(call)); }
+  static Told run(ChatService* chat, ChatRequest request) { return run(chat, chat->prepare(std::move(request))); }
 
-  Told run(ChatCall call) {
+  static Told run(ChatService* chat, ChatCall call) {
     auto told = std::make_shared<Told>();
     auto over = std::make_shared<std::promise<void>>();
-    chat_.run(std::move(call), [told, over](GenerationEvent event) {
+    chat->run(std::move(call), [told, over](GenerationEvent event) {
       told->text += event.text;
       told->tokens.insert(told->tokens.end(), event.tokens.begin(), event.tokens.end());
       told->end = std::move(event.end);
@@ -117,6 +122,99 @@ TEST_F(ChatServiceTest, TheTextIsWhatTheTokensSpell) {
     EXPECT_EQ(told.end->choices[0].reason, FinishReason::stop);
     EXPECT_EQ(told.end->usage.completion_tokens, static_cast<int>(reply_.size()));
   }
+}
+
+// A model that reasons, and one whose template shows calls, over the tiny model's vocabulary.
+class ToolChatTest : public ChatServiceTest {
+ protected:
+  static constexpr const char* kThinking =
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content "
+      "}}\n"
+      "</think>\n\n{% endif %}{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}{% if m.content or not "
+      "loop.first %}{{ '\\n' }}{% endif %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": "
+      "{{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% if open %}<think>\n{% endif %}{% endif %}{% if tools "
+      "%}{% endif %}";
+
+  // The tiny model's files beside another template.
+  static Models with_template(const std::filesystem::path& folder) {
+    for (const auto& file : std::filesystem::directory_iterator(test_data("models/llama"))) {
+      std::filesystem::copy_file(file.path(), folder / file.path().filename());
+    }
+    std::ofstream(folder / "chat_template.jinja") << kThinking;
+    return Models(real_file_system(), {{"chat", folder.string()}});
+  }
+
+  static Tool tool(const std::string& name) {
+    return {name, R"({"type":"function","function":{"name":")" + name + R"("}})", R"({"type":"object"})"};
+  }
+
+  TemporaryFolder folder_;
+  Models thinking_ = with_template(folder_.path());
+  ChatService tools_{thinking_, admission_, conversations_, text_threads_, clock_};
+};
+
+TEST_F(ToolChatTest, ReasoningIsToldApartAndCounted) {
+  engine_says("<think>\nOne and one.\n</think>\n\nTwo.");
+  const Told told = run(&tools_, ask("1+1?"));
+  ASSERT_TRUE(told.end);
+  const ChoiceEnd& choice = told.end->choices[0];
+  EXPECT_EQ(choice.reasoning, "One and one.");
+  EXPECT_EQ(choice.text, "Two.");
+  EXPECT_EQ(told.text, "Two.");
+  const int counted = static_cast<int>(
+      model_.tokenizer->encode("<think>\nOne and one.\n</think>", {.add_special_tokens = false}).size());
+  EXPECT_NEAR(told.end->usage.reasoning_tokens, counted, 1);
+}
+
+TEST_F(ToolChatTest, TheNextTurnBeginsWithWhatThisOneSaid) {
+  const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
+  for (const bool stored : {true, false}) {
+    engine_says_in_letters("<think>\nHm.\n</think>\n\nI look.\n" + call + "\n" + call);
+    ChatRequest request = ask("1+1?");
+    request.store = stored;
+    request.tools = {tool("f")};
+    ChatCall first = tools_.prepare(request);
+    const auto conversation = first.conversation_id;
+    std::vector<TokenId> expected = first.choices[0].request.prompt;
+    expected.insert(expected.end(), reply_.begin(), reply_.end() - 1);
+    const Told told = run(&tools_, std::move(first));
+    ASSERT_TRUE(told.end);
+    const ChoiceEnd& choice = told.end->choices[0];
+    ASSERT_THAT(choice.tool_calls, SizeIs(2));
+    EXPECT_EQ(choice.text, "I look.");
+    Message result{"tool", "2"};
+    result.tool_call_id = choice.tool_calls[0].id;
+    ChatRequest second = request;
+    second.conversation_id = conversation;
+    if (conversation) {
+      second.messages = {result};
+    } else {
+      Message reply{"assistant", choice.text};
+      reply.reasoning = choice.reasoning;
+      reply.tool_calls = choice.tool_calls;
+      second.messages.push_back(reply);
+      second.messages.push_back(result);
+    }
+    EXPECT_TRUE(begins_with(tools_.prepare(second).choices[0].request.prompt, expected)) << stored;
+  }
+}
+
+TEST_F(ToolChatTest, ThinkingThatThePromptHasOpenedIsReasoning) {
+  engine_says("So.\n</think>\nHi");
+  ChatRequest request = ask("hi");
+  request.template_arguments = R"({"open":true})";
+  const Told told = run(&tools_, std::move(request));
+  EXPECT_EQ(told.end->choices[0].reasoning, "So.");
+  EXPECT_EQ(told.end->choices[0].text, "Hi");
+}
+
+TEST_F(ToolChatTest, AFormatLetsAModelThinkUnlessItMayNot) {
+  ChatRequest request = ask("hi");
+  request.format = OutputFormat{GrammarSyntax::regex, "a+", "p"};
+  EXPECT_EQ(tools_.prepare(request).choices[0].request.grammar->syntax, GrammarSyntax::lark);
+  request.may_think = false;
+  EXPECT_EQ(tools_.prepare(request).choices[0].request.grammar->syntax, GrammarSyntax::regex);
 }
 
 TEST_F(ChatServiceTest, AStopStringCutsCancelsAndCounts) {

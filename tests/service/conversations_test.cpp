@@ -283,6 +283,36 @@ TEST_F(ConversationsTest, AnOlderFileOpensAndKeepsIdsFromThenOn) {
   EXPECT_EQ(history[3].sampled, sampled);
 }
 
+TEST_F(ConversationsTest, AFileWithoutCallsOpensAndKeepsThemFromThenOn) {
+  std::filesystem::create_directories(directory_ / "state");
+  {
+    Database old(directory_ / "state" / "conversations.db");
+    old.execute(R"sql(
+      CREATE TABLE conversation (id TEXT PRIMARY KEY, owner TEXT NOT NULL, model TEXT NOT NULL,
+        created_s INTEGER NOT NULL, used_ms INTEGER NOT NULL, turns INTEGER NOT NULL);
+      CREATE INDEX conversation_by_use ON conversation (used_ms);
+      CREATE TABLE message (conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL, prompt_bytes INTEGER, tokens BLOB,
+        PRIMARY KEY (conversation, position)) WITHOUT ROWID;
+      INSERT INTO conversation VALUES ('conv_old', '', 'm', 1, 9000000000000, 1);
+      INSERT INTO message VALUES ('conv_old', 0, 'user', 'Hello', NULL, NULL),
+        ('conv_old', 1, 'assistant', 'Hi!', 7, x'05000000');
+      PRAGMA user_version = 2)sql");
+  }
+  Message call{"assistant", ""};
+  call.reasoning = "I'd better look.";
+  call.tool_calls = {{"call_1", "f", "{\"x\": \"\\u00e9\"}"}, {"call_2", "g", "{}"}};
+  Message result{"tool", "42"};
+  result.tool_call_id = "call_1";
+  open()->resume("conv_old", "")->commit({kHello, call, result});
+  auto conversations = open();
+  const auto history = conversations->resume("conv_old", "")->history();
+  ASSERT_THAT(history, ElementsAre(kHello, kHi, kHello, call, result));
+  EXPECT_EQ(history[1].sampled, (SampledText{7, {5}}));
+  EXPECT_EQ(history[3].tool_calls[0].id, "call_1");
+  EXPECT_EQ(history[3].tool_calls[1].id, "call_2");
+}
+
 TEST_F(ConversationsTest, KeepEveryByteOfAMessage) {
   auto conversations = open();
   const std::string content = "a\0b 'quoted' \"双\" 🙂"s;

@@ -79,5 +79,15 @@ TEST(StopStrings, AgreesWithASearchOfTheWholeText) {
   }
 }
 
+TEST(StopStrings, AreNotLookedForInWhatPasses) {
+  StopStrings stops({"stop"});
+  EXPECT_EQ(stops.push("a st"), "a ");
+  EXPECT_EQ(stops.pass("op stop"), "stop stop");
+  EXPECT_FALSE(stops.matched());
+  EXPECT_EQ(stops.push("op stop b"), "op ");
+  EXPECT_TRUE(stops.matched());
+  EXPECT_EQ(stops.pass("more"), "");
+}
+
 }  // namespace
 }  // namespace cortex

@@ -1,6 +1,6 @@
 //! What a model has sampled comes back in a chat as text, which many ids may spell. Where it does, its own ids stand for
 //! it: by them the model's memory of the dialogue is found again. They never say more than the text: each has to spell
-//! what stands there, none is reserved, and the template's own tokens are not theirs.
+//! what stands there, and the template's own tokens are not theirs.
 
 use std::ops::Range;
 
@@ -34,21 +34,44 @@ impl Speller<'_> {
         for one in sampled {
             let end = all.last().map_or(0, |last| last.range.end);
             if one.begin >= end && self.text.is_char_boundary(one.begin) {
-                all.extend(self.spell(one));
+                self.spell(one, &mut all);
             }
         }
         all
     }
 
-    /// As many of the ids as spell what stands there.
-    fn spell(&self, Sampled { begin, ids }: &Sampled) -> Option<Spelled> {
-        let next = self.own.partition_point(|own| own.range.end <= *begin);
+    /// As many of the ids as spell what stands there. A reserved one, such as a mark around a call, has to be the
+    /// template's own in the same place, and is left to it.
+    fn spell(&self, Sampled { begin, ids }: &Sampled, all: &mut Vec<Spelled>) {
+        let (mut at, mut ids) = (*begin, *ids);
+        loop {
+            if let Some(run) = self.spell_run(at, ids) {
+                (at, ids) = (run.range.end, &ids[run.ids.len()..]);
+                all.push(run);
+            }
+            let own = &self.own[self.own.partition_point(|own| own.range.end <= at)..];
+            match (own.first(), ids.split_first()) {
+                (Some(own), Some((id, rest))) if own.range.start == at && self.is_token(*id, own) => {
+                    (at, ids) = (own.range.end, rest);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn is_token(&self, id: i32, own: &Match) -> bool {
+        u32::try_from(id).is_ok_and(|id| self.tokenizer.added().index_of(id) == Some(own.token))
+    }
+
+    /// The ids up to a reserved one.
+    fn spell_run(&self, begin: usize, ids: &[i32]) -> Option<Spelled> {
+        let next = self.own.partition_point(|own| own.range.end <= begin);
         let limit = self.own.get(next).map_or(self.text.len(), |own| own.range.start);
-        let mut rest = self.text.as_bytes().get(*begin..limit)?;
-        let (mut count, mut end) = (0, *begin);
+        let mut rest = self.text.as_bytes().get(begin..limit)?;
+        let (mut count, mut end) = (0, begin);
         for (i, id) in ids.iter().enumerate() {
             let Some(bytes) = self.tokenizer.text_bytes(*id, self.is_reserved) else { break };
-            let without_space = || bytes.strip_prefix(b" ").filter(|_| i == 0 && self.gets_space(*begin));
+            let without_space = || bytes.strip_prefix(b" ").filter(|_| i == 0 && self.gets_space(begin));
             let left = rest.strip_prefix(bytes).or_else(|| rest.strip_prefix(without_space()?));
             let Some(left) = left else { break };
             rest = left;
@@ -59,7 +82,7 @@ impl Speller<'_> {
         // A text that begins with a space that is not there would put one behind them.
         let is_joined = end == limit || !self.tokenizer.begins_pieces_with_space();
         let ids = ids[..count].iter().map(|id| *id as u32).collect();
-        (end > *begin && is_joined).then_some(Spelled { range: *begin..end, ids })
+        (end > begin && is_joined).then_some(Spelled { range: begin..end, ids })
     }
 
     /// Whether the tokenizer would begin what stands at `begin` with a space that is not in the text.

@@ -1,0 +1,31 @@
+#include "service/hermes_calls.h"
+
+namespace cortex {
+namespace {
+
+constexpr std::string_view kClosing = "</tool_call>";
+
+}  // namespace
+
+void HermesCalls::open(std::string_view) {
+  call_ = JsonCall(&names());
+  is_whole_ = false;
+  closing_.clear();
+}
+
+Progress HermesCalls::read(char c, ReplyPieces* pieces) {
+  if (!is_whole_) {
+    const Progress progress = call_.push(c, pieces);
+    if (progress != Progress::done) return progress;
+    is_whole_ = true;
+    return Progress::more;
+  }
+  if (closing_.empty() && (c == ' ' || c == '\n' || c == '\t' || c == '\r')) return Progress::more;
+  closing_ += c;
+  if (closing_ == kClosing) return Progress::done;
+  return kClosing.starts_with(closing_) ? Progress::more : Progress::failed;
+}
+
+bool HermesCalls::may_end(ReplyPieces*) { return is_whole_; }
+
+}  // namespace cortex
