@@ -7,6 +7,7 @@
 #include <iostream>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file_system.h"
@@ -64,6 +65,25 @@ struct ChatFlags {
   std::optional<std::int64_t> seed;
 };
 
+// What a reply looks like in a terminal: reasoning is dim there, and in brackets elsewhere.
+class ReplyPrinter {
+ public:
+  explicit ReplyPrinter(bool is_terminal) : is_terminal_(is_terminal) {}
+
+  std::string print(const GenerationEvent& event) {
+    std::string text;
+    if (!event.reasoning.empty() && !std::exchange(reasons_, true)) text += is_terminal_ ? "\x1b[2m" : "[";
+    text += event.reasoning;
+    const bool is_over = !event.text.empty() || event.finish || event.error;
+    if (is_over && std::exchange(reasons_, false)) text += is_terminal_ ? "\x1b[0m\n\n" : "]\n\n";
+    return text + event.text;
+  }
+
+ private:
+  bool is_terminal_;
+  bool reasons_ = false;
+};
+
 // Prints one reply as it comes; Ctrl-C ends the reply, not the program. Returns the conversation to go on with.
 std::optional<std::string> answer(ChatService& chat, ChatRequest request) {
   struct State {
@@ -77,8 +97,10 @@ std::optional<std::string> answer(ChatService& chat, ChatRequest request) {
   const std::string id = call.id;
   std::optional<std::string> conversation = call.conversation_id;
   interrupted = 0;
-  chat.run(std::move(call), [state](GenerationEvent event) {
-    std::fwrite(event.text.data(), 1, event.text.size(), stdout);
+  auto printer = std::make_shared<ReplyPrinter>(::isatty(STDOUT_FILENO) != 0);
+  chat.run(std::move(call), [state, printer](GenerationEvent event) {
+    const std::string text = printer->print(event);
+    std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
     if (!event.end && !event.error) return;
     std::lock_guard lock(state->mutex);

@@ -45,7 +45,8 @@ TEST_F(OpenaiChatTest, AReplyHasTheDocumentedShape) {
        {R"("object":"chat.completion","created":)", R"("model":"chat","choices":[{"index":0,"message":)",
         R"({"role":"assistant","content":")", R"(","refusal":null},"logprobs":null,"finish_reason":"stop"}])",
         R"("usage":{"prompt_tokens":)", R"("completion_tokens":4,)", R"("prompt_tokens_details":{"cached_tokens":0})",
-        R"("completion_tokens_details":{"reasoning_tokens":0}},"timings":{"queue_ms":)"}) {
+        R"("completion_tokens_details":{"reasoning_tokens":0,"accepted_prediction_tokens":0,)"
+        R"("rejected_prediction_tokens":0}},"timings":{"queue_ms":)"}) {
     EXPECT_THAT(reply.body, HasSubstr(part));
   }
   EXPECT_THAT(reply.body, Not(HasSubstr("conversation_id")));
@@ -175,13 +176,14 @@ TEST_F(OpenaiChatTest, RefusesInOpenaisShape) {
       {R"("function_call":"auto")", "unsupported_parameter", "function_call"},
       {R"("audio":{})", "unsupported_parameter", "audio"},
       {R"("web_search_options":{})", "unsupported_parameter", "web_search_options"},
-      {R"("tools":[{"type":"function"}])", "unsupported_parameter", "tools"},
+      {R"("tools":[{"type":"function"}])", "missing_required_parameter", "tools[0].function"},
       {R"("tools":"x")", "invalid_type", "tools"},
-      {R"("tool_choice":"required")", "unsupported_parameter", "tool_choice"},
-      {R"("tool_choice":{"type":"function"})", "unsupported_parameter", "tool_choice"},
+      {R"("tool_choice":"required")", "invalid_value", "tool_choice"},
+      {R"("tool_choice":{"type":"function"})", "missing_required_parameter", "tool_choice.function"},
       {R"("tool_choice":"sometimes")", "invalid_value", "tool_choice"},
-      {R"("response_format":{"type":"json_object"})", "unsupported_parameter", "response_format"},
-      {R"("response_format":{"type":"json_schema","json_schema":{}})", "unsupported_parameter", "response_format"},
+      {R"("response_format":{"type":"json_schema"})", "missing_required_parameter", "response_format.json_schema"},
+      {R"("response_format":{"type":"json_schema","json_schema":{}})", "missing_required_parameter",
+       "response_format.json_schema.schema"},
       {R"("response_format":{"type":"xml"})", "invalid_value", "response_format.type"},
       {R"("response_format":{})", "missing_required_parameter", "response_format.type"},
       {R"("response_format":"text")", "invalid_type", "response_format"},
@@ -272,7 +274,7 @@ TEST_F(OpenaiChatTest, RefusesMessagesThatAreNone) {
       {R"("x")", "invalid_type", "messages"},
       {"null", "missing_required_parameter", "messages"},
       {message("bot", R"("x")"), "invalid_value", "messages[0].role"},
-      {message("tool", R"("x")"), "unsupported_parameter", "messages[0].role"},
+      {message("tool", R"("x")"), "missing_required_parameter", "messages[0].tool_call_id"},
       {R"([{"content":"x"}])", "missing_required_parameter", "messages[0].role"},
       {message("user", "null"), "missing_required_parameter", "messages[0].content"},
       {message("user", "1"), "invalid_type", "messages[0].content"},
@@ -282,8 +284,8 @@ TEST_F(OpenaiChatTest, RefusesMessagesThatAreNone) {
       {message("user", with_image("file:///etc/passwd")), "remote_media_disabled", "messages[0].content[0]"},
       {message("user", with_image("ftp://a/b.png")), "remote_media_disabled", "messages[0].content[0]"},
       {message("user", with_image("data:image/png;base64,AA")), "model_not_capable", "messages[0].content[0]"},
-      {R"([{"role":"assistant","content":"x","tool_calls":[{"id":"1"}]}])", "unsupported_parameter",
-       "messages[0].tool_calls"},
+      {R"([{"role":"assistant","content":"x","tool_calls":[{"id":"1"}]}])", "missing_required_parameter",
+       "messages[0].tool_calls[0].type"},
   };
   for (const auto& row : table) {
     const RawReply reply = post(kPath, fmt::format(R"({{"messages":{}}})", row.messages));

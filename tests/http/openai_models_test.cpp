@@ -18,7 +18,7 @@ TEST_F(OpenaiModelsTest, TheListHoldsEveryModel) {
   EXPECT_THAT(reply.body,
               MatchesRegex(R"(\{"object":"list","data":\[\{"id":"chat","object":"model","created":[0-9]+,)"
                            R"("owned_by":"cortex","root":"chat","parent":null,"max_model_len":512,)"
-                           R"("context_length":512,"capabilities":\["chat","completion"\]\},\{"id":"embed".*\]\})"));
+                           R"("context_length":512,"capabilities":\["chat","tools","json_schema","completion"\]\},\{"id":"embed".*\]\})"));
   EXPECT_THAT(reply.body, HasSubstr(R"("context_length":320,"capabilities":["embedding","rerank"])"));
 }
 

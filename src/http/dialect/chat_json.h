@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "service/generation.h"
 
@@ -20,9 +21,9 @@ struct ChatEnvelope {
 
 std::string chat_reply(const ChatEnvelope& envelope, const GenerationEnd& end);
 
-// A stream: the role, then text, then the end.
+// A stream: the role, then the text and what is beside it, then the end.
 std::string first_chat_chunk(const ChatEnvelope& envelope);
-std::string chat_chunk(const ChatEnvelope& envelope, const GenerationEvent& event);
+std::vector<std::string> chat_chunks(const ChatEnvelope& envelope, const GenerationEvent& event);
 std::string last_chat_chunk(const ChatEnvelope& envelope, const GenerationEnd& end);
 
 }  // namespace cortex

@@ -34,9 +34,75 @@ void write_cache(JsonWriter& json, const CacheReport& cache) {
   json.end_object();
 }
 
+// AI SDK and LiteLLM read the first name, vLLM's clients the second.
+void write_reasoning(JsonWriter& json, const std::string& reasoning) {
+  json.key("reasoning_content").string(reasoning).key("reasoning").string(reasoning);
+}
+
+void write_calls(JsonWriter& json, const std::vector<ToolCall>& calls) {
+  json.key("tool_calls").begin_array();
+  for (const auto& call : calls) {
+    json.begin_object().key("id").string(call.id).key("type").string("function").key("function").begin_object();
+    json.key("name").string(call.name).key("arguments").string(call.arguments).end_object().end_object();
+  }
+  json.end_array();
+}
+
+std::string call_delta(const ToolCallPiece& piece) {
+  JsonWriter json;
+  json.begin_object().key("tool_calls").begin_array().begin_object().key("index").integer(piece.index);
+  if (!piece.id.empty()) json.key("id").string(piece.id).key("type").string("function");
+  json.key("function").begin_object();
+  if (!piece.name.empty()) json.key("name").string(piece.name);
+  json.key("arguments").string(piece.arguments).end_object();
+  return json.end_object().end_array().end_object().take();
+}
+
 }  // namespace
 
-std::string_view name_of(FinishReason reason) { return reason == FinishReason::stop ? "stop" : "length"; }
+std::string_view name_of(FinishReason reason, bool called_tools) {
+  if (reason == FinishReason::length) return "length";
+  return called_tools ? "tool_calls" : "stop";
+}
+
+void write_reply_fields(JsonWriter& json, const ChoiceEnd& choice) {
+  json.key("role").string("assistant").key("content");
+  choice.text.empty() && !choice.tool_calls.empty() ? json.null() : json.string(choice.text);
+  if (!choice.reasoning.empty()) write_reasoning(json, choice.reasoning);
+  if (!choice.tool_calls.empty()) write_calls(json, choice.tool_calls);
+}
+
+void write_message(JsonWriter& json, const Message& message) {
+  json.begin_object().key("role").string(message.role).key("content");
+  message.content.empty() && !message.tool_calls.empty() ? json.null() : json.string(message.content);
+  if (!message.reasoning.empty()) write_reasoning(json, message.reasoning);
+  if (!message.tool_calls.empty()) write_calls(json, message.tool_calls);
+  if (message.role == "tool") json.key("tool_call_id").string(message.tool_call_id);
+  json.end_object();
+}
+
+std::vector<std::string> chat_deltas(const GenerationEvent& event) {
+  std::vector<std::string> deltas;
+  if (!event.reasoning.empty()) {
+    JsonWriter json;
+    json.begin_object();
+    write_reasoning(json, event.reasoning);
+    deltas.push_back(json.end_object().take());
+  }
+  // Tokens may be told ahead of their text.
+  if (!event.text.empty() || (event.reasoning.empty() && event.tool_calls.empty())) {
+    JsonWriter json;
+    deltas.push_back(json.begin_object().key("content").string(event.text).end_object().take());
+  }
+  for (const auto& piece : event.tool_calls) deltas.push_back(call_delta(piece));
+  return deltas;
+}
+
+void write_completion_details(JsonWriter& json, const GenerationUsage& usage) {
+  json.begin_object().key("reasoning_tokens").integer(usage.reasoning_tokens);
+  json.key("accepted_prediction_tokens").integer(usage.accepted_draft_tokens);
+  json.key("rejected_prediction_tokens").integer(usage.rejected_draft_tokens).end_object();
+}
 
 float finite_logprob(float logprob) { return std::isfinite(logprob) ? logprob : kNoProbability; }
 

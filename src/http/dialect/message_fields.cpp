@@ -13,55 +13,80 @@ namespace {
 
 constexpr std::size_t kMostMessages = 2048;
 
-std::string read_content(const JsonValue& message) {
-  const JsonValue content = message.require("content");
+std::string read_part(const JsonValue& part, bool may_be_image) {
+  const std::string type = part.require("type").string();
+  if (type == "text") return part.require("text").string();
+  if (type != "image_url" || !may_be_image) {
+    throw part.require("type").error(ErrorCode::invalid_value,
+                                     fmt::format("unknown part {}; {} possible", excerpt(type),
+                                                 may_be_image ? "text and image_url are" : "text is"));
+  }
+  const std::string url = part.require("image_url").require("url").string();
+  if (!url.starts_with("data:")) throw part.error(ErrorCode::remote_media_disabled, "only data: URIs are read");
+  throw part.error(ErrorCode::model_not_capable, "no model here can see images");
+}
+
+std::string read_content(const JsonValue& content, bool may_hold_images) {
   if (content.is_string()) return content.string();
   if (!content.is_array()) throw content.error(ErrorCode::invalid_type, "a string or an array of parts is wanted");
   std::string text;
-  for (const JsonValue& part : content.items()) {
-    const std::string type = part.require("type").string();
-    if (type == "text") {
-      text += part.require("text").string();
-    } else if (type == "image_url") {
-      const std::string url = part.require("image_url").require("url").string();
-      if (!url.starts_with("data:")) {
-        throw part.error(ErrorCode::remote_media_disabled, "only data: URIs are read");
-      }
-      throw part.error(ErrorCode::model_not_capable, "no model here can see images");
-    } else {
-      throw part.require("type").error(ErrorCode::invalid_value,
-                                       fmt::format("unknown part {}; one of text, image_url", excerpt(type)));
-    }
-  }
+  for (const JsonValue& part : content.items()) text += read_part(part, may_hold_images);
   return text;
 }
 
 bool is_empty_array(const JsonValue& value) { return value.is_array() && value.items().empty(); }
+
+ToolCall read_call(const JsonValue& call, UnknownFields unknown) {
+  if (unknown == UnknownFields::refused) call.refuse_unknown({"id", "type", "function", "index"});
+  const JsonValue type = call.require("type");
+  if (type.string() != "function") {
+    throw type.error(ErrorCode::invalid_value, fmt::format("unknown {}; function is possible", excerpt(type.string())));
+  }
+  const JsonValue function = call.require("function");
+  const JsonValue name = function.require("name");
+  ToolCall read{call.require("id").string(), name.string(), function.require("arguments").string()};
+  if (read.name.empty()) throw name.error(ErrorCode::invalid_value, "is empty");
+  return read;
+}
+
+void read_calls(const JsonValue& message, UnknownFields unknown, Message* read) {
+  const auto calls = message.get("tool_calls");
+  if (!calls || is_empty_array(*calls)) return;
+  if (read->role != "assistant") throw calls->error(ErrorCode::invalid_value, "only an assistant's message has calls");
+  for (const JsonValue& call : calls->items()) read->tool_calls.push_back(read_call(call, unknown));
+}
 
 Message read_message(const JsonValue& message, UnknownFields unknown) {
   if (unknown == UnknownFields::refused) {
     message.refuse_unknown({"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"});
   }
   const JsonValue role = message.require("role");
-  std::string name = role.string();
-  if (name == "developer") name = "system";
-  // Of what a message may carry beside its text, only the types are looked at: templates here know no use for it.
-  for (const char* field : {"name", "reasoning_content", "reasoning"}) optional_string(message, field);
-  for (const char* field : {"tool_calls", "tool_call_id", "function_call"}) {
-    const auto value = message.get(field);
-    if (value && !is_empty_array(*value)) {
-      refuse_unsupported(message.path() + "." + field, "tools are not supported yet");
-    }
-  }
-  if (name == "tool") refuse_unsupported(role.path(), "tools are not supported yet");
-  if (name != "system" && name != "user" && name != "assistant") {
+  Message read{role.string(), {}};
+  if (read.role == "developer") read.role = "system";
+  if (read.role != "system" && read.role != "user" && read.role != "assistant" && read.role != "tool") {
     throw role.error(ErrorCode::invalid_value,
-                     fmt::format("unknown role {}; one of system, user, assistant, tool", excerpt(name)));
+                     fmt::format("unknown role {}; one of system, user, assistant, tool", excerpt(read.role)));
   }
-  return {std::move(name), read_content(message)};
+  optional_string(message, "name");
+  const auto older_call = message.get("function_call");
+  if (older_call && !is_empty_array(*older_call)) {
+    refuse_unsupported(message.path() + ".function_call", "not supported; tool_calls are");
+  }
+  read_calls(message, unknown, &read);
+  for (const char* field : {"reasoning", "reasoning_content"}) {
+    const auto reasoning = optional_string(message, field);
+    if (reasoning && read.role == "assistant") read.reasoning = *reasoning;
+  }
+  if (read.role == "tool") read.tool_call_id = message.require("tool_call_id").string();
+  const auto content = message.get("content");
+  if (!content && !read.tool_calls.empty()) return read;
+  read.content = read_content(message.require("content"), true);
+  return read;
 }
 
 }  // namespace
+
+std::string read_text_content(const JsonValue& content) { return read_content(content, false); }
 
 std::vector<Message> read_messages(const JsonValue& body, UnknownFields unknown) {
   const JsonValue list = body.require("messages");

@@ -8,9 +8,11 @@
 #include "http/dialect/chat_json.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/generation_fields.h"
+#include "http/dialect/generation_json.h"
 #include "http/dialect/generation_reply.h"
 #include "http/dialect/message_fields.h"
 #include "http/dialect/native.h"
+#include "http/dialect/tool_fields.h"
 #include "http/error_reply.h"
 #include "http/json_body.h"
 
@@ -19,14 +21,7 @@ namespace {
 
 constexpr std::size_t kMostStops = 16;
 
-void refuse_what_is_missing_here(const JsonValue& body) {
-  for (const char* field : {"tools", "tool_choice", "parallel_tool_calls", "response_format"}) {
-    if (body.get(field)) refuse_unsupported(field, "not supported yet");
-  }
-}
-
 ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
-  refuse_what_is_missing_here(body);
   body.refuse_unknown({"model",
                        "conversation_id",
                        "messages",
@@ -50,6 +45,7 @@ ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
                        "tool_choice",
                        "parallel_tool_calls",
                        "response_format",
+                       "prediction",
                        "logit_bias",
                        "logprobs",
                        "top_logprobs",
@@ -66,6 +62,10 @@ ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
   chat.logprobs = optional_boolean(body, "logprobs").value_or(false);
   chat.top_logprobs = read_top_logprobs(body, chat.logprobs);
   chat.template_arguments = read_template_arguments(body);
+  chat.may_think = read_may_think(body);
+  read_tools(body, UnknownFields::refused, &chat);
+  chat.format = read_response_format(body, UnknownFields::refused);
+  chat.prediction = read_prediction(body, UnknownFields::refused);
   return chat;
 }
 
@@ -76,7 +76,7 @@ GenerationWords words_of(const ChatEnvelope& envelope) {
   words.chunks = [envelope](const GenerationEvent& event) -> std::vector<std::string> {
     if (event.end) return {last_chat_chunk(envelope, *event.end)};
     if (event.finish) return {};  // the end says it
-    return {chat_chunk(envelope, event)};
+    return chat_chunks(envelope, event);
   };
   return words;
 }
@@ -106,7 +106,7 @@ void native_get_conversation(const NativeServices& services, const HttpRequest& 
   json.begin_object().key("conversation_id").string(conversation.id).key("model").string(conversation.model);
   json.key("created").integer(conversation.created_s).key("messages").begin_array();
   for (const auto& message : conversation.messages) {
-    json.begin_object().key("role").string(message.role).key("content").string(message.content).end_object();
+    write_message(json, message);
   }
   respond_json(reply, 200, json.end_array().end_object().take());
 }

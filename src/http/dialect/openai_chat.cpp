@@ -12,6 +12,7 @@
 #include "http/dialect/message_fields.h"
 #include "http/dialect/openai.h"
 #include "http/dialect/openai_generation.h"
+#include "http/dialect/tool_fields.h"
 #include "http/error_reply.h"
 #include "http/json_body.h"
 
@@ -20,39 +21,10 @@ namespace {
 
 constexpr const char* kChunk = "chat.completion.chunk";
 
-void refuse_tools(const JsonValue& body) {
-  const auto tools = body.get("tools");
-  if (tools && !tools->items().empty()) refuse_unsupported("tools", "not supported yet");
-  const auto choice = body.get("tool_choice");
-  if (!choice) return;
-  // With no tools to choose from these two say the same.
-  if (choice->is_string() && (choice->string() == "none" || choice->string() == "auto")) return;
-  if (choice->is_string() && choice->string() != "required") {
-    throw choice->error(ErrorCode::invalid_value,
-                        fmt::format("unknown {}; one of none, auto, required", excerpt(choice->string())));
-  }
-  refuse_unsupported("tool_choice", "tools are not supported yet");
-}
-
-void refuse_format(const JsonValue& body) {
-  const auto format = body.get("response_format");
-  if (!format) return;
-  const JsonValue type = format->require("type");
-  const std::string name = type.string();
-  if (name == "text") return;
-  if (name == "json_object" || name == "json_schema" || name == "grammar") {
-    refuse_unsupported("response_format", fmt::format("{} is not supported yet; text is", name));
-  }
-  throw type.error(ErrorCode::invalid_value,
-                   fmt::format("unknown {}; one of text, json_object, json_schema, grammar", excerpt(name)));
-}
-
 void refuse_what_is_missing_here(const JsonValue& body) {
   for (const char* field : {"functions", "function_call", "audio", "web_search_options"}) {
     if (body.get(field)) refuse_unsupported(field, "not supported");
   }
-  refuse_tools(body);
-  refuse_format(body);
 }
 
 std::optional<int> read_max_tokens(const JsonValue& body) {
@@ -75,6 +47,10 @@ ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
   chat.top_logprobs = read_top_logprobs(body, chat.logprobs);
   chat.n = optional_integer(body, "n", 1, kMostChoicesPerPrompt).value_or(1);
   chat.template_arguments = read_template_arguments(body);
+  chat.may_think = read_may_think(body);
+  read_tools(body, UnknownFields::ignored, &chat);
+  chat.format = read_response_format(body, UnknownFields::ignored);
+  chat.prediction = read_prediction(body, UnknownFields::ignored);
   chat.continue_final_message = optional_boolean(body, "continue_final_message").value_or(false);
   const auto generation_prompt = optional_boolean(body, "add_generation_prompt");
   if (chat.continue_final_message && generation_prompt == true) {
@@ -85,11 +61,6 @@ ChatRequest read_chat(const JsonValue& body, const HttpRequest& request) {
   return chat;
 }
 
-void write_finish(JsonWriter& json, const std::optional<FinishReason>& reason) {
-  json.key("finish_reason");
-  reason ? json.string(name_of(*reason)) : json.null();
-}
-
 std::string reply_json(const OpenaiEnvelope& envelope, const GenerationEnd& end) {
   JsonWriter json;
   begin_openai_object(json, envelope, "chat.completion");
@@ -97,11 +68,10 @@ std::string reply_json(const OpenaiEnvelope& envelope, const GenerationEnd& end)
   for (std::size_t i = 0; i < end.choices.size(); ++i) {
     const ChoiceEnd& choice = end.choices[i];
     json.begin_object().key("index").integer(static_cast<std::int64_t>(i)).key("message").begin_object();
-    json.key("role").string("assistant").key("content").string(choice.text).key("refusal").null().end_object();
-    json.key("logprobs");
+    write_reply_fields(json, choice);
+    json.key("refusal").null().end_object().key("logprobs");
     envelope.logprobs ? write_chat_logprobs(json, choice.tokens) : void(json.null());
-    write_finish(json, choice.reason);
-    json.end_object();
+    json.key("finish_reason").string(name_of(choice.reason, !choice.tool_calls.empty())).end_object();
   }
   json.end_array();
   write_openai_usage(json.key("usage"), end.usage);
@@ -109,14 +79,16 @@ std::string reply_json(const OpenaiEnvelope& envelope, const GenerationEnd& end)
   return json.end_object().take();
 }
 
-// A chunk of one choice; `delta` is JSON.
-std::string chunk_json(const OpenaiEnvelope& envelope, const GenerationEvent& event, std::string_view delta) {
+// A chunk of one choice; `delta` is JSON. What an event tells once stands in the first of its chunks.
+std::string chunk_json(const OpenaiEnvelope& envelope, const GenerationEvent& event, std::string_view delta,
+                       bool is_first = true) {
   JsonWriter json;
   begin_openai_object(json, envelope, kChunk);
   json.key("choices").begin_array().begin_object().key("index").integer(event.choice).key("delta").raw(delta);
   json.key("logprobs");
-  envelope.logprobs && !event.tokens.empty() ? write_chat_logprobs(json, event.tokens) : void(json.null());
-  write_finish(json, event.finish);
+  envelope.logprobs&& is_first && !event.tokens.empty() ? write_chat_logprobs(json, event.tokens) : void(json.null());
+  json.key("finish_reason");
+  event.finish ? json.string(name_of(*event.finish, event.called_tools)) : json.null();
   json.end_object().end_array();
   write_chunk_usage(json, envelope, event.usage);
   return json.end_object().take();
@@ -125,9 +97,9 @@ std::string chunk_json(const OpenaiEnvelope& envelope, const GenerationEvent& ev
 std::vector<std::string> chunks_of(const OpenaiEnvelope& envelope, const GenerationEvent& event) {
   if (event.end) return openai_last_chunks(envelope, kChunk, *event.end);
   if (event.finish) return {chunk_json(envelope, event, "{}")};
-  JsonWriter delta;
-  delta.begin_object().key("content").string(event.text).end_object();
-  return {chunk_json(envelope, event, delta.text())};
+  std::vector<std::string> chunks;
+  for (const auto& delta : chat_deltas(event)) chunks.push_back(chunk_json(envelope, event, delta, chunks.empty()));
+  return chunks;
 }
 
 GenerationWords words_of(const OpenaiEnvelope& envelope, int choices, int prompt_tokens) {

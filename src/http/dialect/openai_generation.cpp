@@ -31,7 +31,7 @@ void write_openai_usage(JsonWriter& json, const GenerationUsage& usage) {
   json.key("completion_tokens").integer(usage.completion_tokens);
   json.key("total_tokens").integer(usage.prompt_tokens + usage.completion_tokens);
   json.key("prompt_tokens_details").begin_object().key("cached_tokens").integer(usage.cached_tokens).end_object();
-  json.key("completion_tokens_details").begin_object().key("reasoning_tokens").integer(0).end_object();
+  write_completion_details(json.key("completion_tokens_details"), usage);
   json.end_object();
 }
 

@@ -15,7 +15,7 @@ void write_model(JsonWriter& json, const ServedModel& model, std::int64_t create
   json.key("owned_by").string("cortex").key("root").string(model.name).key("parent").null();
   json.key("max_model_len").integer(model.context_tokens).key("context_length").integer(model.context_tokens);
   json.key("capabilities").begin_array();
-  if (model.can(Task::chat)) json.string("chat");
+  if (model.can(Task::chat)) json.string("chat").string("tools").string("json_schema");
   if (model.can(Task::complete)) json.string("completion");
   if (model.can(Task::embed)) json.string("embedding");
   if (model.can(Task::rerank)) json.string("rerank");
