@@ -130,7 +130,7 @@ typedef struct cortex_token_trie cortex_token_trie;
 typedef struct cortex_token_texts {
   size_t size;
   const uint32_t* offsets; /* [size + 1] */
-  const char* bytes;
+  cortex_span bytes;
   const uint8_t* special; /* [size]: 1 where a grammar means it by its name alone, as <name> in Lark */
   const int32_t* ends;    /* [ends_size]: the tokens that end a text */
   size_t ends_size;

@@ -6,12 +6,12 @@ namespace cortex {
 
 TokenTrie::TokenTrie(std::span<const std::uint32_t> offsets, std::string_view bytes,
                      std::span<const std::uint8_t> special, std::span<const std::int32_t> ends) {
-  if (offsets.size() != special.size() + 1 || offsets.back() > bytes.size()) {
+  if (offsets.size() != special.size() + 1) {
     throw Error(ErrorCode::invalid_tokenizer, "the vocabulary's offsets don't fit its texts");
   }
   const cortex_token_texts raw{.size = special.size(),
                                .offsets = offsets.data(),
-                               .bytes = bytes.data(),
+                               .bytes = rust::span(bytes),
                                .special = special.data(),
                                .ends = ends.data(),
                                .ends_size = ends.size()};

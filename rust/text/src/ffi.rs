@@ -92,8 +92,12 @@ pub struct RawSampled {
 impl Span {
     /// `what` names the text in the error.
     pub unsafe fn text<'a>(self, what: &str) -> Outcome<&'a str> {
-        std::str::from_utf8(slice(self.data, self.size))
+        std::str::from_utf8(self.bytes())
             .map_err(|error| Failure::Utf8(format!("{what}: not UTF-8 at byte {}", error.valid_up_to())))
+    }
+
+    pub unsafe fn bytes<'a>(self) -> &'a [u8] {
+        slice(self.data, self.size)
     }
 
     unsafe fn optional_text<'a>(self, what: &str) -> Outcome<Option<&'a str>> {

@@ -17,6 +17,9 @@ const MOST_REGEX_BYTES: usize = 64 << 10;
 /// What one grammar's matchers may learn of their texts together before the next matcher starts anew.
 const MOST_LEARNT_BYTES: usize = 16 << 20;
 
+/// Free text up to a tag. Tokens of which a grammar allows all that match it are found at once.
+const PROSE: &str = r"[^<\xFF]+";
+
 fn limits() -> ParserLimits {
     ParserLimits {
         max_items_in_row: 2_000,
@@ -72,7 +75,8 @@ impl Vocabulary {
             trie = trie.with_eos_tokens(&ends);
         }
         let environment = Arc::new(ApproximateTokEnv::new(trie));
-        let slices = SlicedBiasComputer::json_slices();
+        let mut slices = SlicedBiasComputer::json_slices();
+        slices.push(PROSE.into());
         let made = ParserFactory::new(&(environment as _), InferenceCapabilities::default(), &slices);
         let mut factory = made.map_err(Failure::at("vocabulary"))?;
         factory.quiet();

@@ -10,7 +10,7 @@ use crate::grammar::{Grammar, GrammarMatcher, Syntax, Texts, Vocabulary};
 pub struct RawTexts {
     size: usize,
     offsets: *const u32,
-    bytes: *const u8,
+    bytes: Span,
     special: *const u8,
     ends: *const i32,
     ends_size: usize,
@@ -35,10 +35,9 @@ pub unsafe extern "C" fn cortex_token_trie_new(
 ) -> Status {
     enter(error, || {
         let raw = &*raw;
-        let offsets = slice(raw.offsets, raw.size + 1);
         let texts = Texts {
-            offsets,
-            bytes: slice(raw.bytes, offsets[raw.size] as usize),
+            offsets: slice(raw.offsets, raw.size + 1),
+            bytes: raw.bytes.bytes(),
             special: slice(raw.special, raw.size),
             ends: slice(raw.ends, raw.ends_size),
         };
