@@ -1,9 +1,13 @@
 // A worker process for tests: `test_worker ENGINE`, ENGINE one of
-//   echo   an EchoEngine that waits rows_per_step milliseconds between tokens and obeys test_tokens.h
+//   echo   an EchoEngine that waits rows_per_step milliseconds between tokens, obeys test_tokens.h, and refuses
+//   grammars
+//          saying which vocabulary came with them
 //   fake   a LocalEngine with the fake backend
 //   local  a LocalEngine, as `cortex worker`
 //   leak   as fake, and each load keeps 200 MiB for ever
 //   die    ends at once, with exit status 3
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -33,7 +37,11 @@ std::unique_ptr<Engine> make_echo(const EngineOptions& engine_options) {
       std::signal(SIGABRT, SIG_IGN);
       std::this_thread::sleep_for(std::chrono::hours(1));
     }
-    return std::nullopt;
+    if (!request.grammar) return std::nullopt;
+    const TokenTexts* texts = request.grammar->vocabulary.get();
+    if (texts == nullptr) return Error(ErrorCode::internal_error, "no vocabulary");
+    return Error(ErrorCode::invalid_grammar,
+                 fmt::format("{} ids at {}", texts->special.size(), static_cast<const void*>(texts)));
   };
   return std::make_unique<EchoEngine>(std::move(options));
 }

@@ -14,6 +14,7 @@
 #include "fakes/collected_events.h"
 #include "fakes/fake_backend.h"
 #include "fakes/requests.h"
+#include "fakes/token_texts.h"
 #include "worker/test_tokens.h"
 
 namespace cortex {
@@ -87,6 +88,33 @@ TEST_F(WorkerClientTest, ErrorsKeepTheirCode) {
   events.wait();
   EXPECT_EQ(events.error_code(), ErrorCode::model_not_found);
   EXPECT_EQ(events.error()->param(), "model");
+}
+
+TEST_F(WorkerClientTest, AVocabularyGoesAheadOfTheFirstGrammarOfAProcess) {
+  RequestId id = 0;
+  const auto told = [&](const std::string& model, const std::shared_ptr<const TokenTexts>& texts) {
+    auto request = ask(++id, {5}, 4);
+    request.model = model;
+    request.grammar = Grammar{GrammarSyntax::regex, "a", texts};
+    CollectedEvents events;
+    client().generate(request, events.sink());
+    events.wait();
+    return events.error().value().message();
+  };
+  options_.engine.models.push_back({"second", "decoder"});
+  const auto texts = byte_texts({"<end>"}, {256}), others = byte_texts({"<end>", "ab"}, {256});
+  const std::string first = told("m", texts);
+  EXPECT_THAT(first, testing::StartsWith("257 ids at "));
+  EXPECT_EQ(told("m", texts), first);
+  EXPECT_EQ(told("m", others), first);  // a model has one for all its life, and it is there
+  EXPECT_THAT(told("second", others), testing::StartsWith("258 ids at "));
+  CollectedEvents without;
+  client().generate(ask(++id, {5}, 1), without.sink());
+  without.wait();
+  EXPECT_FALSE(without.error());
+  kill_worker();
+  wait_for([](const EngineStatus& status) { return status.restarts == 1 && status.state == EngineState::idle; });
+  EXPECT_THAT(told("m", others), testing::StartsWith("258 ids at "));
 }
 
 TEST_F(WorkerClientTest, CancelsAndEndsInTime) {
@@ -416,8 +444,8 @@ TEST_F(WorkerClientModelsTest, WhatWasUnloadedStaysSoInTheNextWorker) {
   wait_for([](const EngineStatus& s) { return s.models[1].state == ModelState::ready; });
   EXPECT_EQ(change("e", false), std::nullopt);
   kill_worker();
-  const auto status =
-      wait_for([](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.device.empty(); });
+  const auto status = wait_for(
+      [](const EngineStatus& s) { return s.restarts == 1 && s.state == EngineState::idle && s.device.empty(); });
   EXPECT_EQ(status.models[1].state, ModelState::unloaded);
   std::this_thread::sleep_for(300ms);
   EXPECT_EQ(state_of(1), ModelState::unloaded);
