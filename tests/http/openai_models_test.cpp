@@ -15,10 +15,12 @@ TEST_F(OpenaiModelsTest, TheListHoldsEveryModel) {
   front_ = make(engine_);  // though none is ready
   const RawReply reply = get("/v1/models");
   EXPECT_EQ(reply.status, 200);
-  EXPECT_THAT(reply.body,
-              MatchesRegex(R"(\{"object":"list","data":\[\{"id":"chat","object":"model","created":[0-9]+,)"
-                           R"("owned_by":"cortex","root":"chat","parent":null,"max_model_len":512,)"
-                           R"("context_length":512,"capabilities":\["chat","tools","json_schema","completion"\]\},\{"id":"embed".*\]\})"));
+  EXPECT_THAT(
+      reply.body,
+      MatchesRegex(
+          R"(\{"object":"list","data":\[\{"id":"chat","object":"model","created":[0-9]+,)"
+          R"("owned_by":"cortex","root":"chat","parent":null,"max_model_len":512,)"
+          R"("context_length":512,"capabilities":\["chat","tools","json_schema","completion"\]\},\{"id":"embed".*\]\})"));
   EXPECT_THAT(reply.body, HasSubstr(R"("context_length":320,"capabilities":["embedding","rerank"])"));
 }
 

@@ -22,7 +22,8 @@ void count(Metrics& metrics, const std::string& model, const GenerationEvent& ev
   if (!event.end) return;
   const GenerationEnd& end = *event.end;
   for (const auto& choice : end.choices) {
-    metrics.add("finished", finished, {{"model", model}, {"reason", std::string(name_of(choice.reason))}});
+    metrics.add("finished", finished,
+                {{"model", model}, {"reason", std::string(name_of(choice.reason, !choice.tool_calls.empty()))}});
   }
   const MetricLabels labels = {{"model", model}};
   metrics.add("prompt_tokens", "Tokens of prompts.", labels, end.usage.prompt_tokens);
