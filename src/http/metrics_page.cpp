@@ -49,7 +49,9 @@ void MetricsPage::read_models(const EngineStatus& engine) {
                    {{"model", model.name}, {"state", std::string(name_of(state))}}, model.state == state ? 1 : 0);
     }
     if (model.kv.blocks > 0) decoders_.insert(model.name);
-    if (decoders_.contains(model.name)) read_kv(model, engine.restarts);
+    if (!decoders_.contains(model.name)) continue;
+    read_kv(model, engine.restarts);
+    read_grammars(model, engine.restarts);
   }
 }
 
@@ -69,6 +71,20 @@ void MetricsPage::read_kv(const ModelStatus& model, int restarts) {
   read_counter("prefix_hit_tokens", hits, {{"model", model.name}, {"tier", "ram"}}, restarts, kv.memory_hit_tokens);
   read_counter("prefix_hit_tokens", hits, {{"model", model.name}, {"tier", "disk"}}, restarts, kv.disk_hit_tokens);
   read_counter("preemptions", "Sequences that made room for others.", labels, restarts, kv.preemptions);
+}
+
+void MetricsPage::read_grammars(const ModelStatus& model, int restarts) {
+  const GrammarStatus& grammars = model.grammars;
+  const auto read_outcome = [&](const char* outcome, std::uint64_t count) {
+    read_counter("grammars", "Grammars that replies were to keep to, by what became of them.",
+                 {{"model", model.name}, {"outcome", outcome}}, restarts, count);
+  };
+  read_outcome("compiled", grammars.compiled);
+  read_outcome("reused", grammars.reused);
+  read_outcome("refused", grammars.refused);
+  const MetricLabels labels = {{"model", model.name}};
+  read_counter("grammar_masks", "Rows for which a grammar said what may come.", labels, restarts, grammars.masks);
+  read_total("grammar_mask_seconds", "That this took.", labels, restarts, grammars.masks_ms / 1e3);
 }
 
 void MetricsPage::read_disk(const EngineStatus& engine) {
@@ -122,11 +138,11 @@ void MetricsPage::read_embed_cache() {
 }
 
 // The page's own goes on where the engine's starts again.
-void MetricsPage::read_counter(const std::string& name, const std::string& help, const MetricLabels& labels,
-                               int restarts, std::uint64_t value) {
+void MetricsPage::read_total(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
+                             double value) {
   const Told told = std::exchange(told_[{name, labels}], {restarts, value});
   const bool went_on = told.restarts == restarts && told.value <= value;
-  metrics_.add(name, help, labels, static_cast<double>(went_on ? value - told.value : value));
+  metrics_.add(name, help, labels, went_on ? value - told.value : value);
 }
 
 std::vector<MetricAlias> MetricsPage::aliases(const EngineStatus& engine) const {

@@ -43,17 +43,22 @@ class MetricsPage {
   // A counter of the engine's as it was last told. It starts again with the engine's process, and with its model.
   struct Told {
     int restarts = 0;
-    std::uint64_t value = 0;
+    double value = 0.0;
   };
 
   void read_gauges(const EngineStatus& engine);
   void read_models(const EngineStatus& engine);
   void read_kv(const ModelStatus& model, int restarts);
+  void read_grammars(const ModelStatus& model, int restarts);
   void read_guard(const EngineStatus& engine);
   void read_embed_cache();
   void read_disk(const EngineStatus& engine);
   void read_counter(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
-                    std::uint64_t value);
+                    std::uint64_t value) {
+    read_total(name, help, labels, restarts, static_cast<double>(value));
+  }
+  void read_total(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
+                  double value);
   std::vector<MetricAlias> aliases(const EngineStatus& engine) const;
 
   Metrics& metrics_;

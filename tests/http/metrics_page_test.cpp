@@ -18,6 +18,7 @@ constexpr const char* kHi = R"({"messages":[{"role":"user","content":"hi"}]})";
 
 EngineStatus with_kv(EngineStatus status) {
   status.models[0].kv = {200, 50, 30, 2, 3, 1000, 600, 100, 4};
+  status.models[0].grammars = {.compiled = 3, .reused = 5, .refused = 1, .masks = 900, .masks_ms = 18.0};
   status.kv_disk = {"ok", "", false, 4096, 8192, 2, 500, 700, {{"checksum", 1}}};
   return status;
 }
@@ -47,6 +48,11 @@ TEST_F(MetricsPageTest, TellsWhatTheCachesHoldAndHaveDone) {
       {R"(cortex_prefix_hit_tokens_total{model="chat",tier="ram"})", 600},
       {R"(cortex_prefix_hit_tokens_total{model="chat",tier="disk"})", 100},
       {R"(cortex_preemptions_total{model="chat"})", 4},
+      {R"(cortex_grammars_total{model="chat",outcome="compiled"})", 3},
+      {R"(cortex_grammars_total{model="chat",outcome="reused"})", 5},
+      {R"(cortex_grammars_total{model="chat",outcome="refused"})", 1},
+      {R"(cortex_grammar_masks_total{model="chat"})", 900},
+      {R"(cortex_grammar_mask_seconds_total{model="chat"})", 0.018},
       {"cortex_disk_used_bytes", 4096},
       {"cortex_disk_written_bytes_total", 500},
       {"cortex_disk_read_bytes_total", 700},
