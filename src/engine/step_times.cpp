@@ -66,9 +66,10 @@ void StepTimes::observe(const StepSize& size, double ms) {
 double StepTimes::median_ms(int rows) const {
   const Few& few = few_[static_cast<std::size_t>(rows)];
   if (few.count == 0 || steps_ - few.last > kLately) return 0.0;
-  std::array<double, kFewKept> sorted = few.ms;
-  std::sort(sorted.begin(), sorted.begin() + few.count);
-  return sorted[static_cast<std::size_t>((few.count - 1) / 2)];
+  std::array<double, kFewKept> halved = few.ms;
+  const auto middle = halved.begin() + (few.count - 1) / 2;
+  std::nth_element(halved.begin(), middle, halved.begin() + few.count);
+  return *middle;
 }
 
 double StepTimes::predict_sampling_ms(const StepSize& size) const {
