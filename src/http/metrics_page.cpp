@@ -52,6 +52,7 @@ void MetricsPage::read_models(const EngineStatus& engine) {
     if (!decoders_.contains(model.name)) continue;
     read_kv(model, engine.restarts);
     read_grammars(model, engine.restarts);
+    read_drafts(model, engine.restarts);
   }
 }
 
@@ -85,6 +86,18 @@ void MetricsPage::read_grammars(const ModelStatus& model, int restarts) {
   const MetricLabels labels = {{"model", model.name}};
   read_counter("grammar_masks", "Rows for which a grammar said what may come.", labels, restarts, grammars.masks);
   read_total("grammar_mask_seconds", "That this took.", labels, restarts, grammars.masks_ms / 1e3);
+}
+
+void MetricsPage::read_drafts(const ModelStatus& model, int restarts) {
+  const SpeculationStatus& drafts = model.speculation;
+  const MetricLabels labels = {{"model", model.name}};
+  read_counter("draft_tokens", "Tokens that were drafted.", labels, restarts, drafts.drafted);
+  read_counter("draft_accepted_tokens", "Drafted tokens that were right.", labels, restarts, drafts.accepted);
+  const auto steps = static_cast<double>(drafts.steps);
+  metrics_.set("tokens_per_step", "Tokens of a sequence's step since the model was loaded, 1 without drafts.", labels,
+               steps > 0.0 ? (steps + static_cast<double>(drafts.accepted)) / steps : 1.0);
+  metrics_.set("draft_saved_seconds", "That drafts have saved since the model was loaded, by prediction.", labels,
+               drafts.saved_ms / 1e3);
 }
 
 void MetricsPage::read_disk(const EngineStatus& engine) {

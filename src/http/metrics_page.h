@@ -50,6 +50,7 @@ class MetricsPage {
   void read_models(const EngineStatus& engine);
   void read_kv(const ModelStatus& model, int restarts);
   void read_grammars(const ModelStatus& model, int restarts);
+  void read_drafts(const ModelStatus& model, int restarts);
   void read_guard(const EngineStatus& engine);
   void read_embed_cache();
   void read_disk(const EngineStatus& engine);

@@ -19,6 +19,7 @@ constexpr const char* kHi = R"({"messages":[{"role":"user","content":"hi"}]})";
 EngineStatus with_kv(EngineStatus status) {
   status.models[0].kv = {200, 50, 30, 2, 3, 1000, 600, 100, 4};
   status.models[0].grammars = {.compiled = 3, .reused = 5, .refused = 1, .masks = 900, .masks_ms = 18.0};
+  status.models[0].speculation = {.steps = 400, .drafted = 150, .accepted = 100, .saved_ms = 250.0};
   status.kv_disk = {"ok", "", false, 4096, 8192, 2, 500, 700, {{"checksum", 1}}};
   return status;
 }
@@ -53,6 +54,10 @@ TEST_F(MetricsPageTest, TellsWhatTheCachesHoldAndHaveDone) {
       {R"(cortex_grammars_total{model="chat",outcome="refused"})", 1},
       {R"(cortex_grammar_masks_total{model="chat"})", 900},
       {R"(cortex_grammar_mask_seconds_total{model="chat"})", 0.018},
+      {R"(cortex_draft_tokens_total{model="chat"})", 150},
+      {R"(cortex_draft_accepted_tokens_total{model="chat"})", 100},
+      {R"(cortex_tokens_per_step{model="chat"})", 1.25},
+      {R"(cortex_draft_saved_seconds{model="chat"})", 0.25},
       {"cortex_disk_used_bytes", 4096},
       {"cortex_disk_written_bytes_total", 500},
       {"cortex_disk_read_bytes_total", 700},
