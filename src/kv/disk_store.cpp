@@ -215,7 +215,7 @@ DiskStore::Task DiskStore::next_task() {
 void DiskStore::open() {
   try {
     if (const auto reason = runs_.open()) return stumble(State::off, options_.directory.string() + " " + *reason);
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     runs_.close();
     return stumble(State::error, error.what());
   }
@@ -228,7 +228,7 @@ void DiskStore::open() {
 void DiskStore::scan() {
   try {
     if (!runs_.scan()) recover();
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     stumble(State::error, error.what());
   }
 }
@@ -236,7 +236,7 @@ void DiskStore::scan() {
 void DiskStore::sync() {
   try {
     runs_.sync();
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     stumble(State::error, error.what());
   }
 }
@@ -257,6 +257,9 @@ void DiskStore::serve_read() {
   } catch (const std::bad_alloc&) {
     result = {};
   } catch (const std::system_error& error) {
+    stumble(State::error, error.what());
+  } catch (const std::exception& error) {
+    result = {};
     stumble(State::error, error.what());
   }
   result.bytes.resize(static_cast<std::size_t>(result.blocks) * read.request.block_bytes);
@@ -313,6 +316,8 @@ void DiskStore::write_next() {
     written = store(*run);
   } catch (const std::system_error& error) {
     stumble(is_no_space(error) ? State::full : State::error, error.what());
+  } catch (const std::exception& error) {
+    stumble(State::error, error.what());
   }
   std::lock_guard lock(mutex_);
   writing_.reset();

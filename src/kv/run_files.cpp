@@ -138,7 +138,7 @@ bool RunFiles::scan() {
     at("mid_index");
     if (more) return true;
     if (bytes() > limit_bytes_) evict(bytes() - limit_bytes_);
-  } catch (const std::system_error&) {
+  } catch (...) {
     close();
     throw;
   }

@@ -307,6 +307,38 @@ TEST_F(DiskStoreFaultTest, ABrokenDiskIsStillRead) {
   EXPECT_LE(disk_.calls(Call::create) - creates, 4);
 }
 
+// Whatever is thrown while it writes or looks for what is there, such as for want of memory, it rests and goes on.
+TEST_F(DiskStoreFaultTest, ExceptionsThatAreNoDisks) {
+  for (const std::string_view point :
+       {"half_header", "half_payload", "open", "before_rename", "after_rename", "before_dir_sync", "mid_index"}) {
+    close();
+    fs::remove_all(kv_);
+    reopen();
+    keep(one_);
+    std::atomic<bool> armed = true;
+    std::atomic<bool> thrown = false;
+    DiskStoreOptions throwing = options();
+    throwing.failpoint = [&](std::string_view reached) {
+      if (reached != point || !armed.exchange(false)) return;
+      thrown = true;
+      throw std::bad_alloc();
+    };
+    open(std::move(throwing));
+    ASSERT_TRUE(settle([&] { return has(one_); })) << point;
+    store_all(*store_, two_);
+    ASSERT_TRUE(settle([&] {
+      store_all(*store_, two_);
+      return thrown && has(two_);
+    })) << point;
+    const TestSequence three(16, 3);
+    store_all(*store_, three);
+    ASSERT_TRUE(settle([&] { return has(three) && store_->status().state == "ok"; })) << point;
+    EXPECT_EQ(read_back(*store_, one_), 16) << point;
+    EXPECT_EQ(read_back(*store_, two_), 16) << point;
+    close();
+  }
+}
+
 TEST_F(DiskStoreFaultTest, TheDiskKeepsSomeRoom) {
   DiskStoreOptions careful = options();
   careful.free_bytes = 1 << 30;
