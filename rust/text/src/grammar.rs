@@ -26,7 +26,7 @@ fn limits() -> ParserLimits {
         initial_lexer_fuel: 1_000_000,
         step_lexer_fuel: 200_000,
         step_max_items: 50_000,
-        max_lexer_states: 50_000,
+        max_lexer_states: 20_000,
         max_grammar_size: 200_000,
         precompute_large_lexemes: true,
         verbose_errors: false,
@@ -133,9 +133,10 @@ impl Grammar {
         parser.start_without_prompt();
         // The first mask tells whether anything can come at all, and many a step passes the same states again.
         let mut first = Matcher::new(Ok(parser.clone()));
-        let mask = first.compute_mask_or_eos().map_err(refused)?;
-        if mask.is_zero() && !first.is_accepting().map_err(refused)? {
-            return Err(refusal(syntax, "it matches nothing"));
+        if let Err(error) = first.compute_mask_or_eos() {
+            let reason = reason_of(error);
+            let is_dead_end = reason == StopReason::NoExtensionBias.to_string();
+            return Err(refusal(syntax, if is_dead_end { "no text keeps to it".into() } else { reason }));
         }
         let pristine = Mutex::new(parser.deep_clone());
         Ok(Grammar { vocabulary: vocabulary.clone(), pristine, learnt: Mutex::new(parser), text_bytes: text.len() })
@@ -173,14 +174,20 @@ fn refusal(syntax: Syntax, reason: impl Into<String>) -> Failure {
     }
 }
 
-/// Without the traces and states that the compiler adds for its own authors.
-fn reason_of(error: anyhow::Error) -> String {
-    first_part(format!("{error:#}"))
+/// In one line: without the excerpts, traces and states that the compiler adds.
+pub fn reason_of(error: anyhow::Error) -> String {
+    in_one_line(&format!("{error:#}"))
 }
 
-fn first_part(reason: String) -> String {
-    let end = ["\n<backtrace>", "\n<state>", "\n<non-verbose/>"].iter().filter_map(|mark| reason.find(mark)).min();
-    reason[..end.unwrap_or(reason.len())].to_string()
+fn in_one_line(reason: &str) -> String {
+    const MOST_CHARS: usize = 200;
+    let first = reason.lines().next().unwrap_or_default();
+    // A regular expression that can't be read is shown in lines of its own, and the cause behind it.
+    let cause = reason.lines().find_map(|line| line.strip_prefix("error: "));
+    match first.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}... {}", &first[..end], cause.unwrap_or_default()),
+        None => [Some(first), cause].into_iter().flatten().collect::<Vec<_>>().join(" "),
+    }
 }
 
 pub struct GrammarMatcher {
@@ -197,7 +204,6 @@ impl GrammarMatcher {
         }
         let mask = match self.matcher.compute_mask() {
             Ok(mask) => mask,
-            // A text that may end but can't go on: no token has what would come.
             Err(error) => return Err(Failure::new(reason_of(error))),
         };
         let size = words.len().min(mask.as_slice().len());
@@ -214,7 +220,9 @@ impl GrammarMatcher {
         match self.matcher.stop_reason() {
             StopReason::NotStopped => Ok(false),
             reason if reason.is_ok() => Ok(true),
-            reason => Err(Failure::new(self.matcher.get_error().map_or(reason.to_string(), first_part))),
+            reason => {
+                Err(Failure::new(self.matcher.get_error().map_or(reason.to_string(), |error| in_one_line(&error))))
+            }
         }
     }
 

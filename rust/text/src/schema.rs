@@ -9,6 +9,7 @@ use llguidance::{GrammarBuilder, JsonCompileOptions};
 use serde_json::{json, Map, Value};
 
 use crate::failure::{Failure, Outcome};
+use crate::grammar::reason_of;
 
 /// Of subschemas, those that references lead to included.
 const MOST_NODES: usize = 20_000;
@@ -137,6 +138,7 @@ impl<'a> Reader<'a> {
             }
         }
         refuse_repeated_names(keywords, at)?;
+        move_excluded_bounds(&mut read);
         let patterns = read.get("format").and_then(Value::as_str).map_or(&[][..], stricter);
         if !patterns.is_empty() {
             let all = read.entry("allOf").or_insert_with(|| Value::Array(Vec::new()));
@@ -388,6 +390,37 @@ fn bound(key: &str, value: &Value, at: &str) -> Outcome<Value> {
     Ok(value.clone())
 }
 
+/// The compiler takes a whole number that is excluded as a bound for a possible value where the other bound is less than
+/// one away. The number next to it, as a bound that is possible, leaves out no more than what is between them.
+fn move_excluded_bounds(read: &mut Map<String, Value>) {
+    let number = |key: &str| read.get(key).and_then(Value::as_f64);
+    let least = number("minimum").into_iter().chain(number("exclusiveMinimum")).reduce(f64::max);
+    let most = number("maximum").into_iter().chain(number("exclusiveMaximum")).reduce(f64::min);
+    let (Some(least), Some(most)) = (least, most) else { return };
+    let is_excluded = |key: &str, bound: f64| number(key) == Some(bound) && bound.fract() == 0.0;
+    let (above, below) = (is_excluded("exclusiveMinimum", least), is_excluded("exclusiveMaximum", most));
+    if most - least > 1.0 || read.get("type").is_some_and(|name| name == "integer") {
+        return;
+    }
+    if above {
+        read.remove("exclusiveMinimum");
+        read.insert("minimum".into(), Value::from(next_above(least)));
+    }
+    if below {
+        read.remove("exclusiveMaximum");
+        read.insert("maximum".into(), Value::from(-next_above(-most)));
+    }
+}
+
+fn next_above(number: f64) -> f64 {
+    let nearest_to_zero = 1e-12;
+    match number {
+        number if number.abs() < nearest_to_zero => nearest_to_zero,
+        number if number > 0.0 => f64::from_bits(number.to_bits() + 1),
+        number => f64::from_bits(number.to_bits() - 1),
+    }
+}
+
 fn pattern(value: &Value, at: &str) -> Outcome<Value> {
     let Some(pattern) = value.as_str() else {
         return invalid(at, format!("pattern is a text, not {}", shortened(value)));
@@ -398,7 +431,7 @@ fn pattern(value: &Value, at: &str) -> Outcome<Value> {
     let expression = llguidance::regex_to_lark(pattern, "dw");
     match llguidance::derivre::RegexBuilder::new().mk_regex_for_serach(&expression) {
         Ok(_) => Ok(value.clone()),
-        Err(error) => unsupported(at, format!("the pattern can't be kept to: {error:#}")),
+        Err(error) => unsupported(at, format!("the pattern can't be kept to: {}", reason_of(error))),
     }
 }
 
@@ -511,7 +544,7 @@ impl Places {
             ends = next;
         }
         match ends.iter().position(|ends| !ends) {
-            Some(id) if !ends[self.targets.len()] => invalid(&self.pointer(id), "no value of finite size satisfies it"),
+            Some(id) if !ends[self.targets.len()] => invalid(&self.pointer(id), "nothing of finite size satisfies it"),
             _ => Ok(()),
         }
     }
@@ -605,9 +638,11 @@ fn can_end(schema: &Value, ends: &[bool]) -> bool {
 fn compile(schema: &Value) -> Result<(), String> {
     let builder = GrammarBuilder::new(None, ParserLimits::default());
     let made = options().json_to_llg_no_validate(builder, schema.clone());
-    made.map(|_| ()).map_err(|error| {
-        let reason = format!("{error:#}");
-        reason.lines().next().unwrap_or("it can't be compiled").to_string()
+    made.map(|_| ()).map_err(|error| match reason_of(error) {
+        reason if reason.starts_with("oneOf") => {
+            "the options of oneOf can't be told apart by their types, nor by a required property".into()
+        }
+        reason => reason,
     })
 }
 
