@@ -180,7 +180,8 @@ TEST(Sampler, NeighboursAreIndependent) {
         return token_of(logits,
                         over_seeds ? token_wanted(1.0f, static_cast<std::uint64_t>(at), 5) : token_wanted(1.0f, 5, at));
       };
-      ++counts[static_cast<std::size_t>(4 * draw(2 * i) + draw(2 * i + 1))];
+      const int pair = 4 * draw(2 * i) + draw(2 * i + 1);
+      ++counts[static_cast<std::size_t>(pair)];
     }
     double chi_square = 0.0;
     for (const int count : counts) chi_square += (count - kDraws / 16.0) * (count - kDraws / 16.0) / (kDraws / 16.0);
