@@ -54,6 +54,10 @@ def chat(**fields):
     return post("/chat", {"messages": [USER], "max_tokens": 2, **fields})
 
 
+def tool(name, **more):
+    return {"type": "function", "function": {"name": name, **more}}
+
+
 def nested(levels):
     value = 1
     for _ in range(levels):
@@ -191,8 +195,39 @@ TABLE = [
     ("a salt with a slash", chat(cache_salt="a/b"), 422, "invalid_value", "cache_salt"),
     ("a priority out of range", chat(priority=11), 422, "invalid_value", "maximum is 10"),
     ("a negative timeout", chat(timeout_s=-1), 422, "invalid_value", "timeout_s"),
-    ("tools", chat(tools=[]), 422, "unsupported_parameter", "tools"),
-    ("a response format", chat(response_format={"type": "text"}), 422, "unsupported_parameter", "response_format"),
+    # Formats and grammars.
+    ("an unknown format", chat(response_format={"type": "xml"}), 422, "invalid_value", "response_format.type"),
+    *[(f"a schema with {what}", chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}),
+       422, code, "response_format.json_schema.schema")
+      for what, schema, code in (
+          ("an array for an object", [], "invalid_schema"), ("an unknown type", {"type": "text"}, "invalid_schema"),
+          ("a remote reference", {"$ref": "http://example.com/s"}, "unsupported_schema"),
+          ("a reference to itself", {"$ref": "#"}, "invalid_schema"),
+          ("look-around", {"type": "string", "pattern": "(?=a)b"}, "unsupported_schema"),
+          ("a negation", {"not": {"type": "string"}}, "unsupported_schema"))],
+    *[(f"a grammar that is {what}", chat(response_format={"type": "grammar", "syntax": "lark", "definition": text}), 422,
+       "invalid_grammar", "response_format.definition")
+      for what, text in (("empty", ""), ("no grammar", "start"), ("left recursion alone", 'start: start "a"'),
+                         ("30,000 parentheses", "start: " + "(" * 30000), ("5 MB", "a" * 5_000_000))],
+    # Tools.
+    ("129 tools", chat(tools=[tool(f"f{i}") for i in range(129)]), 422, "invalid_value", "128"),
+    ("a tool's name with a space", chat(tools=[tool("a b")]), 422, "invalid_value", "tools[0].function.name"),
+    ("the same name twice", chat(tools=[tool("f"), tool("f")]), 422, "invalid_value", "tools[1].function.name"),
+    ("another kind of tool", chat(tools=[{"type": "web_search"}]), 422, "invalid_value", "tools[0].type"),
+    *[(f"parameters of {parameters}", chat(tools=[tool("f"), tool("g", parameters=parameters)]), 422, "invalid_schema",
+       "tools[1].function.parameters")
+      for parameters in ([], "x", {"type": "array"}, {"properties": 1}, {"properties": {"a": {"type": "thing"}}})],
+    ("an unknown tool choice", chat(tools=[tool("f")], tool_choice="maybe"), 422, "invalid_value", "tool_choice"),
+    ("a choice of no tool", chat(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "g"}}), 422,
+     "invalid_value", "tool_choice.function.name"),
+    ("a call demanded without tools", chat(tool_choice="required"), 422, "invalid_value", "tool_choice"),
+    ("a result without a call", post("/chat", {"messages": [USER, {"role": "tool", "tool_call_id": "call_1",
+                                                                    "content": "x"}]}), 422, "invalid_value",
+     "messages[1].tool_call_id"),
+    ("a result of nothing", post("/chat", {"messages": [USER, {"role": "tool", "content": "x"}]}), 422,
+     "missing_required_parameter", "messages[1].tool_call_id"),
+    ("a prediction of a number", chat(prediction={"type": "content", "content": 1}), 422, "invalid_type",
+     "prediction.content"),
     ("a template", chat(chat_template="{{ 1 }}"), 403, "chat_template_not_allowed", "chat_template"),
     ("a template argument", chat(chat_template_kwargs={"messages": "x"}), 422, "invalid_value", "messages"),
     ("an unknown conversation", chat(conversation_id="conv_no"), 404, "conversation_not_found", "conv_no"),

@@ -34,7 +34,7 @@ def test_models_are_listed_and_found(client):
     assert set(models) == {"smollm2", "minilm"}
     assert models["smollm2"].object == "model" and models["smollm2"].owned_by == "cortex"
     assert models["smollm2"].max_model_len == models["smollm2"].context_length > 1000
-    assert models["smollm2"].capabilities == ["chat", "completion"]
+    assert models["smollm2"].capabilities == ["chat", "tools", "json_schema", "completion"]
     assert client.models.retrieve("minilm").id == "minilm"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no/such")
@@ -200,8 +200,8 @@ def test_embeddings_are_the_same_in_both_formats(client, real):
     (lambda c: c.chat.completions.create(model="smollm2", messages=QUESTION, extra_body={"chat_template": "x"}),
      openai.PermissionDeniedError, "chat_template_not_allowed", "chat_template"),
     (lambda c: c.chat.completions.create(
-        model="smollm2", messages=QUESTION, response_format={"type": "json_object"}),
-     openai.BadRequestError, "unsupported_parameter", "response_format"),
+        model="smollm2", messages=QUESTION, response_format={"type": "xml"}),
+     openai.BadRequestError, "invalid_value", "response_format.type"),
     (lambda c: c.completions.create(model="smollm2", prompt=[10**9]), openai.BadRequestError, "invalid_token_id",
      "prompt"),
     (lambda c: c.embeddings.create(model="minilm", input=""), openai.BadRequestError, "empty_input", "input"),
