@@ -277,11 +277,12 @@ def test_a_worker_that_dies_in_the_middle_of_a_stream(start, path):
 
 @pytest.fixture
 def struck(start, monkeypatch, tmp_path):
-    """struck(phase) -> a server whose worker dies of SIGSEGV in that phase, once, when the file it returns is there."""
+    """struck(phase) -> a server whose worker dies of SIGSEGV in that phase (or throws there, as `fault` says), once,
+    when the file it returns is there."""
 
-    def start_one(phase, *flags, ready=True):
+    def start_one(phase, *flags, ready=True, fault="segv_in"):
         trigger = tmp_path / "strike"
-        monkeypatch.setenv("CORTEX_TEST_FAULT", f"segv_in:{phase}@{trigger}")
+        monkeypatch.setenv("CORTEX_TEST_FAULT", f"{fault}:{phase}@{trigger}")
         if not ready:
             trigger.touch()
         server = start({"chat": TINY_LLAMA, "embed": TINY_BERT}, "--backend", "cpu", *flags)
@@ -341,6 +342,34 @@ def test_a_worker_that_dies_while_it_writes_to_disk(struck):
     wait_for(lambda: not trigger.exists(), 30, server.read_log)
     wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 30, server.read_log)
     assert_it_serves_again(server)
+
+
+@pytest.mark.parametrize(("phase", "path", "body"), [
+    ("prompt", "/chat", chat("chat", WELL)), ("prompt", V1_COMPLETIONS, complete("chat", "hi")),
+    ("decode", V1_CHAT, chat("chat", WELL)), ("encode", "/embed", {"inputs": "a"}),
+    ("encode", V1_EMBEDDINGS, {"model": "embed", "input": "a"}),
+])
+def test_a_stage_that_throws_fails_its_request_and_no_other(struck, phase, path, body):
+    server, trigger = struck(phase, "--embed-cache", 0, fault="throw_in")
+    expected = answer_of(server, path, body)
+    worker = server.worker_pid()
+    trigger.touch()
+    reply = server.post(path, body)
+    assert reply.status_code == 500 and error_of(reply.json())[0] == "internal_error", reply.text
+    assert not trigger.exists()
+    assert answer_of(server, path, body) == expected
+    health = server.get("/healthz").json()
+    assert health["status"] == "ok" and health["engine"]["restarts"] == 0 and server.worker_pid() == worker, health
+
+
+def test_blocks_that_can_not_be_written_fail_nothing(struck):
+    server, trigger = struck("write", fault="throw_in")
+    trigger.touch()
+    long = chat("chat", {"role": "user", "content": "hi " * 40})
+    expected = answer_of(server, "/chat", long)
+    wait_for(lambda: not trigger.exists(), 30, server.read_log)
+    assert answer_of(server, "/chat", long) == expected
+    assert server.get("/healthz").json()["engine"]["restarts"] == 0
 
 
 def test_a_request_that_aborts_the_engine_is_refused_after_its_second_kill(start, monkeypatch):

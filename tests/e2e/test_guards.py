@@ -321,3 +321,12 @@ def test_bad_options(flags):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode in (64, 78), result
     assert flags[0][2:] in result.stderr
+
+
+def test_a_server_whose_guards_move_nothing_ends(start, monkeypatch):
+    """The engine's process hears no level: the self-test sees that, and the server does not stay."""
+    monkeypatch.setenv("CORTEX_TEST_FAULT", "ignore_budgets")
+    server = start({"tiny-chat": TINY_LLAMA}, "--backend", "cpu")
+    wait_for(lambda: server.get("/livez").status_code == 200, 30, server.read_log)
+    assert server.process.wait(60) == 70, server.read_log()
+    assert "self_test_failed: the guards of memory and heat don't move the engine" in server.read_log()
