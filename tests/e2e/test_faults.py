@@ -347,7 +347,7 @@ def test_a_worker_that_dies_while_it_writes_to_disk(struck):
 @pytest.mark.parametrize(("phase", "path", "body"), [
     ("prompt", "/chat", chat("chat", WELL)), ("prompt", V1_COMPLETIONS, complete("chat", "hi")),
     ("decode", V1_CHAT, chat("chat", WELL)), ("encode", "/embed", {"inputs": "a"}),
-    ("encode", V1_EMBEDDINGS, {"model": "embed", "input": "a"}),
+    ("encode", "/rerank", {"query": "a", "texts": ["b", "c"]}),
 ])
 def test_a_stage_that_throws_fails_its_request_and_no_other(struck, phase, path, body):
     server, trigger = struck(phase, "--embed-cache", 0, fault="throw_in")
