@@ -62,68 +62,67 @@ bool is_allowed(std::span<const std::uint32_t> allowed, TokenId token) {
 // visit(token - first) for those of the `count` tokens from `first` on that are allowed, in order.
 template <typename Visit>
 void for_each_allowed(std::span<const std::uint32_t> allowed, TokenId first, std::size_t count, const Visit& visit) {
+  constexpr std::uint32_t kAll = ~0u;
   const auto begin = static_cast<std::size_t>(first), end = begin + count;
   for (std::size_t word = begin / 32; word * 32 < end; ++word) {
     std::uint32_t bits = allowed[word];
-    if (word * 32 < begin) bits &= ~0u << (begin - word * 32);
+    if (word * 32 < begin) bits &= kAll << (begin - word * 32);
     if (word * 32 + 32 > end) bits &= (1u << (end - word * 32)) - 1;
+    if (bits == kAll) {
+      for (std::size_t bit = 0; bit < 32; ++bit) visit(word * 32 + bit - begin);
+      continue;
+    }
     for (; bits != 0; bits &= bits - 1) visit(word * 32 + static_cast<std::size_t>(std::countr_zero(bits)) - begin);
   }
 }
 
-// The logits that a choice is made of, with bias and penalties.
-struct Adjusted {
-  std::vector<float> logits;
-  std::vector<TokenId> tokens;  // of these, ascending; empty: all
-
-  float* find(TokenId token) {
-    if (tokens.empty()) return &logits[static_cast<std::size_t>(token)];
-    const auto at = std::ranges::lower_bound(tokens, token);
-    return at != tokens.end() && *at == token ? &logits[static_cast<std::size_t>(at - tokens.begin())] : nullptr;
-  }
-};
-
-void penalise(float& logit, const TokenCount& count, const SamplingParams& params) {
-  if (count.in_prompt > 0 || count.in_output > 0) {
-    logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-  }
-  if (count.in_output > 0) {
-    logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count.in_output);
-  }
-}
-
-Adjusted adjusted(std::span<const float> untouched, const RowSampling& sampling) {
-  Adjusted adjusted;
-  if (sampling.allowed.empty()) {
-    adjusted.logits.assign(untouched.begin(), untouched.end());
-  } else {
-    std::size_t count = 0;
-    for (const std::uint32_t word : sampling.allowed) count += static_cast<std::size_t>(std::popcount(word));
-    adjusted.logits.reserve(count);
-    adjusted.tokens.reserve(count);
-    for_each_allowed(sampling.allowed, 0, untouched.size(), [&](std::size_t i) {
-      adjusted.logits.push_back(untouched[i]);
-      adjusted.tokens.push_back(static_cast<TokenId>(i));
-    });
-    CORTEX_CHECK(!adjusted.tokens.empty());
-  }
-  for (const auto& [token, bias] : sampling.logit_bias) {
-    if (float* logit = adjusted.find(token)) *logit += bias;
-  }
+void penalise(std::span<float> logits, const RowSampling& sampling) {
+  const SamplingParams& params = sampling.params;
   for (const TokenCount& count : sampling.counts) {
-    if (float* logit = adjusted.find(count.token)) penalise(*logit, count, sampling.params);
+    float& logit = logits[static_cast<std::size_t>(count.token)];
+    if (count.in_prompt > 0 || count.in_output > 0) {
+      logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    }
+    if (count.in_output > 0) {
+      logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count.in_output);
+    }
   }
-  return adjusted;
 }
 
-// The logits of a row by the temperature, as candidates where few of them are wanted.
+// With bias and penalties.
+std::vector<float> adjusted(std::span<const float> untouched, const RowSampling& sampling) {
+  std::vector<float> logits(untouched.begin(), untouched.end());
+  for (const auto& [token, bias] : sampling.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
+  penalise(logits, sampling);
+  return logits;
+}
+
+TokenLogit likeliest_of(std::span<const float> logits) {
+  const auto at = std::max_element(logits.begin(), logits.end());
+  return {static_cast<TokenId>(at - logits.begin()), *at};
+}
+
+// Of those allowed; `likeliest` is that of all.
+TokenLogit likeliest_allowed(std::span<const float> logits, std::span<const std::uint32_t> allowed,
+                             TokenLogit likeliest) {
+  if (is_allowed(allowed, likeliest.token)) return likeliest;
+  TokenLogit best;
+  for_each_allowed(allowed, 0, logits.size(), [&](std::size_t i) {
+    const TokenLogit one{static_cast<TokenId>(i), logits[i]};
+    if (likelier(one, best)) best = one;
+  });
+  CORTEX_CHECK(best.logit != kNever);
+  return best;
+}
+
+// The allowed logits of a row by the temperature, as candidates where few of them are wanted.
 class TemperedLogits {
  public:
-  // `tokens` [logits], ascending, or empty: all.
-  TemperedLogits(std::span<const float> logits, std::span<const TokenId> tokens, float temperature,
+  // `likeliest` is that of the allowed ones.
+  TemperedLogits(std::span<const float> logits, std::span<const std::uint32_t> allowed, float temperature,
                  TokenLogit likeliest)
       : logits_(logits),
-        tokens_(tokens),
+        allowed_(allowed),
         temperature_(temperature),
         likeliest_(likeliest),
         largest_(tempered(likeliest.logit)) {}
@@ -132,24 +131,27 @@ class TemperedLogits {
 
   std::vector<Candidate> top_k(std::size_t count) const {
     std::vector<Candidate> top;  // a heap, the least likely first
-    for (std::size_t i = 0; i < logits_.size(); ++i) {
+    double least = -std::numeric_limits<double>::infinity();
+    for_each([&](std::size_t i) {
       const Candidate candidate = candidate_of(i);
+      if (candidate.logit < least) return;
       if (top.size() == count) {
-        if (!likelier(candidate, top.front())) continue;
+        if (!likelier(candidate, top.front())) return;
         std::pop_heap(top.begin(), top.end(), likelier);
         top.pop_back();
       }
       top.push_back(candidate);
       std::push_heap(top.begin(), top.end(), likelier);
-    }
+      if (top.size() == count) least = top.front().logit;
+    });
     return top;
   }
 
   std::vector<Candidate> not_below(double least) const {
     std::vector<Candidate> candidates;
-    for (std::size_t i = 0; i < logits_.size(); ++i) {
+    for_each([&](std::size_t i) {
       if (tempered(logits_[i]) >= least) candidates.push_back(candidate_of(i));
-    }
+    });
     return candidates;
   }
 
@@ -157,10 +159,10 @@ class TemperedLogits {
   double total() const {
     constexpr double kLeast = -50.0;  // a vocabulary of less is below what a double of the sum can tell
     double total = 0.0;
-    for (const float logit : logits_) {
-      const double difference = tempered(logit) - largest_;
+    for_each([&](std::size_t i) {
+      const double difference = tempered(logits_[i]) - largest_;
       if (difference > kLeast) total += std::exp(difference);
-    }
+    });
     return total;
   }
 
@@ -169,25 +171,29 @@ class TemperedLogits {
   TokenId noisiest(std::uint64_t stream) const {
     constexpr double kLn2 = 0.69314718055994530942, kMargin = 1e-9;
     Candidate best{likeliest_.token, largest_ + gumbel_in_stream(stream, likeliest_.token)};
-    for (std::size_t i = 0; i < logits_.size(); ++i) {
+    for_each([&](std::size_t i) {
       const double logit = tempered(logits_[i]);
-      if (logit + (53.0 * kLn2 + kMargin) < best.logit) continue;
-      const TokenId token = token_at(i);
+      if (logit + (53.0 * kLn2 + kMargin) < best.logit) return;
+      const auto token = static_cast<TokenId>(i);
       const std::uint64_t below_one = (std::uint64_t{1} << 52) - 1 - uniform_bits(stream, token);
-      if (logit + ((53 - std::bit_width(below_one)) * kLn2 + kMargin) < best.logit) continue;
+      if (logit + ((53 - std::bit_width(below_one)) * kLn2 + kMargin) < best.logit) return;
       const Candidate candidate{token, logit + gumbel_in_stream(stream, token)};
       if (likelier(candidate, best)) best = candidate;
-    }
+    });
     return best.token;
   }
 
  private:
+  template <typename Visit>
+  void for_each(const Visit& visit) const {
+    if (!allowed_.empty()) return for_each_allowed(allowed_, 0, logits_.size(), visit);
+    for (std::size_t i = 0; i < logits_.size(); ++i) visit(i);
+  }
   double tempered(float logit) const { return static_cast<double>(logit) / temperature_; }
-  TokenId token_at(std::size_t index) const { return tokens_.empty() ? static_cast<TokenId>(index) : tokens_[index]; }
-  Candidate candidate_of(std::size_t index) const { return {token_at(index), tempered(logits_[index])}; }
+  Candidate candidate_of(std::size_t index) const { return {static_cast<TokenId>(index), tempered(logits_[index])}; }
 
   std::span<const float> logits_;
-  std::span<const TokenId> tokens_;
+  std::span<const std::uint32_t> allowed_;
   const float temperature_;
   const TokenLogit likeliest_;
   const double largest_;
@@ -241,27 +247,22 @@ std::vector<Candidate> filtered(const TemperedLogits& logits, const SamplingPara
   return candidates;
 }
 
-TokenLogit likeliest_of(std::span<const float> logits) {
-  const auto at = std::max_element(logits.begin(), logits.end());
-  return {static_cast<TokenId>(at - logits.begin()), *at};
-}
-
 TokenId choose(std::span<const float> untouched, TokenLogit likeliest, const RowSampling& sampling) {
-  Adjusted changed;
+  std::vector<float> changed;
   std::span<const float> logits = untouched;
-  if (!sampling.logit_bias.empty() || !sampling.counts.empty() || !sampling.allowed.empty()) {
+  if (!sampling.logit_bias.empty() || !sampling.counts.empty()) {
     changed = adjusted(untouched, sampling);
-    logits = changed.logits;
+    logits = changed;
     likeliest = likeliest_of(logits);
-    if (!changed.tokens.empty()) likeliest.token = changed.tokens[static_cast<std::size_t>(likeliest.token)];
   }
+  likeliest = likeliest_allowed(logits, sampling.allowed, likeliest);
   const SamplingParams& params = sampling.params;
   if (params.temperature == 0.0f) return likeliest.token;
 
-  const TemperedLogits tempered(logits, changed.tokens, params.temperature, likeliest);
+  const TemperedLogits tempered(logits, sampling.allowed, params.temperature, likeliest);
   const std::uint64_t stream = stream_of(params.seed, sampling.position);
   if (params.top_k == 0 && params.top_p >= 1.0f && params.min_p <= 0.0f) return tempered.noisiest(stream);
-  std::vector<Candidate> candidates = filtered(tempered, params, untouched.size());
+  std::vector<Candidate> candidates = filtered(tempered, params, logits.size());
   for (Candidate& candidate : candidates) candidate.logit += gumbel_in_stream(stream, candidate.token);
   return std::min_element(candidates.begin(), candidates.end(), likelier)->token;
 }

@@ -225,7 +225,7 @@ TEST_F(LocalEngineGrammarTest, BadGrammarsAreRefusedWhileOthersGoOn) {
   const auto refused = [&](RequestId id, GrammarSyntax syntax, const std::string& grammar) {
     CollectedEvents events;
     engine().generate(ask(id, syntax, grammar), events.sink());
-    events.wait(3s);
+    events.wait();
     EXPECT_EQ(events.events().size(), 1u);
     return events.error_code();
   };
@@ -272,9 +272,9 @@ TEST_F(LocalEngineGrammarTest, ACompileEndsInTimeOrItsRequestDoes) {
   auto request = ask(2, one.syntax, one.grammar);
   request.timeout = 100ms;
   engine().generate(request, impatient.sink());
-  impatient.wait(1s);
+  impatient.wait();
   EXPECT_EQ(impatient.error_code(), ErrorCode::deadline_exceeded);
-  slow.wait(4s);
+  slow.wait();
   EXPECT_EQ(slow.error_code(), ErrorCode::unsupported_schema);
   EXPECT_THAT(slow.error()->message(), HasSubstr("2000 ms"));
   // Another does not wait for it.
