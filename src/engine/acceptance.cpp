@@ -9,8 +9,8 @@ namespace {
 // What a match of each length is worth before anything is known, and how many outcomes outweigh that.
 constexpr std::array<double, 8> kFirstOdds = {0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85, 0.9};
 constexpr double kFirstOddsOfGrammar = 0.95;
-constexpr double kFirstWeight = 4.0;
-constexpr double kWeightOfAll = 3.0;
+constexpr double kFirstWeight = 2.0;
+constexpr double kWeightOfAll = 2.0;
 
 constexpr int kLongest = 1 << 16;  // more is no more
 

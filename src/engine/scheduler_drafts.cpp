@@ -34,7 +34,8 @@ void Scheduler::add_decoding(std::span<Sequence* const> decoding, const StepSize
     return times_.predict_sampling_ms({rows, size.seen * rows / size.rows, rows});
   };
   const bool prompts = static_cast<int>(decoding.size()) < running();
-  const int room = limits_.rows_per_step - size.rows - (prompts ? kBlockTokens : 0);
+  const int room =
+      std::min(limits_.rows_per_step - (prompts ? kBlockTokens : 0), times_.most_sampling_rows()) - size.rows;
   const std::vector<int> lengths = draft_lengths(odds, room, ms, step_ms);
   int riding = 0;
   for (std::size_t i = 0; i < decoding.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 
@@ -119,6 +120,12 @@ void StepTimes::fit() {
 
 double StepTimes::predict_ms(const StepSize& size) const {
   return fixed_ms_ + row_ms_ * size.rows + seen_ms_ * static_cast<double>(size.seen);
+}
+
+int StepTimes::most_sampling_rows() const {
+  int known = kFew;
+  while (known > 0 && median_ms(known) == 0.0) --known;
+  return known == kFew ? std::numeric_limits<int>::max() : 2 * known + 2;
 }
 
 int StepTimes::rows_within(double ms, const StepSize& size, int start, int most, int unit) const {

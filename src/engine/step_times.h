@@ -32,6 +32,9 @@ class StepTimes {
   // more. A size that has not been seen lately is taken to cost what it can't but cost, so that it is tried.
   double predict_sampling_ms(const StepSize& size) const;
 
+  // The most rows of such a step that are not far beyond what has been seen lately.
+  int most_sampling_rows() const;
+
   // Of a sequence at `start`, the most rows up to `most` that a step of `size` may take along for `ms` in all; a
   // multiple of `unit`, or `most`. All of them until something has been observed.
   int rows_within(double ms, const StepSize& size, int start, int most, int unit) const;

@@ -109,6 +109,18 @@ TEST(StepTimes, WhatHasNotBeenSeenIsTakenToBeCheap) {
   EXPECT_GT(times.predict_sampling_ms({12, 1200, 12}), few_ms(8));
 }
 
+// What is far from all that was seen is come by in steps.
+TEST(StepTimes, GoesNotFarBeyondWhatHasBeenSeen) {
+  StepTimes times;
+  EXPECT_EQ(times.most_sampling_rows(), 2);
+  times.observe({1, 100, 1}, 2.0);
+  EXPECT_EQ(times.most_sampling_rows(), 4);
+  times.observe({4, 400, 4}, 2.5);
+  EXPECT_EQ(times.most_sampling_rows(), 10);
+  times.observe({64, 6400, 64}, 20.0);
+  EXPECT_GT(times.most_sampling_rows(), 1000);
+}
+
 TEST(StepTimes, AHiccupIsForgotten) {
   StepTimes times;
   for (int i = 0; i < 5; ++i) {
