@@ -17,6 +17,8 @@ mod python_json;
 mod reserved_tokens;
 mod sampled;
 mod schema;
+mod schema_keywords;
+mod schema_places;
 mod sentencepiece;
 mod stand_ins;
 mod template;
