@@ -32,7 +32,7 @@ void CallReader::take_text(char c, ReplyPieces* pieces) {
     return;
   }
   held_ += c;
-  while (!held_.empty() && !find_opening(pieces) && !may_go_on(held_)) {
+  while (!held_.empty() && !find_opening() && !may_go_on(held_)) {
     show(held_.substr(0, 1), pieces);
     held_.erase(0, 1);
     while (!held_.empty() && is_blank(held_.front())) {
@@ -43,7 +43,7 @@ void CallReader::take_text(char c, ReplyPieces* pieces) {
 }
 
 // Whether what is held is a mark; then it is taken.
-bool CallReader::find_opening(ReplyPieces*) {
+bool CallReader::find_opening() {
   const auto is_held = [&](const Mark& mark) { return mark.text == held_; };
   const auto opening = std::find_if(openings_.begin(), openings_.end(), is_held);
   if (opening != openings_.end()) {

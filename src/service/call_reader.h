@@ -57,7 +57,7 @@ class CallReader {
 
  private:
   void take_text(char c, ReplyPieces* pieces);
-  bool find_opening(ReplyPieces* pieces);
+  bool find_opening();
   bool may_go_on(std::string_view text) const;
   void begin_block(std::string opening, bool special);
   void take_block(char c, ReplyPieces* pieces);

@@ -60,8 +60,9 @@ class TemplateMessages {
       names_[call.id] = call.name;
       json_.begin_object().key("id").string(id_of(call.id)).key("type").string("function");
       json_.key("function").begin_object().key("name").string(call.name).key("arguments");
-      // Templates write them by tojson, which makes a string of a string.
-      is_json_object(call.arguments) ? json_.raw(call.arguments) : json_.string(call.arguments);
+      // Most templates write them by tojson, which makes a string of a string.
+      const bool is_text = style_.text_arguments || !is_json_object(call.arguments);
+      is_text ? json_.string(call.arguments) : json_.raw(call.arguments);
       json_.end_object().end_object();
     }
     json_.end_array();

@@ -90,7 +90,7 @@ Progress JsonCall::take_value(char c, ReplyPieces* pieces) {
   if (progress == Progress::failed) {
     if (value_.empty()) return Progress::failed;
     // A number or a word has ended before this byte.
-    const Progress ended = end_value(pieces);
+    const Progress ended = end_value();
     return ended == Progress::more ? push(c, pieces) : ended;
   }
   value_ += c;
@@ -99,10 +99,10 @@ Progress JsonCall::take_value(char c, ReplyPieces* pieces) {
     told_name_ = told_arguments_ = true;
     add_piece(pieces, PieceKind::arguments, {&c, 1});
   }
-  return progress == Progress::done ? end_value(pieces) : Progress::more;
+  return progress == Progress::done ? end_value() : Progress::more;
 }
 
-Progress JsonCall::end_value(ReplyPieces*) {
+Progress JsonCall::end_value() {
   state_ = State::comma_or_end;
   if (is_arguments_) {
     arguments_ = value_.front() == '"' ? text_of_json_string(value_) : value_;

@@ -42,7 +42,7 @@ class JsonCall {
 
   Progress start_member(char c, ReplyPieces* pieces);
   Progress take_value(char c, ReplyPieces* pieces);
-  Progress end_value(ReplyPieces* pieces);
+  Progress end_value();
   Progress end(ReplyPieces* pieces);
   bool tells_arguments() const { return is_arguments_ && !name_.empty() && value_.front() == '{'; }
 

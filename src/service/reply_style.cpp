@@ -59,9 +59,10 @@ ReplyStyle find_reply_style(std::string_view chat_template, const Tokenizer& tok
   const FormatMarks& marks = marks_of(style.calls);
   for (const char* text : marks.openings) style.openings.push_back(style_mark(tokenizer, text));
   for (const char* text : marks.others) style.others.push_back(style_mark(tokenizer, text));
-  style.one_call = chat_template.find("single tool-calls") != std::string_view::npos;
-  style.short_call_ids = chat_template.find("length 9") != std::string_view::npos ||
-                         chat_template.find("length != 9") != std::string_view::npos;
+  const auto has = [&](std::string_view text) { return chat_template.find(text) != std::string_view::npos; };
+  style.text_arguments = has("arguments is string") || (!has("tools") && !has("tool_calls"));
+  style.one_call = has("single tool-calls");
+  style.short_call_ids = has("length 9") || has("length != 9");
   style.reasoning = find_reasoning(chat_template, tokenizer);
   return style;
 }

@@ -35,10 +35,11 @@ struct ReasoningMarks {
 
 struct ReplyStyle {
   CallFormat calls = CallFormat::hermes;
-  bool one_call = false;                    // its template can't show several calls of one message
-  bool short_call_ids = false;              // its template wants ids of 9 letters and digits
-  std::vector<StyleMark> openings;          // of blocks of calls; the first is the one that its template writes
-  std::vector<StyleMark> others;            // within blocks
+  bool one_call = false;            // its template can't show several calls of one message
+  bool short_call_ids = false;      // its template wants ids of 9 letters and digits
+  bool text_arguments = false;      // calls are shown with arguments as they were written, not as an object anew
+  std::vector<StyleMark> openings;  // of blocks of calls; the first is the one that its template writes
+  std::vector<StyleMark> others;    // within blocks
   std::optional<ReasoningMarks> reasoning;  // of models that reason
 
   // The special tokens whose text a reader of calls or of reasoning must see.

@@ -1,6 +1,9 @@
 // Tools, formats, reasoning and predictions, as /chat and /v1/chat/completions take and tell them.
 #include <gmock/gmock.h>
 
+#include <filesystem>
+
+#include "fakes/temporary_folder.h"
 #include "http/front_fixture.h"
 
 namespace cortex {
@@ -179,7 +182,7 @@ TEST_F(ToolsTest, ResultsAndCallsReachTheTemplate) {
            fmt::format(R"({{"messages":[{{"role":"user","content":"hi"}},{}],"tools":[{}]}})", calls, kWeather));
   ASSERT_EQ(reply.status, 200) << reply.body;
   EXPECT_THAT(prompt(),
-              HasSubstr("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>"));
+              HasSubstr("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\":\"Rome\"}}\n</tool_call>"));
   EXPECT_THAT(prompt(), HasSubstr("<tool_response>\nwarm\n</tool_response>"));
 }
 
@@ -225,6 +228,62 @@ TEST_F(ToolsTest, PredictionsAreDraftsAndAreCounted) {
       EXPECT_THAT(reply, HasSubstr(fmt::format(R"("accepted_prediction_tokens":{},"rejected_prediction_tokens":{})",
                                                accepted, prediction.size() - accepted)));
     }
+  }
+}
+
+// A model that reasons: the tiny one's files beside a template that knows <think>.
+class ReasoningTest : public FrontFixture {
+ protected:
+  ReasoningTest() {
+    front_ = std::make_unique<Front>(quiet_options(), thinking(), thinking_engine_, system_clock());
+    thinking_engine_.set_status(ready_status());
+    reply_ = thinking()
+                 .find("chat", Task::chat)
+                 .tokenizer->encode("<think>\nOne.\nTwo.\n</think>\n\nThree.", {.add_special_tokens = false});
+    reply_.push_back(kEndOfTurn);
+  }
+
+  static const Models& thinking() {
+    static const TemporaryFolder folder;
+    static const Models models = [] {
+      for (const auto& file : std::filesystem::directory_iterator(test_data("models/llama"))) {
+        std::filesystem::copy_file(file.path(), folder.path() / file.path().filename());
+      }
+      folder.write("chat_template.jinja",
+                   "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.reasoning_content %} "
+                   "({{ m.reasoning_content }}){% endif %}{{ '\\n' }}{% endfor %}{# <think></think> #}");
+      return Models(real_file_system(), {{"chat", folder.path().string()}});
+    }();
+    return models;
+  }
+
+  EchoEngine thinking_engine_{{.models = {"chat"}, .reply = [this](const GenerateRequest&) { return reply_; }}};
+};
+
+TEST_F(ReasoningTest, IsToldBesideTheContent) {
+  const std::string ask = R"({"messages":[{"role":"user","content":"hi"}])";
+  for (const char* path : {"/chat", "/v1/chat/completions"}) {
+    const std::string whole = post(path, ask + "}").body;
+    EXPECT_THAT(whole, HasSubstr(R"("content":"Three.","reasoning_content":"One.\nTwo.","reasoning":"One.\nTwo.")"));
+    EXPECT_THAT(whole, Not(HasSubstr(R"("reasoning_tokens":0)")));
+    EXPECT_THAT(whole, Not(HasSubstr("think>")));
+    const std::string stream = post(path, ask + R"(,"stream":true})").body;
+    EXPECT_THAT(stream, HasSubstr(R"("delta":{"reasoning_content":"O)"));
+    EXPECT_THAT(stream, Not(HasSubstr("think>")));
+    EXPECT_LT(stream.rfind("reasoning_content"), stream.find(R"("delta":{"content":"T)")) << stream;
+  }
+}
+
+TEST_F(ReasoningTest, OfEarlierMessagesReachesTheTemplate) {
+  for (const char* name : {"reasoning", "reasoning_content"}) {
+    post("/v1/chat/completions",
+         fmt::format(
+             R"({{"messages":[{{"role":"assistant","content":"a","{}":"because"}},{{"role":"user","content":"b"}}]}})",
+             name));
+    EXPECT_EQ(thinking()
+                  .find("chat", Task::chat)
+                  .tokenizer->decode(thinking_engine_.generate_requests().back().prompt, false),
+              "assistant: a (because)\nuser: b\n");
   }
 }
 

@@ -1,5 +1,6 @@
 #include "service/chat_prompt.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "service/served_models.h"
@@ -32,6 +33,39 @@ TEST(ChatPrompt, HistoryComesFirst) {
   EXPECT_EQ(text_of(prompt.ids),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
             "<|im_start|>assistant\n");
+}
+
+// A call and its result as the families' own templates write them.
+TEST(ChatPrompt, CallsAndResultsAreWrittenByTheTemplate) {
+  Message call{"assistant", ""};
+  call.tool_calls = {{"call_0123456789abcdefghijklmn", "f", R"({"x":"\"é"})"}};
+  Message result{"tool", "42"};
+  result.tool_call_id = call.tool_calls[0].id;
+  const auto prompt_by = [&](const std::string& name) {
+    const std::string source = real_file_system().read_text(test_data("templates/" + name + ".jinja"), 1 << 20);
+    ServedModel served = model();
+    served.chat_template.emplace(source,
+                                 std::map<std::string, std::string>{{"bos_token", "<s>"}, {"eos_token", "</s>"}});
+    served.reply_style = find_reply_style(source, *served.tokenizer);
+    return chat_prompt(served, {{"user", "hi"}, call}, {result}, {.tools_json = "[]"}).text;
+  };
+  const std::string object = R"({"x": "\"é"})";
+  using testing::HasSubstr;
+  EXPECT_THAT(prompt_by("qwen2.5"),
+              HasSubstr("<tool_call>\n{\"name\": \"f\", \"arguments\": " + object + "}\n</tool_call>"));
+  // As it was written.
+  EXPECT_THAT(prompt_by("qwen3"), HasSubstr(R"("arguments": {"x":"\"é"}})"));
+  EXPECT_THAT(prompt_by("smollm2"), HasSubstr(R"("arguments": {"x":"\"é"}})"));
+  EXPECT_THAT(prompt_by("smollm2"), HasSubstr("<tool_response>\n42\n</tool_response>"));
+  for (const char* name : {"llama-3.1", "llama-3.2"}) {
+    EXPECT_THAT(prompt_by(name), HasSubstr(R"({"name": "f", "parameters": )" + object + "}<|eot_id|>"));
+    EXPECT_THAT(prompt_by(name), HasSubstr("ipython<|end_header_id|>\n\n"));
+  }
+  const std::string mistral = prompt_by("mistral-v0.3");
+  EXPECT_THAT(mistral, HasSubstr(R"([TOOL_CALLS] [{"name": "f", "arguments": )" + object + R"(, "id": ")"));
+  // The same id of nine characters, in both places.
+  const std::string id = mistral.substr(mistral.find("\"id\": \"") + 7, 9);
+  EXPECT_THAT(mistral, HasSubstr("\"call_id\": \"" + id + "\"}"));
 }
 
 TEST(ChatPrompt, SpecialTextInContentStaysText) {

@@ -319,6 +319,10 @@ TEST(ReplyStyle, IsFoundFromTheTemplate) {
   EXPECT_EQ(style("").calls, CallFormat::hermes);
   EXPECT_TRUE(style(template_of("qwen3")).reasoning);
   EXPECT_FALSE(style(template_of("qwen2.5")).reasoning);
+  for (const char* name : {"qwen3", "smollm2", "phi-3"}) EXPECT_TRUE(style(template_of(name)).text_arguments) << name;
+  for (const char* name : {"qwen2.5", "llama-3.1", "mistral-v0.3"}) {
+    EXPECT_FALSE(style(template_of(name)).text_arguments) << name;
+  }
 }
 
 TEST(ReplyStyle, SpecialMarksAreShownToTheReader) {

@@ -36,7 +36,7 @@ std::string read_parameters(const JsonValue& function) {
   const auto parameters = function.get("parameters");
   if (!parameters) return R"({"type":"object","properties":{}})";
   check_schema(*parameters);
-  const std::string json = parameters->raw_json();
+  std::string json = parameters->raw_json();
   const auto type = parameters->get("type");
   if (!type) return json == "{}" ? R"({"type":"object"})" : R"({"type":"object",)" + json.substr(1);
   if (type->is_string() && type->string() == "object") return json;
@@ -63,7 +63,8 @@ Tool read_tool(const JsonValue& tool, UnknownFields unknown) {
   return read;
 }
 
-const std::string& known_name(const std::vector<Tool>& tools, const JsonValue& name, const std::string& text) {
+std::string known_name(const std::vector<Tool>& tools, const JsonValue& name) {
+  std::string text = name.string();
   const auto same = [&](const Tool& tool) { return tool.name == text; };
   if (std::any_of(tools.begin(), tools.end(), same)) return text;
   throw name.error(ErrorCode::invalid_value, fmt::format("no tool has the name {}", excerpt(text)));
@@ -71,8 +72,7 @@ const std::string& known_name(const std::vector<Tool>& tools, const JsonValue& n
 
 std::string read_named(const std::vector<Tool>& tools, const JsonValue& value) {
   require_function(value);
-  const JsonValue name = value.require("function").require("name");
-  return known_name(tools, name, name.string());
+  return known_name(tools, value.require("function").require("name"));
 }
 
 std::optional<ToolUse> use_of(std::string_view name) {
