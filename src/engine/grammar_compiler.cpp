@@ -185,7 +185,7 @@ void GrammarCompiler::begin_queued() {
 }
 
 std::optional<GrammarCompiler::TimePoint> GrammarCompiler::deadline(const Job& job) const {
-  if (!job.thread.joinable()) return job.queued + options_.deadline;
+  if (!job.thread.joinable()) return job.queued + options_.patience;
   const auto began = job.began.load();
   if (began == 0) return std::nullopt;
   return TimePoint(TimePoint::duration(began)) + options_.deadline;
@@ -200,7 +200,10 @@ void GrammarCompiler::finish(Job* job) {
   if (!refused) ++counts.compiled;
   if (refused && !job->late) ++counts.refused;
   // A machine that was short of something may have it the next time.
-  if (refused && std::get<Error>(outcome).code() == ErrorCode::engine_unavailable) return;
+  const auto passes = [](ErrorCode code) {
+    return code == ErrorCode::engine_unavailable || code == ErrorCode::internal_error;
+  };
+  if (refused && passes(std::get<Error>(outcome).code())) return;
   keep(job->key, outcome);
 }
 
