@@ -39,7 +39,7 @@ class ScriptedDrafter : public Drafter {
   Script script_;
 };
 
-std::unique_ptr<Drafter> always(std::vector<TokenId> tokens, int matched = 40) {
+std::unique_ptr<Drafter> always(const std::vector<TokenId>& tokens, int matched = 40) {
   return std::make_unique<ScriptedDrafter>(
       [=](const DraftContext&, int) { return Draft{tokens, DraftSource::context, matched}; });
 }
@@ -375,7 +375,7 @@ TEST(SchedulerDrafts, ARowThatIsNotFiniteEndsWhatReachesItOnly) {
   t.scheduler.add(request(1, 20, 30));
   t.scheduler.plan();
   t.commit({9});
-  const auto commit = [&](std::vector<TokenId> tokens, std::size_t broken) {
+  const auto commit = [&](const std::vector<TokenId>& tokens, std::size_t broken) {
     StepResult result = answer(t.scheduler.planned_step(), tokens);
     result.rows[broken] = {.finite = false};
     return t.scheduler.commit(result);
@@ -444,8 +444,9 @@ class HashingDevice {
 
  private:
   TokenId& at(const SequenceSlice& slice, int position) {
-    return kv_.at(static_cast<std::size_t>(
-        slice.blocks[static_cast<std::size_t>(position / kBlockTokens)] * kBlockTokens + position % kBlockTokens));
+    const auto place = static_cast<std::size_t>(position);
+    const auto block = static_cast<std::size_t>(slice.blocks[place / kBlockTokens]);
+    return kv_.at(block * kBlockTokens + place % kBlockTokens);
   }
   static std::vector<float> logits(std::uint64_t hash) {
     std::mt19937 random(static_cast<std::uint32_t>(hash ^ hash >> 32));

@@ -79,17 +79,20 @@ TEST(StepTimes, NoTimeIsNoObservation) {
   EXPECT_EQ(times.predict_ms({1, 1}), 0.0);
 }
 
+// Rows that sample, each of which sees so many positions.
+StepSize sampling(int rows, std::int64_t seen) { return {rows, rows * seen, rows}; }
+
 // Times of a processor: a row more is cheap up to the fourth, dear from there on.
 double few_ms(int rows) { return rows <= 4 ? 2.0 + 0.2 * (rows - 1) : 2.6 + 0.9 * (rows - 4); }
 
 TEST(StepTimes, StepsOfAFewRowsThatSampleAreKnownByThemselves) {
   StepTimes times;
-  for (int i = 0; i < 8; ++i) times.observe({512, 512 * 256}, 60.0);
+  for (int i = 0; i < 8; ++i) times.observe(slice_size(0, 512), 60.0);
   for (const int rows : {1, 2, 4, 5, 8, 16}) {
-    for (int i = 0; i < 5; ++i) times.observe({rows, rows * 100, rows}, few_ms(rows));
+    for (int i = 0; i < 5; ++i) times.observe(sampling(rows, 100), few_ms(rows));
   }
   for (const int rows : {1, 2, 3, 4, 5, 8, 12, 16}) {
-    EXPECT_NEAR(times.predict_sampling_ms({rows, rows * 100, rows}), few_ms(rows), 0.15) << rows;
+    EXPECT_NEAR(times.predict_sampling_ms(sampling(rows, 100)), few_ms(rows), 0.15) << rows;
   }
   // Prompts are none of these.
   for (int i = 0; i < 8; ++i) times.observe({4, 400, 1}, 9.0);
@@ -99,7 +102,7 @@ TEST(StepTimes, StepsOfAFewRowsThatSampleAreKnownByThemselves) {
 TEST(StepTimes, WhatHasNotBeenSeenIsTakenToBeCheap) {
   StepTimes times;
   EXPECT_EQ(times.predict_sampling_ms({1, 100, 1}), 0.0);
-  for (const int rows : {512, 64}) times.observe({rows, rows * 100}, 0.12 * rows);
+  for (const int rows : {512, 64}) times.observe({rows, sampling(rows, 100).seen}, 0.12 * rows);
   for (int i = 0; i < 5; ++i) times.observe({1, 100, 1}, 2.0);
   const double eight = times.predict_sampling_ms({8, 800, 8});
   EXPECT_GE(eight, 2.0);
@@ -141,7 +144,7 @@ TEST(StepTimes, FewRowsOfALongContextTakeLonger) {
   StepTimes times;
   for (int i = 0; i < 8; ++i) {
     for (const int seen : {100, 8000}) {
-      for (const int rows : {1, 8, 64}) times.observe({rows, rows * seen, rows}, 1.0 + 0.1 * rows + 1e-4 * rows * seen);
+      for (const int rows : {1, 8, 64}) times.observe(sampling(rows, seen), 1.0 + 0.1 * rows + 1e-4 * rows * seen);
     }
   }
   EXPECT_NEAR(times.predict_sampling_ms({8, 800, 8}), 1.88, 0.3);
