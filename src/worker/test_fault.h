@@ -2,7 +2,8 @@
 // asked. CORTEX_TEST_FAULT is one of
 //
 //   abort_on_token:ID   abort() before a step, or a batch, that has this token
-//   segv_in:PHASE       SIGSEGV in the next loading, prompt, decode, encode or write (of KV blocks to disk)
+//   segv_in:PHASE       SIGSEGV in the next loading, grammar (to be compiled), prompt, decode, encode or write (of KV
+//                       blocks to disk)
 //   throw_in:PHASE      an exception there
 //   ignore_budgets      what the governor tells is not heard
 //

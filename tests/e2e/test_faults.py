@@ -362,6 +362,27 @@ def test_a_stage_that_throws_fails_its_request_and_no_other(struck, phase, path,
     assert health["status"] == "ok" and health["engine"]["restarts"] == 0 and server.worker_pid() == worker, health
 
 
+@pytest.mark.parametrize("fault", ["throw_in", "segv_in"])
+def test_a_grammar_that_can_not_be_compiled_fails_its_request_and_no_other(struck, fault):
+    server, trigger = struck("grammar", fault=fault)
+    plain = chat("chat", WELL, max_tokens=8)
+    expected = answer_of(server, V1_CHAT, plain)
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"],
+              "additionalProperties": False}
+    formatted = chat("chat", WELL, max_tokens=100, response_format={
+        "type": "json_schema", "json_schema": {"name": "a", "schema": schema}})
+    trigger.touch()
+    reply = server.post(V1_CHAT, formatted)
+    status, code = (500, "internal_error") if fault == "throw_in" else (503, "engine_unavailable")
+    assert reply.status_code == status and error_of(reply.json())[0] == code, reply.text
+    assert not trigger.exists()
+    server.wait_until_ready(30)
+    (choice,) = answer_of(server, V1_CHAT, formatted)
+    assert choice["finish_reason"] == "stop" and json.loads(choice["message"]["content"])["a"] in (True, False), choice
+    assert answer_of(server, V1_CHAT, plain) == expected
+    assert server.get("/healthz").json()["engine"]["restarts"] == (0 if fault == "throw_in" else 1)
+
+
 def test_blocks_that_can_not_be_written_fail_nothing(struck):
     server, trigger = struck("write", fault="throw_in")
     trigger.touch()

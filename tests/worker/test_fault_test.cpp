@@ -31,6 +31,7 @@ TEST_F(TestFaultTest, SaysWhatItStrikes) {
   EXPECT_FALSE(phase.throws);
   const TestFault thrown = parse_test_fault("throw_in:encode");
   EXPECT_TRUE(thrown.throws && thrown.strikes("encode", {}) && !thrown.strikes("write", {}));
+  EXPECT_TRUE(parse_test_fault("throw_in:grammar").strikes("grammar", {}));
   EXPECT_TRUE(parse_test_fault("ignore_budgets").ignores_budgets);
 }
 
