@@ -161,8 +161,12 @@ TEST_F(ToolsTest, OneCallIsAllWhereOneIsWanted) {
   const std::string both = openai(fmt::format(R"("tools":[{}])", kWeather));
   EXPECT_NE(both.find("call_", both.find("call_") + 20), std::string::npos);
   const std::string one = openai(fmt::format(R"("tools":[{}],"parallel_tool_calls":false)", kWeather));
-  EXPECT_THAT(one, HasSubstr(R"("finish_reason":"tool_calls")"));
-  EXPECT_EQ(one.find(R"("id":"call_)", one.find(R"("id":"call_)") + 1), std::string::npos);
+  const std::string named = openai(
+      fmt::format(R"("tools":[{}],"tool_choice":{{"type":"function","function":{{"name":"get_weather"}}}})", kWeather));
+  for (const std::string& reply : {one, named}) {
+    EXPECT_THAT(reply, HasSubstr(R"("finish_reason":"tool_calls")"));
+    EXPECT_EQ(reply.find(R"("id":"call_)", reply.find(R"("id":"call_)") + 1), std::string::npos);
+  }
 }
 
 TEST_F(ToolsTest, StopStringsCountInContentAlone) {

@@ -167,6 +167,8 @@ void read_tools(const JsonValue& body, UnknownFields unknown, ChatRequest* chat)
   const auto choice = body.get("tool_choice");
   if (!choice) return;
   chat->tool_choice = read_choice(chat->tools, *choice);
+  // Who names a function wants a call of it.
+  if (choice->is_object() && choice->require("type").string() == "function") chat->parallel_tool_calls = false;
   if (chat->tools.empty() && chat->tool_choice.use == ToolUse::required) {
     throw choice->error(ErrorCode::invalid_value, "a call is demanded, but there are no tools");
   }
