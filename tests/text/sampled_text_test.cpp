@@ -122,6 +122,38 @@ ChatPrompt encode(const Family& family, const Chat& chat, const std::vector<Samp
   return encode_chat_prompt(family.tokenizer, family.chat_template, json_of(chat), {}, sampled);
 }
 
+// A reply may hold marks that the template writes too, around a call say.
+TEST(SampledText, GoesOnBehindTheTemplatesOwnMarks) {
+  const auto tokenizer = llama_tokenizer();
+  const std::int32_t mark = *tokenizer->token_id("<|endoftext|>");
+  const ChatTemplate chat_template(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.call %}<|endoftext|>{{ m.call }}"
+      "<|endoftext|>{% endif %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n{% if true %}{% endif %}",
+      {});
+  const std::string question = R"({"role":"user","content":"hi"})";
+  const auto encode = [&](const std::string& messages, const std::vector<SampledText>& sampled) {
+    return encode_chat_prompt(*tokenizer, chat_template, "[" + messages + "]", {}, sampled);
+  };
+  const auto letters = [&](const std::string& text) {
+    Ids ids;
+    for (const char letter : text) ids = joined(ids, tokenizer->encode({&letter, 1}, {.add_special_tokens = false}));
+    return ids;
+  };
+  const ChatPrompt before = encode(question, {});
+  const Ids reply = joined(joined(letters("I look."), {mark}), joined(letters("the weather"), {mark}));
+  const std::string answer = R"(,{"role":"assistant","content":"I look.","call":"the weather"},)";
+  const SampledText sampled{before.text.size(), reply};
+  const ChatPrompt after = encode(question + answer + question, {sampled});
+  EXPECT_TRUE(begins_with(after.ids, joined(before.ids, reply)));
+  EXPECT_EQ(after.text, encode(question + answer + question, {}).text);
+  EXPECT_NE(after.ids, encode(question + answer + question, {}).ids);
+  // Where the template does not write it, it ends what is kept; text that looks like it is none.
+  const std::string plain = R"(,{"role":"assistant","content":"I look.<|endoftext|>the weather"},)";
+  const ChatPrompt other = encode(question + plain + question, {sampled});
+  EXPECT_TRUE(begins_with(other.ids, joined(before.ids, letters("I look."))));
+  EXPECT_EQ(std::count(other.ids.begin(), other.ids.end(), mark), 0);
+}
+
 TEST(SampledText, NoIdIsMadeAcrossASpecialToken) {
   RandomTexts random(7);
   for (const Family& family : families()) {
