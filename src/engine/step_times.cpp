@@ -10,6 +10,10 @@
 namespace cortex {
 namespace {
 
+// A time that was seen once or twice may have been a hiccup: it counts for so many steps, then it is tried again.
+constexpr int kSure = 3;
+constexpr std::int64_t kSoon = 128;
+
 using Vector = std::array<double, 3>;
 using Matrix = std::array<Vector, 3>;
 
@@ -66,7 +70,7 @@ void StepTimes::observe(const StepSize& size, double ms) {
 
 double StepTimes::median_ms(int rows) const {
   const Few& few = few_[static_cast<std::size_t>(rows)];
-  if (few.count == 0 || steps_ - few.last > kLately) return 0.0;
+  if (few.count == 0 || steps_ - few.last > (few.count < kSure ? kSoon : kLately)) return 0.0;
   std::array<double, kFewKept> halved = few.ms;
   const auto middle = halved.begin() + (few.count - 1) / 2;
   std::nth_element(halved.begin(), middle, halved.begin() + few.count);
