@@ -13,9 +13,9 @@
 namespace cortex {
 
 // What gtest prints of a piece.
-static void PrintTo(const ReplyPiece& piece, std::ostream* out) {
+static std::ostream& operator<<(std::ostream& out, const ReplyPiece& piece) {
   constexpr const char* kNames[] = {"content", "reasoning", "call", "arguments", "call_end"};
-  *out << kNames[static_cast<int>(piece.kind)] << ' ' << json_string(piece.text);
+  return out << kNames[static_cast<int>(piece.kind)] << ' ' << json_string(piece.text);
 }
 
 namespace {
