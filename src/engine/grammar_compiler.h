@@ -31,7 +31,7 @@
 namespace cortex {
 
 struct GrammarCompilerOptions {
-  std::chrono::milliseconds deadline = std::chrono::seconds(2);   // of one compile
+  std::chrono::milliseconds deadline{1500};                       // of one compile
   std::chrono::milliseconds patience = std::chrono::seconds(10);  // until it begins
   std::size_t cache_bytes = std::size_t{64} << 20;
   std::size_t most_at_once = 2;        // within their deadline

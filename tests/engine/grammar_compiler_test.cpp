@@ -143,7 +143,7 @@ TEST_F(GrammarCompilerTest, WhatTakesTooLongFailsAndHoldsUpNobody) {
   const auto late = compiler().take_ready();
   ASSERT_EQ(late.size(), 2u);
   EXPECT_EQ(code(late[0]), ErrorCode::invalid_grammar);
-  EXPECT_THAT(std::get<Error>(late[0].outcome).message(), HasSubstr("more than 2000 ms"));
+  EXPECT_THAT(std::get<Error>(late[0].outcome).message(), HasSubstr("more than 1500 ms"));
   EXPECT_FALSE(compiler().due());
   // The same again is refused at once, another begins although both still run.
   compiler().compile(3, 0, regex("a"));
