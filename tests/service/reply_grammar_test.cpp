@@ -14,9 +14,6 @@
 namespace cortex {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
-
 constexpr TokenId kFirstSpecial = 256;
 constexpr TokenId kEnd = 255;  // a byte that no UTF-8 has
 constexpr const char* kSpecial[] = {"[TOOL_CALLS]", "[CALL_ID]", "[ARGS]", "<|python_tag|>", "<think>", "</think>"};
