@@ -11,7 +11,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
-using testing::StartsWith;
 
 constexpr const char* kWeather =
     R"({"type":"function","function":{"name":"get_weather","description":"d","parameters":)"
