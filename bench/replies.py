@@ -163,10 +163,10 @@ PEOPLE_BY_SCHEMA = tuple({**person, "response_format": {"type": "json_schema",
 
 def engine_cpu_s(server):
     """That the processes which compute have used: the server's children, or itself where it has none."""
-    pid = server.process.pid
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split() or [str(pid)]
-    times = (path.read_text(encoding="ascii").split()[0] for child in found
-             for path in pathlib.Path(f"/proc/{child}/task").glob("*/schedstat"))
+    own = str(server.process.pid)
+    children = [pid for path in pathlib.Path(f"/proc/{own}/task").glob("*/children") for pid in path.read_text().split()]
+    times = (path.read_text().split()[0] for pid in children or [own]
+             for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"))
     return sum(map(int, times)) / 1e9
 
 
