@@ -139,8 +139,9 @@ EngineFlags::EngineFlags(CLI::App& app, Wants wants) {
       ->envname("CORTEX_KV_BYTES")
       ->capture_default_str();
   takes_bytes(app.get_option("--kv-bytes"));
-  app.add_option("--speculation", speculation_,
-                 "Whether text that was there before is drafted, where that saves time: on or off; replies are the same")
+  app.add_option(
+         "--speculation", speculation_,
+         "Whether text that was there before is drafted, where that saves time: on or off; replies are the same")
       ->envname("CORTEX_SPECULATION")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();

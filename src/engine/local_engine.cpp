@@ -283,9 +283,8 @@ void LocalEngine::start_compiled() {
       std::vector<TokenId> ends = request.grammar->vocabulary->ends;
       ends.insert(ends.end(), request.stop_ids.begin(), request.stop_ids.end());
       const ModelSlot& slot = models_[generation.model];
-      add(&generation, std::make_unique<GrammarGuide>(std::get<CompiledGrammar>(outcome),
-                                                      slot.loaded.limits.vocabulary, std::move(ends),
-                                                      grammars_.mask_costs(generation.model)));
+      add(&generation, std::make_unique<GrammarGuide>(std::get<CompiledGrammar>(outcome), slot.loaded.limits.vocabulary,
+                                                      std::move(ends), grammars_.mask_costs(generation.model)));
     } catch (...) {
       end(id, caught_error());
     }

@@ -36,8 +36,9 @@ TEST_F(TestFaultTest, SaysWhatItStrikes) {
 }
 
 TEST_F(TestFaultTest, RefusesWhatIsNone) {
-  for (const char* text : {"", "segv", "segv_in:", "segv_in:lunch", "abort_on_token:", "abort_on_token:1x",
-                           "abort_on_token:99999999999", "segv_in:write@", "throw_in:lunch", "ignore_budgets@/tmp/now"}) {
+  for (const char* text :
+       {"", "segv", "segv_in:", "segv_in:lunch", "abort_on_token:", "abort_on_token:1x", "abort_on_token:99999999999",
+        "segv_in:write@", "throw_in:lunch", "ignore_budgets@/tmp/now"}) {
     EXPECT_THROW(parse_test_fault(text), Error) << text;
   }
 }
