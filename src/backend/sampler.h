@@ -3,10 +3,10 @@
 //
 // Order: log-probabilities come from the log-softmax of the untouched logits. The choice of a token then takes
 //   1. logit_bias, added;
-//   2. the mask of allowed tokens;
-//   3. penalties: repetition over prompt and output (Keskar et al. 2019, CTRL: positive logits are divided, others
+//   2. penalties: repetition over prompt and output (Keskar et al. 2019, CTRL: positive logits are divided, others
 //      multiplied), then presence and frequency over the output (as OpenAI documents: logit - count * frequency -
 //      (count > 0) * presence);
+//   3. the mask of allowed tokens;
 //   4. temperature; 0 ends here with the largest logit, ties to the lowest id;
 //   5. top_k: the k largest, ties to the lowest ids;
 //   6. top_p: of those, renormalised, the shortest run from the likeliest on whose probabilities reach top_p;

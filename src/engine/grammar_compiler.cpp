@@ -60,6 +60,7 @@ void GrammarCompiler::compile(RequestId id, std::size_t model, const Grammar& gr
     const Outcome& outcome = found->second->outcome;
     ++(std::holds_alternative<Error>(outcome) ? grammars.counts.refused : grammars.counts.reused);
     ready_.push_back({id, outcome});
+    trim();
     return;
   }
   const auto same = std::ranges::find_if(jobs_, [&](const Job& job) { return !job.dropped && job.key == key; });
@@ -100,7 +101,7 @@ std::vector<GrammarCompiler::Ready> GrammarCompiler::take_ready() {
   for (auto job = jobs_.begin(); job != jobs_.end();) {
     const bool over = job->over.load(std::memory_order_acquire);
     if (over) {
-      job->thread.join();
+      if (job->thread.joinable()) job->thread.join();  // a finish() that threw comes again
       finish(&*job);
     } else {
       end_late(&*job, now);
@@ -213,14 +214,17 @@ void GrammarCompiler::end_late(Job* job, TimePoint now) {
   if (!job->thread.joinable()) {
     return answer(job, Error(ErrorCode::queue_full, "too many grammars are compiled at the moment"));
   }
-  if (!std::exchange(job->late, true) && !job->dropped) ++models_[job->key.model].counts.refused;
+  const bool tells = !job->waiting.empty() && !job->dropped;
+  if (!std::exchange(job->late, true) && tells) ++models_[job->key.model].counts.refused;
   answer(job, Error(code_of(job->key.syntax),
                     fmt::format("compiling it takes more than {} ms; make it smaller", options_.deadline.count())));
 }
 
 void GrammarCompiler::answer(Job* job, const Outcome& outcome) {
-  for (const RequestId id : job->waiting) ready_.push_back({id, outcome});
-  job->waiting.clear();
+  while (!job->waiting.empty()) {
+    ready_.push_back({job->waiting.front(), outcome});
+    job->waiting.erase(job->waiting.begin());
+  }
 }
 
 void GrammarCompiler::keep(const Key& key, Outcome outcome) {

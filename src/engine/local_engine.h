@@ -4,8 +4,8 @@
 // encoder (of the models with work, the one that has had the least of the device's time), tell the sinks. A loader
 // thread brings up the models one after another, at the start or when somebody asks for them; requests to a model that
 // is not there wait, as long as their deadline lets them, and so do those with a grammar until that is compiled, on
-// threads beside. The idle loop turns at least every
-// EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows. All of it keeps to the StepBudget.
+// threads beside. The idle loop turns at least every EngineOptions::idle_turn_ms, which EngineStatus::last_tick shows.
+// All of it keeps to the StepBudget.
 //
 // A model goes when it is told to, when it has been idle for idle_unload_s, and when the budget `evicts`: then one a
 // second, the longest idle first, at once where it also `preempts`, else after ten seconds without a request. Pinned

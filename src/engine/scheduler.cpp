@@ -112,7 +112,7 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
   std::vector<Sequence*> decoding;
   StepSize decoding_size;
   for (const SequencePtr& sequence : running_) {
-    if (sequence->restore || !sequence->decodes()) continue;
+    if (sequence->restore || sequence->failed || !sequence->decodes()) continue;
     decoding.push_back(sequence.get());
     const StepSize size = slice_size(sequence->computed, 1);
     decoding_size = {decoding_size.rows + size.rows, decoding_size.seen + size.seen};
@@ -120,7 +120,7 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
   const double ms = planned_ms(budget, decoding_size);
   add_decoding(decoding, decoding_size, budget.drafts, ms);
   for (const SequencePtr& sequence : running_) {
-    if (sequence->restore || sequence->decodes()) continue;
+    if (sequence->restore || sequence->failed || sequence->decodes()) continue;
     const int rows = chunk_rows(*sequence, limits_.rows_per_step - size_.rows, ms);
     if (rows == 0) break;
     add_slice(sequence.get(), rows);

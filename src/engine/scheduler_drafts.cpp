@@ -33,9 +33,11 @@ void Scheduler::add_decoding(std::span<Sequence* const> decoding, const StepSize
     const int rows = size.rows + more;
     return times_.predict_sampling_ms({rows, size.seen * rows / size.rows, rows});
   };
+  // Where prompts wait, half of the step is theirs, and at least one block.
   const bool prompts = static_cast<int>(decoding.size()) < running();
-  const int room =
-      std::min(limits_.rows_per_step - (prompts ? kBlockTokens : 0), times_.most_sampling_rows()) - size.rows;
+  const int rows = limits_.rows_per_step;
+  const int most = prompts ? std::min(rows / 2, rows - kBlockTokens) : rows;
+  const int room = std::max(std::min(most, times_.most_sampling_rows()) - size.rows, 0);
   const std::vector<int> lengths = draft_lengths(odds, room, ms, step_ms);
   int riding = 0;
   for (std::size_t i = 0; i < decoding.size(); ++i) {
@@ -121,13 +123,10 @@ std::vector<std::span<const std::uint32_t>> Scheduler::masks_of(Sequence* sequen
 void Scheduler::settle(const Planned& planned, GenerateEvent* event) {
   Sequence* sequence = planned.sequence;
   const std::vector<SampledToken>& sampled = event->tokens;
-  int right = 0;
   std::vector<TokenId> tokens;
-  for (const SampledToken& token : sampled) {
-    tokens.push_back(token.token);
-    if (right + 1 == static_cast<int>(tokens.size()) && planned.is_right(std::span(sampled).first(tokens.size())))
-      ++right;
-  }
+  for (const SampledToken& token : sampled) tokens.push_back(token.token);
+  // All but the last are drafts; so is that one where the reply ends with it.
+  const int right = static_cast<int>(sampled.size()) - (planned.is_right(sampled) ? 0 : 1);
   // Each token but the last is a draft whose row is computed.
   sequence->computed += static_cast<int>(sampled.size()) - 1;
   take_back_blocks(sequence);

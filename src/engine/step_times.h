@@ -1,7 +1,8 @@
 // How long a step of one model takes, learnt from the steps that were measured: a + b * rows + c * positions that its
 // rows see, fitted to the latest steps of each size so that errors count by their share. It is what turns a budget of
 // milliseconds into rows. Steps of a few rows that all sample are known by their own times too, since what one row more
-// costs there is far from a line. Pure: no clock; owned by the model's slot, the engine thread only.
+// costs there is far from a line. Pure: no clock; owned by the decoder's scheduler or the encoder's slot, the engine
+// thread only.
 #pragma once
 
 #include <array>

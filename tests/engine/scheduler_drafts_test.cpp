@@ -231,6 +231,20 @@ TEST(SchedulerDrafts, LeavePromptsTheirRows) {
   EXPECT_TRUE(t.scheduler.planned_prompt());
 }
 
+TEST(SchedulerDrafts, LeavePromptsHalfOfALargeStep) {
+  Taught t(32, {64, 4});
+  t.scheduler.draft_with(always(std::vector<TokenId>(40, 5)), kVocabulary);
+  t.scheduler.add(request(1, 4, 100));
+  t.scheduler.plan();
+  t.commit({9});
+  EXPECT_EQ(t.scheduler.plan().slices[0].rows, 33);
+  t.commit(std::vector<TokenId>(33, 5));
+  t.scheduler.add(request(2, 64, 40));
+  const auto slices = t.scheduler.plan().slices;
+  EXPECT_EQ(slices[0].rows, 32);
+  EXPECT_EQ(slices.at(1).rows, 32);
+}
+
 TEST(SchedulerDrafts, ABudgetForbidsThem) {
   Taught t(8);
   t.scheduler.draft_with(always({1, 2}), kVocabulary);
