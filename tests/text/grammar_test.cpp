@@ -323,6 +323,66 @@ TEST(Grammar, LargeSchemasEndInTime) {
   ends(patterns + "}}");
 }
 
+TEST(Grammar, CopiesOfDefinitionsAreBounded) {
+  const auto ends = [](const std::string& schema) { return failure_of(Kind::schema, schema); };
+  const auto copied = [](int properties, int options, const std::string& target) {
+    std::string schema = R"({"type":"object","properties":{)";
+    for (int i = 0; i < properties; ++i) {
+      schema += fmt::format("{}\"p{}\":{{\"oneOf\":[", i == 0 ? "" : ",", i);
+      for (int k = 0; k < options; ++k) schema += fmt::format("{}{{\"$ref\":\"#/$defs/t\"}}", k == 0 ? "" : ",");
+      schema += "]}";
+    }
+    return schema + R"(},"$defs":{"t":)" + target + "}}";
+  };
+  std::string values = "{\"enum\":[";
+  for (int i = 0; i < 90; ++i) values += fmt::format("{}\"{}{}\"", i == 0 ? "" : ",", std::string(8'000, 'a'), i);
+  EXPECT_THAT(ends(copied(12, 500, values + "]}")), StartsWith("unsupported_schema: #/$defs/t: "));
+  EXPECT_THAT(ends(copied(12, 500, "{\"enum\":[1,2,3,4,5,6,7,8]}")), StartsWith("unsupported_schema: #/$defs/t: "));
+  EXPECT_EQ(ends(copied(12, 1, "{\"enum\":[1,2,3]}")), "no error");
+  // Each level of a schema that is read again for a reference of its own.
+  std::string deep = R"({"const":[)" + repeat("0,", 4'000) + "0]}";
+  std::string at = "#";
+  std::string references;
+  for (int i = 0; i < 30; ++i) {
+    deep = R"({"type":"object","properties":{"a":)" + deep + "}}";
+    at += i == 0 ? "/properties/x" : "/properties/a";
+    references += fmt::format(R"("r{}":{{"$ref":"{}"}},)", i, at);
+  }
+  EXPECT_THAT(ends(R"({"type":"object","properties":{)" + references + "\"x\":" + deep + "}}"),
+              StartsWith("unsupported_schema: #/properties/"));
+}
+
+TEST(Grammar, LiteralsAreBounded) {
+  const std::string text(10'100, 'a');
+  const auto refused = [](const std::string& schema) { return failure_of(Kind::schema, schema); };
+  EXPECT_THAT(refused(R"({"const":")" + text + "\"}"), StartsWith("unsupported_schema: #/const: "));
+  EXPECT_THAT(refused(R"({"enum":[1,")" + text + "\"]}"), StartsWith("unsupported_schema: #/enum: "));
+  EXPECT_THAT(refused(R"({"properties":{")" + text + "\":{}}}"), StartsWith("unsupported_schema: #/properties: "));
+  EXPECT_THAT(refused(R"({"required":[")" + text + "\"]}"), StartsWith("unsupported_schema: #/required: "));
+  EXPECT_THAT(failure_of(Kind::lark, "start: a\na: \"" + text + "\"\n"),
+              StartsWith("invalid_grammar: line 2: a text of 10102 bytes"));
+  EXPECT_EQ(refused(R"({"const":")" + std::string(9'900, 'a') + "\"}"), "no error");
+}
+
+TEST(Grammar, ChainsOfRequiredDefinitionsAreLegal) {
+  std::string schema = R"({"$ref":"#/$defs/d0","$defs":{)";
+  const auto chained = [](int from, int to, const std::string& last) {
+    std::string all;
+    for (int i = from; i != to; i += from < to ? 1 : -1) {
+      all += fmt::format(R"("d{}":{{"type":"object","properties":{{"a":{{"$ref":"#/$defs/d{}"}}}},"required":["a"]}},)",
+                         i, from < to ? i + 1 : i - 1);
+    }
+    return all + fmt::format("\"d{}\":{}", to, last);
+  };
+  EXPECT_EQ(failure_of(Kind::schema, schema + chained(0, 300, "{}") + "}}"), "no error");
+  EXPECT_THAT(failure_of(Kind::schema, schema + chained(0, 300, "{\"$ref\":\"#/$defs/d7\"}") + "}}"),
+              HasSubstr("nothing of finite size"));
+  // Named from the last on.
+  std::string all = "{\"allOf\":[";
+  for (int i = 3'000; i >= 0; --i) all += fmt::format("{}{{\"$ref\":\"#/$defs/d{}\"}}", i == 3'000 ? "" : ",", i);
+  failure_of(Kind::schema, all + R"(],"$defs":{)" + chained(0, 3'000, "{}") + "}}");
+}
+
 TEST(Grammar, KeepsToARegex) {
   const CompiledGrammar date = compile(Kind::regex, "[0-9]{4}-[0-9]{2}");
   EXPECT_TRUE(accepts(date, "2026-11"));

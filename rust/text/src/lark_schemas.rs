@@ -5,6 +5,7 @@ use serde_json::{Deserializer, Value};
 
 use crate::failure::{Failure, Outcome};
 use crate::schema;
+use crate::schema_keywords::MOST_LITERAL_BYTES;
 
 pub fn prepare(grammar: &str) -> Outcome<String> {
     let mut out = String::with_capacity(grammar.len());
@@ -25,6 +26,11 @@ pub fn prepare(grammar: &str) -> Outcome<String> {
             }
             _ => size_of_first(rest),
         };
+        if rest.starts_with('"') && size > MOST_LITERAL_BYTES {
+            let line = 1 + out.matches('\n').count();
+            let reason = format!("line {line}: a text of {size} bytes is over the limit of {MOST_LITERAL_BYTES}");
+            return Err(Failure::new(reason));
+        }
         out.push_str(&rest[..size]);
         rest = &rest[size..];
     }

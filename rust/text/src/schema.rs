@@ -8,7 +8,7 @@ use serde_json::{json, Map, Value};
 
 use crate::failure::{Failure, Outcome};
 use crate::schema_keywords as keywords;
-use crate::schema_keywords::{escaped, invalid, shortened, stricter, unsupported, MOST_NODES};
+use crate::schema_keywords::{escaped, invalid, shortened, stricter, unsupported, Room};
 use crate::schema_places::{options, Places, Target};
 
 const MOST_PROPERTIES: usize = 1_000; // of an object
@@ -41,12 +41,12 @@ pub fn read(text: &str) -> Outcome<Value> {
 }
 
 pub fn prepare(schema: &Value) -> Outcome<Value> {
-    let mut reader = Reader { root: schema, targets: Vec::new(), ids: HashMap::new(), nodes: 0 };
+    let mut reader = Reader { root: schema, targets: Vec::new(), ids: HashMap::new(), room: Room::new() };
     let root = reader.read_all()?;
     let places = Places { targets: reader.targets };
     places.refuse_empty_cycles(&root)?;
     places.refuse_endless(&root)?;
-    let mut whole = places.with_definitions(places.inline_options(&root));
+    let mut whole = places.whole(&root)?;
     places.refuse_what_cannot_be_compiled(&root, &whole)?;
     options().apply_to(&mut whole);
     Ok(whole)
@@ -56,7 +56,7 @@ struct Reader<'a> {
     root: &'a Value,
     targets: Vec<Target>,
     ids: HashMap<String, usize>, // by pointer
-    nodes: usize,
+    room: Room,
 }
 
 impl<'a> Reader<'a> {
@@ -74,10 +74,7 @@ impl<'a> Reader<'a> {
     }
 
     fn schema(&mut self, node: &'a Value, at: &str) -> Outcome<Value> {
-        self.nodes += 1;
-        if self.nodes > MOST_NODES {
-            return unsupported(at, format!("the schema has more than {MOST_NODES} parts"));
-        }
+        self.room.take(1, 0, at)?;
         let all = match node {
             Value::Bool(_) => return Ok(node.clone()),
             Value::Object(all) => all,
@@ -110,7 +107,7 @@ impl<'a> Reader<'a> {
     ) -> Outcome<Option<(String, Value)>> {
         let read = match key {
             "type" => keywords::types(value, at)?,
-            "enum" | "const" => keywords::choices(key, value, at)?,
+            "enum" | "const" => keywords::choices(key, value, &mut self.room, at)?,
             "properties" | "patternProperties" => self.named(key, value, at)?,
             "additionalProperties" => self.schema(value, at)?,
             "items" if value.is_array() => return Ok(Some(("prefixItems".into(), self.listed(key, value, at)?))),
@@ -120,7 +117,7 @@ impl<'a> Reader<'a> {
             "items" => self.schema(value, at)?,
             "prefixItems" | "allOf" | "anyOf" | "oneOf" => self.listed(key, value, at)?,
             "$ref" => self.reference(value, at)?,
-            "required" => keywords::names(value, at)?,
+            "required" => keywords::names(value, &mut self.room, at)?,
             "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
                 return keywords::length(key, value, at).map(|length| length.map(|length| (key.into(), length)))
             }
@@ -156,6 +153,8 @@ impl<'a> Reader<'a> {
             if key == "patternProperties" {
                 keywords::pattern(&Value::String(name.clone()), &place)?;
             }
+            keywords::literal(name, at)?;
+            self.room.take(0, name.len(), at)?;
             read.insert(name.clone(), self.schema(schema, &place)?);
         }
         Ok(Value::Object(read))

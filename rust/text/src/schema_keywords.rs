@@ -5,11 +5,14 @@ use serde_json::{Map, Value};
 use crate::failure::{Failure, Outcome};
 use crate::grammar::reason_of;
 
-/// Of subschemas, those that references lead to included; and of the parts of values.
-pub const MOST_NODES: usize = 20_000;
+/// Of subschemas and of the parts of values, those that references lead to included.
+const MOST_PARTS: usize = 20_000;
+const MOST_BYTES: usize = 4 << 20; // of names and texts, as often as references lead to them
 const MOST_CHOICES: usize = 10_000; // of an enum
 const MOST_LENGTH: u64 = 100_000; // of texts, arrays and objects
 const MOST_PATTERN_BYTES: usize = 10_000;
+/// Of what comes word for word: a value, a name or a text. Each byte is a state of the matcher.
+pub const MOST_LITERAL_BYTES: usize = 10_000;
 /// From it on a number may not be what its digits say.
 const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -23,6 +26,40 @@ pub fn invalid<T>(at: &str, reason: impl AsRef<str>) -> Outcome<T> {
 
 pub fn unsupported<T>(at: &str, reason: impl AsRef<str>) -> Outcome<T> {
     Err(Failure::UnsupportedSchema(format!("{at}: {}", reason.as_ref())))
+}
+
+/// What a schema may still grow by.
+pub struct Room {
+    parts: usize,
+    bytes: usize,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        Room { parts: MOST_PARTS, bytes: MOST_BYTES }
+    }
+
+    pub fn take(&mut self, parts: usize, bytes: usize, at: &str) -> Outcome<()> {
+        let (Some(parts), Some(bytes)) = (self.parts.checked_sub(parts), self.bytes.checked_sub(bytes)) else {
+            let limits = format!("more than {MOST_PARTS} parts, or {MOST_BYTES} bytes of texts");
+            return unsupported(at, format!("with what references lead to, the schema has {limits}"));
+        };
+        *self = Room { parts, bytes };
+        Ok(())
+    }
+
+    /// With everything in it.
+    pub fn take_all(&mut self, value: &Value, at: &str) -> Outcome<()> {
+        self.take(1, value.as_str().map_or(0, str::len), at)?;
+        match value {
+            Value::Array(all) => all.iter().try_for_each(|one| self.take_all(one, at)),
+            Value::Object(all) => all.iter().try_for_each(|(name, one)| {
+                self.take(0, name.len(), at)?;
+                self.take_all(one, at)
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 pub fn shortened(value: &Value) -> String {
@@ -79,7 +116,7 @@ pub fn types(value: &Value, at: &str) -> Outcome<Value> {
     Ok(value.clone())
 }
 
-pub fn choices(key: &str, value: &Value, at: &str) -> Outcome<Value> {
+pub fn choices(key: &str, value: &Value, room: &mut Room, at: &str) -> Outcome<Value> {
     let all = match (key, value) {
         ("const", one) => std::slice::from_ref(one),
         (_, Value::Array(all)) if !all.is_empty() => all.as_slice(),
@@ -88,20 +125,28 @@ pub fn choices(key: &str, value: &Value, at: &str) -> Outcome<Value> {
     if all.len() > MOST_CHOICES {
         return unsupported(at, format!("{} values are over the limit of {MOST_CHOICES}", all.len()));
     }
-    let mut nodes = 0;
-    all.iter().try_for_each(|one| exact(one, &mut nodes, at))?;
+    room.take_all(value, at)?;
+    for one in all {
+        exact(one, at)?;
+        literal(&one.to_string(), at)?;
+    }
     Ok(value.clone())
 }
 
-/// Whether the compiler, which computes with doubles, takes every number in the value for what it is.
-pub fn exact(value: &Value, nodes: &mut usize, at: &str) -> Outcome<()> {
-    *nodes += 1;
-    if *nodes > MOST_NODES {
-        return unsupported(at, format!("the values have more than {MOST_NODES} parts"));
+pub fn literal(text: &str, at: &str) -> Outcome<()> {
+    match text.len() {
+        size if size > MOST_LITERAL_BYTES => {
+            unsupported(at, format!("a value or name of {size} bytes is over the limit of {MOST_LITERAL_BYTES}"))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Whether the compiler, which computes with doubles, takes every number in the value for what it is.
+pub fn exact(value: &Value, at: &str) -> Outcome<()> {
     match value {
-        Value::Array(all) => all.iter().try_for_each(|one| exact(one, nodes, at)),
-        Value::Object(all) => all.values().try_for_each(|one| exact(one, nodes, at)),
+        Value::Array(all) => all.iter().try_for_each(|one| exact(one, at)),
+        Value::Object(all) => all.values().try_for_each(|one| exact(one, at)),
         Value::Number(number) if number.as_f64().is_none_or(|number| number.abs() >= MOST_EXACT) => {
             unsupported(at, format!("{number} is beyond what is exact, 2^53"))
         }
@@ -109,10 +154,12 @@ pub fn exact(value: &Value, nodes: &mut usize, at: &str) -> Outcome<()> {
     }
 }
 
-pub fn names(value: &Value, at: &str) -> Outcome<Value> {
-    if !value.as_array().is_some_and(|names| names.iter().all(Value::is_string)) {
+pub fn names(value: &Value, room: &mut Room, at: &str) -> Outcome<Value> {
+    let Some(names) = value.as_array().filter(|names| names.iter().all(Value::is_string)) else {
         return invalid(at, format!("required is a list of names, not {}", shortened(value)));
-    }
+    };
+    room.take_all(value, at)?;
+    names.iter().filter_map(Value::as_str).try_for_each(|name| literal(name, at))?;
     Ok(value.clone())
 }
 
@@ -138,7 +185,7 @@ pub fn bound(key: &str, value: &Value, at: &str) -> Outcome<Value> {
     if key == "multipleOf" && number <= 0.0 {
         return invalid(at, format!("multipleOf is a number above 0, not {}", shortened(value)));
     }
-    exact(value, &mut 0, at)?;
+    exact(value, at)?;
     Ok(value.clone())
 }
 

@@ -1,16 +1,21 @@
 //! What the references of a JSON schema lead to: cycles that say nothing, schemas that no value satisfies, and the
 //! place of what the compiler refuses.
 
+use std::time::{Duration, Instant};
+
 use llguidance::api::ParserLimits;
 use llguidance::{GrammarBuilder, JsonCompileOptions};
 use serde_json::{Map, Value};
 
 use crate::failure::Outcome;
 use crate::grammar::reason_of;
-use crate::schema_keywords::{escaped, invalid, unsupported, TYPES};
+use crate::schema_keywords::{escaped, invalid, unsupported, Room, TYPES};
 
 /// Attempts to find the place of what the compiler refuses.
 const MOST_ATTEMPTS: usize = 200;
+const MOST_SEARCH: Duration = Duration::from_millis(300);
+/// Looked at to tell whether something of finite size satisfies the schema.
+const MOST_LOOKS: usize = 4_000_000;
 
 /// A line break may be followed by so much, and there is one blank where there is none: a model that pads for ever
 /// soon has to go on.
@@ -92,13 +97,30 @@ impl Places {
     pub fn refuse_endless(&self, root: &Value) -> Outcome<()> {
         let schemas = self.all(root);
         let mut ends = vec![false; schemas.len()];
-        // Each round reaches a level further.
-        for _ in 0..200 {
-            let next: Vec<bool> = (0..ends.len()).map(|id| ends[id] || can_end(schemas[id], &ends)).collect();
-            if next == ends {
-                break;
+        let mut parts = vec![0; schemas.len()];
+        let mut needed_by = vec![Vec::new(); schemas.len()];
+        for (id, schema) in schemas.iter().enumerate() {
+            let mut needs = Vec::new();
+            parts[id] = parts_of(schema, self.targets.len(), &mut needs);
+            needs.into_iter().for_each(|need: usize| needed_by[need].push(id));
+        }
+        // Whatever ends may let those end that need it.
+        let mut open: Vec<usize> = (0..schemas.len()).collect();
+        let mut is_open = vec![true; schemas.len()];
+        let mut looks = 0;
+        while let Some(id) = open.pop() {
+            is_open[id] = false;
+            looks += parts[id];
+            if looks > MOST_LOOKS {
+                return unsupported(&self.pointer(id), "too many references depend on one another");
             }
-            ends = next;
+            ends[id] = can_end(schemas[id], &ends);
+            for from in needed_by[id].iter().filter(|_| ends[id]) {
+                if !ends[*from] && !is_open[*from] {
+                    is_open[*from] = true;
+                    open.push(*from);
+                }
+            }
         }
         match ends.iter().position(|ends| !ends) {
             Some(id) if !ends[self.targets.len()] => invalid(&self.pointer(id), "nothing of finite size satisfies it"),
@@ -106,53 +128,66 @@ impl Places {
         }
     }
 
-    /// References that are options of a oneOf become what they lead to, so that the options can be told apart.
-    pub fn inline_options(&self, schema: &Value) -> Value {
-        match schema {
-            Value::Array(all) => Value::Array(all.iter().map(|one| self.inline_options(one)).collect()),
-            Value::Object(all) => {
-                let inline = |(key, value): (&String, &Value)| {
-                    let value = match (key.as_str(), value) {
-                        // Values, not schemas.
-                        ("enum" | "const" | "required", value) => value.clone(),
-                        ("oneOf", Value::Array(options)) => {
-                            Value::Array(options.iter().map(|option| self.resolved(option)).collect())
-                        }
-                        (_, value) => self.inline_options(value),
-                    };
-                    (key.clone(), value)
-                };
-                Value::Object(all.iter().map(inline).collect())
-            }
-            other => other.clone(),
-        }
-    }
-
-    fn resolved(&self, option: &Value) -> Value {
-        let mut found = option;
-        while let Some(id) = found.as_object().filter(|all| all.len() == 1).and_then(|all| target_of(all.get("$ref")?))
-        {
-            found = &self.targets[id].schema;
-        }
-        found.clone()
-    }
-
-    pub fn with_definitions(&self, root: Value) -> Value {
-        let mut whole = match root {
+    /// As the compiler takes it: with the definitions that its references lead to.
+    pub fn whole(&self, schema: &Value) -> Outcome<Value> {
+        let mut room = Room::new();
+        let mut whole = match self.inline_options(schema, &mut room)? {
             Value::Object(all) => all,
             Value::Bool(false) => Map::from_iter([("anyOf".to_string(), Value::Array(vec![Value::Bool(false)]))]),
             _ => Map::new(),
         };
         if !self.targets.is_empty() {
-            let named = |(id, target): (usize, &Target)| (id.to_string(), self.inline_options(&target.schema));
-            whole.insert("$defs".into(), Value::Object(self.targets.iter().enumerate().map(named).collect()));
+            let mut named = Map::new();
+            for (id, target) in self.targets.iter().enumerate() {
+                named.insert(id.to_string(), self.inline_options(&target.schema, &mut room)?);
+            }
+            whole.insert("$defs".into(), Value::Object(named));
         }
-        Value::Object(whole)
+        Ok(Value::Object(whole))
+    }
+
+    /// References that are options of a oneOf become what they lead to, so that the options can be told apart. Such
+    /// copies take room.
+    fn inline_options(&self, schema: &Value, room: &mut Room) -> Outcome<Value> {
+        let Value::Object(all) = schema else {
+            let Value::Array(all) = schema else { return Ok(schema.clone()) };
+            return all.iter().map(|one| self.inline_options(one, room)).collect::<Outcome<_>>().map(Value::Array);
+        };
+        let mut inlined = Map::new();
+        for (key, value) in all {
+            let value = match (key.as_str(), value) {
+                // Values, not schemas.
+                ("enum" | "const" | "required", value) => value.clone(),
+                ("oneOf", Value::Array(options)) => {
+                    let options = options.iter().map(|option| self.resolved(option, room));
+                    Value::Array(options.collect::<Outcome<_>>()?)
+                }
+                (_, value) => self.inline_options(value, room)?,
+            };
+            inlined.insert(key.clone(), value);
+        }
+        Ok(Value::Object(inlined))
+    }
+
+    fn resolved(&self, option: &Value, room: &mut Room) -> Outcome<Value> {
+        let mut found = option;
+        let mut last = None;
+        while let Some(id) = found.as_object().filter(|all| all.len() == 1).and_then(|all| target_of(all.get("$ref")?))
+        {
+            room.take(1, 0, &self.pointer(id))?;
+            found = &self.targets[id].schema;
+            last = Some(id);
+        }
+        if let Some(id) = last {
+            room.take_all(found, &self.pointer(id))?;
+        }
+        Ok(found.clone())
     }
 
     pub fn refuse_what_cannot_be_compiled(&self, root: &Value, whole: &Value) -> Outcome<()> {
         let Err(reason) = compile(whole) else { return Ok(()) };
-        let mut search = Search { places: self, attempts: 0, seen: vec![false; self.targets.len()] };
+        let mut search =
+            Search { places: self, attempts: 0, begun: Instant::now(), seen: vec![false; self.targets.len()] };
         let (at, reason) = search.deepest(root, "#".into(), reason);
         match reason.strip_prefix("Unsatisfiable schema: ") {
             Some(reason) => invalid(&at, format!("nothing satisfies it: {reason}")),
@@ -191,6 +226,25 @@ fn can_end(schema: &Value, ends: &[bool]) -> bool {
         || may_be("array") && (!has_items || list("prefixItems").is_some() || part("items"))
 }
 
+/// How many there are; and what they refer to.
+fn parts_of(schema: &Value, root: usize, needs: &mut Vec<usize>) -> usize {
+    match schema {
+        Value::Array(all) => all.iter().map(|one| parts_of(one, root, needs)).sum(),
+        Value::Object(all) => {
+            let part = |(key, value): (&String, &Value)| match key.as_str() {
+                "enum" | "const" => 1,
+                "$ref" if value.is_string() => {
+                    needs.push(target_of(value).unwrap_or(root));
+                    1
+                }
+                _ => 1 + parts_of(value, root, needs),
+            };
+            1 + all.iter().map(part).sum::<usize>()
+        }
+        _ => 1,
+    }
+}
+
 /// By the compiler alone, without a vocabulary: what it refuses.
 fn compile(schema: &Value) -> Result<(), String> {
     let builder = GrammarBuilder::new(None, ParserLimits::default());
@@ -207,6 +261,7 @@ fn compile(schema: &Value) -> Result<(), String> {
 struct Search<'a> {
     places: &'a Places,
     attempts: usize,
+    begun: Instant,
     seen: Vec<bool>,
 }
 
@@ -214,10 +269,11 @@ impl<'a> Search<'a> {
     fn deepest(&mut self, schema: &'a Value, at: String, reason: String) -> (String, String) {
         for (part, place) in self.parts(schema, &at) {
             self.attempts += 1;
-            if self.attempts > MOST_ATTEMPTS {
+            if self.attempts > MOST_ATTEMPTS || self.begun.elapsed() > MOST_SEARCH {
                 break;
             }
-            let alone = self.places.with_definitions(self.places.inline_options(part));
+            // With a copy more it may be too large.
+            let Ok(alone) = self.places.whole(part) else { continue };
             if let Err(cause) = compile(&alone) {
                 let is_alike = cause.starts_with("Unsatisfiable") == reason.starts_with("Unsatisfiable");
                 if is_alike {
