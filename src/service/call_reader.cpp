@@ -19,7 +19,8 @@ void CallReader::push(std::string_view text, ReplyPieces* pieces) {
 void CallReader::finish(ReplyPieces* pieces) {
   if (in_block_) {
     ReplyPieces* to = rules_.certain ? pieces : &told_;
-    may_end(to) || rules_.certain ? close_block(pieces) : fail_block(pieces);
+    // Of a certain block that the end cuts off, what has been told stays a call.
+    may_end(to) || has_told_ ? close_block(pieces) : fail_block(pieces);
   }
   if (!held_.empty()) show(std::exchange(held_, {}), pieces);
   // White space behind calls is a part of how they are written.
@@ -59,39 +60,42 @@ bool CallReader::find_opening() {
   return true;
 }
 
-bool CallReader::may_go_on(std::string_view text) const {
+bool CallReader::begins_mark(std::string_view text) const {
   const auto begins = [&](const Mark& mark) { return mark.text.starts_with(text); };
+  return std::any_of(openings_.begin(), openings_.end(), begins) || std::any_of(others_.begin(), others_.end(), begins);
+}
+
+bool CallReader::may_go_on(std::string_view text) const {
   const bool at_start = !seen_text_ && !seen_call_;
-  return std::any_of(openings_.begin(), openings_.end(), begins) ||
-         std::any_of(others_.begin(), others_.end(), begins) ||
+  return begins_mark(text) ||
          (at_start && std::any_of(at_start_.begin(), at_start_.end(),
                                   [&](const std::string& opening) { return opening.starts_with(text); }));
 }
 
 void CallReader::begin_block(std::string opening, bool special) {
   in_block_ = true;
+  has_told_ = false;
   told_.clear();
   open(opening);
   block_ = special ? std::string() : std::move(opening);
 }
 
 void CallReader::take_block(char c, ReplyPieces* pieces) {
-  switch (read(c, rules_.certain ? pieces : &told_)) {
-    case Progress::more:
-      block_ += c;
-      return;
-    case Progress::done:
-      return close_block(pieces);
-    case Progress::failed:
-      break;
-  }
-  // A special token is not content, nor is the last byte of one.
-  const auto is_end_of = [&](const Mark& mark) { return mark.special && (block_ + c).ends_with(mark.text); };
-  const bool ends_token = std::any_of(openings_.begin(), openings_.end(), is_end_of) ||
-                          std::any_of(others_.begin(), others_.end(), is_end_of);
-  if (ends_token) block_ += c;
-  fail_block(pieces);
-  if (!ends_token) take_text(c, pieces);
+  ReplyPieces* to = rules_.certain ? pieces : &told_;
+  const std::size_t before = to->size();
+  const Progress progress = read(c, to);
+  has_told_ = has_told_ || (rules_.certain && to->size() > before);
+  if (progress == Progress::done) return close_block(pieces);
+  block_ += c;
+  if (progress == Progress::more) return;
+  // What stands at its end may be the beginning of a mark, or a whole one.
+  std::size_t begin = 0;
+  while (begin + 1 < block_.size() && !begins_mark(std::string_view(block_).substr(begin))) ++begin;
+  const std::string rest = block_.substr(begin);
+  block_.erase(begin);
+  const bool is_next = std::any_of(openings_.begin(), openings_.end(), [&](const Mark& m) { return m.text == rest; });
+  is_next&& may_end(to) ? close_block(pieces) : fail_block(pieces);
+  push(rest, pieces);
 }
 
 void CallReader::close_block(ReplyPieces* pieces) {
@@ -119,6 +123,7 @@ void CallReader::fail_block(ReplyPieces* pieces) {
 
 void CallReader::show(std::string_view text, ReplyPieces* pieces) {
   seen_text_ = true;
+  seen_call_ = false;
   show_blanks(pieces);
   add_piece(pieces, PieceKind::content, text);
 }

@@ -3,8 +3,8 @@
 // turns out to be none. One for each text; one thread at a time.
 //
 // Invariants: (1) the pieces, those of a kind that touch joined, do not depend on how the text is cut; (2) outside
-// blocks no byte is held back unless it may begin one, or is white space that may stand before one; (3) a special token
-// never becomes content; (4) the arguments of a call are valid JSON, unless its block was certain and the text was cut.
+// blocks no byte is held back unless it may begin a mark, or is white space that may stand before one; (3) a special
+// token that is a mark never becomes content; (4) the arguments of a call are valid JSON, unless its block was certain.
 #pragma once
 
 #include <memory>
@@ -58,6 +58,7 @@ class CallReader {
  private:
   void take_text(char c, ReplyPieces* pieces);
   bool find_opening();
+  bool begins_mark(std::string_view text) const;
   bool may_go_on(std::string_view text) const;
   void begin_block(std::string opening, bool special);
   void take_block(char c, ReplyPieces* pieces);
@@ -71,7 +72,8 @@ class CallReader {
   std::vector<Mark> others_;  // special tokens that mean something in blocks alone
   std::vector<std::string> at_start_;
   bool in_block_ = false;
-  bool seen_call_ = false;
+  bool has_told_ = false;   // pieces of the block, which is certain, are out
+  bool seen_call_ = false;  // no text has come since
   bool seen_text_ = false;
   std::string blanks_;  // white space that a block may follow
   std::string held_;    // what may become an opening

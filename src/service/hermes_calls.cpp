@@ -3,6 +3,7 @@
 namespace cortex {
 namespace {
 
+constexpr std::string_view kOpening = "<tool_call>";
 constexpr std::string_view kClosing = "</tool_call>";
 
 }  // namespace
@@ -23,7 +24,8 @@ Progress HermesCalls::read(char c, ReplyPieces* pieces) {
   if (closing_.empty() && (c == ' ' || c == '\n' || c == '\t' || c == '\r')) return Progress::more;
   closing_ += c;
   if (closing_ == kClosing) return Progress::done;
-  return kClosing.starts_with(closing_) ? Progress::more : Progress::failed;
+  const bool may_open = closing_ != kOpening && kOpening.starts_with(closing_);
+  return may_open || kClosing.starts_with(closing_) ? Progress::more : Progress::failed;
 }
 
 bool HermesCalls::may_end(ReplyPieces*) { return is_whole_; }

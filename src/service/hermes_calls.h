@@ -1,5 +1,5 @@
-// Calls as Hermes and Qwen write them: <tool_call>{"name": "f", "arguments": {...}}</tool_call>, one in a block. The
-// last block's end may be missing.
+// Calls as Hermes and Qwen write them: <tool_call>{"name": "f", "arguments": {...}}</tool_call>, one in a block. A
+// block's end may be missing where the text ends or the next block begins.
 #pragma once
 
 #include <string>
@@ -21,7 +21,7 @@ class HermesCalls : public CallReader {
 
   JsonCall call_;
   bool is_whole_ = false;
-  std::string closing_;  // as far as it has come
+  std::string closing_;  // as far as it has come, or the next block's opening
 };
 
 }  // namespace cortex

@@ -206,6 +206,37 @@ TEST(ReplyParser, ACertainCallIsToldAsItComes) {
   EXPECT_EQ(parser.finish(), ReplyPieces{});
 }
 
+TEST(ReplyParser, ACertainBlockThatIsCutBeforeItsCallIsContent) {
+  for (const std::string text : {"{\"answer\": \"fo", "{", "[{\"name\": \"f\"", "```json\n{\"a\": 1"}) {
+    EXPECT_EQ(parse(CallFormat::json, text, with_calls(true)), ReplyPieces{content(text)}) << text;
+  }
+  EXPECT_EQ(parse(CallFormat::json, R"({"name": "f", "parameters": {"x")", with_calls(true)),
+            (ReplyPieces{{PieceKind::call, "f"}, {PieceKind::arguments, "{\"x\""}}));
+}
+
+TEST(ReplyParser, ABlockMayEndWhereTheNextBegins) {
+  const std::string open = "<tool_call>{\"name\": \"f\", \"arguments\": {}}";
+  for (const bool special : {true, false}) {
+    const auto read = [&](const std::string& text) {
+      return parse(style_of(CallFormat::hermes, special), with_calls(), text);
+    };
+    EXPECT_EQ(read(open + "\n" + open + "</tool_call>"), joined({call("f", "{}"), call("f", "{}")}));
+    EXPECT_EQ(read(open + open + open), joined({call("f", "{}"), call("f", "{}"), call("f", "{}")}));
+    EXPECT_EQ(read(open + "<tool"), call("f", "{}"));
+  }
+  EXPECT_EQ(parse(CallFormat::hermes, open + "<tool_call>x"), joined({call("f", "{}"), {content("<tool_call>x")}}));
+  EXPECT_EQ(parse(CallFormat::hermes, open + " <table>"), ReplyPieces{content(open + " <table>")});
+  // A block that fails within an opening.
+  EXPECT_EQ(parse(style_of(CallFormat::mistral, true), with_calls(), "[TOOL_CALLS][TOOL_CALLS]f[ARGS]{}"),
+            call("f", "{}"));
+}
+
+TEST(ReplyParser, WhiteSpaceBehindTextStaysWhereACallCameBefore) {
+  const std::string block = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+  EXPECT_EQ(parse(CallFormat::hermes, block + "\nDone.\n"), joined({call("f", "{}"), {content("\nDone.\n")}}));
+  EXPECT_EQ(parse(CallFormat::hermes, block + "\n"), call("f", "{}"));
+}
+
 TEST(ReplyParser, AnUncertainCallIsToldOnceItIsWhole) {
   ReplyParser parser(style_of(CallFormat::hermes), with_calls());
   EXPECT_EQ(parser.push("Well, <"), ReplyPieces{content("Well,")});
