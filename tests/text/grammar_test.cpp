@@ -557,6 +557,80 @@ TEST(Grammar, SaysWhatIsForced) {
   EXPECT_TRUE(matcher.push(262));
 }
 
+// Each of its texts passes other states of the lexer, one a byte.
+constexpr const char* kManyStates = "[ab]*a[ab]{18}c";
+
+// The error that ends it, or none.
+std::string push_letters(GrammarMatcher* matcher, int letters, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<std::uint32_t> mask(9);
+  try {
+    for (int i = 0; i < letters; ++i) {
+      if (i % 16 == 0) matcher->allow(mask);
+      if (!matcher->push(random() % 2 == 0 ? 'a' : 'b')) return "not taken";
+    }
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "";
+}
+
+TEST(Grammar, AReplyOverTheLimitEndsAlone) {
+  const CompiledGrammar grammar = compile(Kind::regex, kManyStates);
+  GrammarMatcher other(grammar);
+  EXPECT_EQ(push_letters(&other, 100, 1), "");
+  GrammarMatcher large(grammar);
+  EXPECT_THAT(push_letters(&large, 30'000, 2), HasSubstr("too many states"));
+  EXPECT_THROW(large.push('a'), Error);
+  EXPECT_THROW(large.may_end(), Error);
+  EXPECT_EQ(push_letters(&other, 100, 3), "");
+  GrammarMatcher fresh(grammar);
+  EXPECT_EQ(push_letters(&fresh, 100, 4), "");
+}
+
+TEST(Grammar, RepliesDontFillOneLimitTogether) {
+  const CompiledGrammar grammar = compile(Kind::regex, kManyStates);
+  std::vector<GrammarMatcher> matchers;
+  for (int i = 0; i < 4; ++i) matchers.emplace_back(grammar);
+  for (unsigned i = 0; i < 4; ++i) EXPECT_EQ(push_letters(&matchers[i], 7'000, i), "") << i;
+  for (unsigned i = 0; i < 4; ++i) {
+    EXPECT_EQ(push_letters(&matchers[i], 300, i + 10), "") << i;
+    matchers[i].pop(100);
+    EXPECT_EQ(push_letters(&matchers[i], 200, i + 20), "") << i;
+  }
+}
+
+TEST(Grammar, LongCertainTextsCostNoReply) {
+  std::string lark = "start: ";
+  for (int i = 0; i < 7; ++i) lark += fmt::format("\"{}\" ", std::string(9'000, 'a'));
+  const CompiledGrammar grammar = compile(Kind::lark, lark + "\"b\"\n");
+  GrammarMatcher matcher(grammar);
+  const double begin = processor_seconds();
+  for (int i = 0; i < 9'000; ++i) {
+    const auto forced = matcher.forced(8);
+    ASSERT_LE(forced.size(), 8u);
+    for (const auto token : forced) ASSERT_TRUE(matcher.push(token));
+    matcher.pop(static_cast<int>(forced.size()));
+    ASSERT_TRUE(matcher.push('a'));
+  }
+  EXPECT_LT(processor_seconds() - begin, 5.0);
+  // What can't be walked at once comes step by step.
+  const CompiledGrammar endless = compile(Kind::regex, std::string(30'000, 'a'));
+  GrammarMatcher slow(endless);
+  GrammarMatcher beside(endless);
+  for (int i = 0; i < 100; ++i) {
+    slow.forced(8);
+    ASSERT_TRUE(slow.push('a'));
+    EXPECT_THAT(allowed(&beside, 265), testing::ElementsAre('a'));
+    ASSERT_TRUE(beside.push('a'));
+  }
+  const CompiledGrammar constant = compile(Kind::schema, R"({"const":")" + std::string(9'000, 'a') + "\"}");
+  GrammarMatcher drafted(constant);
+  EXPECT_EQ(drafted.forced(4).size(), 4u);
+  ASSERT_TRUE(drafted.push('"'));
+  EXPECT_THAT(drafted.forced(2), testing::ElementsAre('a', 'a'));
+}
+
 TEST(Grammar, BitsBeyondTheVocabularyAreClear) {
   const CompiledGrammar grammar = compile(Kind::regex, "(?s:.*)");
   GrammarMatcher matcher(grammar);
