@@ -18,9 +18,9 @@ using testing::Pair;
 class KeptReply : public HttpReply {
  public:
   bool respond(int status, HttpHeaders headers, std::string body) override {
-    status_ = status;
-    headers_ = std::move(headers);
-    body_ = std::move(body);
+    told_status = status;
+    told_headers = std::move(headers);
+    told_body = std::move(body);
     return true;
   }
   void start_stream(int, HttpHeaders) override {}
@@ -29,12 +29,12 @@ class KeptReply : public HttpReply {
   void on_disconnect(std::function<void()>) override {}
   bool disconnected() const override { return false; }
   void note_model(const std::string&) override {}
-  void note_error(ErrorCode code) override { noted_ = code; }
+  void note_error(ErrorCode code) override { noted = code; }
 
-  int status_ = 0;
-  std::optional<ErrorCode> noted_;
-  HttpHeaders headers_;
-  std::string body_;
+  int told_status = 0;
+  std::optional<ErrorCode> noted;
+  HttpHeaders told_headers;
+  std::string told_body;
 };
 
 TEST(ErrorReply, EveryCodeHasItsStatus) {
@@ -188,10 +188,10 @@ TEST(ErrorReply, OtherHeaders) {
 TEST(ErrorReply, Responds) {
   KeptReply reply;
   respond_error(reply, Error(ErrorCode::batch_too_large, "33"), Dialect::native, "req_9");
-  EXPECT_EQ(reply.status_, 413);
-  EXPECT_EQ(reply.noted_, ErrorCode::batch_too_large);
-  EXPECT_THAT(reply.headers_, Contains(Pair("content-type", "application/json")));
-  EXPECT_NE(reply.body_.find("req_9"), std::string::npos);
+  EXPECT_EQ(reply.told_status, 413);
+  EXPECT_EQ(reply.noted, ErrorCode::batch_too_large);
+  EXPECT_THAT(reply.told_headers, Contains(Pair("content-type", "application/json")));
+  EXPECT_NE(reply.told_body.find("req_9"), std::string::npos);
 }
 
 TEST(ErrorReply, WhatKnowsWhenItMayBeOverSaysIt) {

@@ -45,7 +45,7 @@ TEST_F(OpenaiChatTest, AReplyHasTheDocumentedShape) {
        {R"("object":"chat.completion","created":)", R"("model":"chat","choices":[{"index":0,"message":)",
         R"({"role":"assistant","content":")", R"(","refusal":null},"logprobs":null,"finish_reason":"stop"}])",
         R"("usage":{"prompt_tokens":)", R"("completion_tokens":4,)", R"("prompt_tokens_details":{"cached_tokens":0})",
-        R"("completion_tokens_details":{"reasoning_tokens":0,"accepted_prediction_tokens":0,)"
+        R"("completion_tokens_details":{"reasoning_tokens":0,"accepted_prediction_tokens":0,)",
         R"("rejected_prediction_tokens":0}},"timings":{"queue_ms":)"}) {
     EXPECT_THAT(reply.body, HasSubstr(part));
   }
