@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "service/choice_text.h"
+
 namespace cortex {
 namespace {
 
@@ -25,6 +27,10 @@ void CallReader::finish(ReplyPieces* pieces) {
   if (!held_.empty()) show(std::exchange(held_, {}), pieces);
   // White space behind calls is a part of how they are written.
   if (!seen_call_) show_blanks(pieces);
+}
+
+std::size_t CallReader::held_characters() const {
+  return count_characters(blanks_) + count_characters(held_) + count_characters(block_);
 }
 
 void CallReader::take_text(char c, ReplyPieces* pieces) {

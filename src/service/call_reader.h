@@ -7,6 +7,7 @@
 // token that is a mark never becomes content; (4) the arguments of a call are valid JSON, unless its block was certain.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -39,7 +40,8 @@ class CallReader {
   void push(std::string_view text, ReplyPieces* pieces);
   // The end of the text.
   void finish(ReplyPieces* pieces);
-  bool in_block() const { return in_block_; }
+  // Of the text that has come and is not told.
+  std::size_t held_characters() const;
 
  protected:
   CallReader(CallRules rules, std::vector<Mark> openings, std::vector<Mark> others);

@@ -19,7 +19,7 @@ void ChoiceText::continue_after(std::span<const TokenId> prompt, std::size_t cha
   decoded_characters_ = characters;
 }
 
-TextPiece ChoiceText::push(const SampledToken& token, bool may_stop) {
+TextPiece ChoiceText::push(const SampledToken& token) {
   if (wants_logprobs_) {
     TokenText told = token_text(*tokenizer_, token.token, token.top_logprobs);
     told.logprob = token.logprob;
@@ -29,7 +29,7 @@ TextPiece ChoiceText::push(const SampledToken& token, bool may_stop) {
   const std::string text = detokenizer_.push(token.token);
   decoded_bytes_ += text.size();
   decoded_characters_ += count_characters(text);
-  return show(may_stop ? stops_.push(text) : stops_.pass(text), false);
+  return show(stops_.push(text), false);
 }
 
 TextPiece ChoiceText::finish() {

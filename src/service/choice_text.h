@@ -41,7 +41,7 @@ class ChoiceText {
   void continue_after(std::span<const TokenId> prompt, std::size_t characters);
 
   // What may be shown now that this token has come. Nothing more once a stop string has come.
-  TextPiece push(const SampledToken& token, bool may_stop = true);
+  TextPiece push(const SampledToken& token);
   // The rest.
   TextPiece finish();
   bool met_stop_string() const { return stops_.matched(); }

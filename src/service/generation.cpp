@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
 #include <utility>
 
 #include "base/error.h"
@@ -56,15 +58,21 @@ Generation::Generation(const GenerationPlace& place, GenerationCall call, Genera
       tickets_(std::move(call.tickets)),
       under_way_(call.choices.size()) {
   const auto per_prompt = static_cast<std::size_t>(call.choices_per_prompt);
+  using Strings = std::vector<std::string>;
+  const Strings text_stops = call.reply ? Strings() : call.stop;
+  const Strings content_stops = call.reply && !call.reply->only_calls ? call.stop : Strings();
   choices_.reserve(call.choices.size());
   for (std::size_t i = 0; i < call.choices.size(); ++i) {
     PlannedChoice& planned = call.choices[i];
     const std::vector<TokenId> shown =
         call.reply ? served_->reply_style.shown(call.reply->calls.has_value()) : std::vector<TokenId>();
-    Choice choice{.request = planned.request.id, .text = {served_->tokenizer, call.stop, wants_logprobs_, shown}};
+    Choice choice{.request = planned.request.id,
+                  .text = {served_->tokenizer, text_stops, wants_logprobs_, shown},
+                  .stops = ContentStops(content_stops)};
     if (call.reply) choice.parser.emplace(served_->reply_style, *call.reply);
     if (planned.prompt) {
-      choice.text.continue_after(planned.request.prompt, count_characters(planned.prompt->text));
+      choice.characters = count_characters(planned.prompt->text);
+      choice.text.continue_after(planned.request.prompt, choice.characters);
       if (call.echo) choice.echo = std::move(planned.prompt);
     }
     choice.counts_prompt = i % per_prompt == 0;
@@ -139,7 +147,7 @@ void Generation::take_tokens(Choice* choice, const GenerateEvent& event) {
     if (is_end) return;  // the token that ends a turn is no text
     if (keeps_ids_) choice->end.ids.push_back(token.token);
     tell_text(choice, token);
-    if (!choice->text.met_stop_string() && !(choice->parser && choice->parser->is_over())) continue;
+    if (!choice->met_stop_string() && !(choice->parser && choice->parser->is_over())) continue;
     // The engine would have told with its end, which nobody waits for.
     timings_.engine.decode_ms = milliseconds_between(first_token_, place_.clock.steady_now());
     engine_->cancel(choice->request);
@@ -151,7 +159,7 @@ void Generation::tell_text(Choice* choice, const SampledToken& token) {
   if (!choice->parser) return tell(choice, choice->text.push(token));
   ReplyParser& parser = *choice->parser;
   const bool was_reasoning = parser.is_reasoning();
-  tell(choice, choice->text.push(token, parser.may_be_content()));
+  tell(choice, choice->text.push(token));
   if (parser.is_undecided()) {
     ++choice->undecided_tokens;
     return;
@@ -172,22 +180,48 @@ void Generation::tell_echo(Choice* choice) {
 }
 
 void Generation::tell(Choice* choice, TextPiece piece, bool at_the_end) {
-  ReplyPieces pieces;
-  if (choice->parser) {
-    if (keeps_ids_) choice->end.written += piece.text;
-    pieces = choice->parser->push(piece.text);
-    if (at_the_end) {
-      for (const auto& last : choice->parser->finish()) add_piece(&pieces, last.kind, last.text);
-    }
-  } else {
-    add_piece(&pieces, PieceKind::content, piece.text);
-  }
-  if (pieces.empty() && piece.tokens.empty()) return;
+  const ReplyPieces pieces = parse(choice, &piece, at_the_end);
+  GenerationEvent parts;
+  add_parts(choice, pieces, &parts);
+  // The end of a call alone says nothing.
+  if (parts.text.empty() && parts.reasoning.empty() && parts.tool_calls.empty() && piece.tokens.empty()) return;
   if (keeps_tokens_) choice->end.tokens.insert(choice->end.tokens.end(), piece.tokens.begin(), piece.tokens.end());
-  GenerationEvent event = event_of(choice);
-  add_parts(choice, pieces, &event);
-  event.tokens = std::move(piece.tokens);
-  sink_(std::move(event));
+  parts.tokens = std::move(piece.tokens);
+  sink_(event_of(choice, std::move(parts)));
+}
+
+// The piece's tokens become those that may be told now.
+ReplyPieces Generation::parse(Choice* choice, TextPiece* piece, bool at_the_end) const {
+  ReplyPieces pieces;
+  if (!choice->parser) {
+    add_piece(&pieces, PieceKind::content, piece->text);
+    return pieces;
+  }
+  if (keeps_ids_) choice->end.written += piece->text;
+  choice->characters += count_characters(piece->text);
+  const auto add = [&](const ReplyPieces& more) {
+    for (const auto& part : more) add_piece(&pieces, part.kind, part.text);
+  };
+  add(choice->stops.push(choice->parser->push(piece->text)));
+  if (at_the_end) {
+    add(choice->stops.push(choice->parser->finish()));
+    add(choice->stops.finish());
+  }
+  if (choice->stops.has_stops()) hold_tokens(choice, &piece->tokens, at_the_end);
+  return pieces;
+}
+
+// Past a stop string no token is told.
+void Generation::hold_tokens(Choice* choice, std::vector<TokenText>* tokens, bool at_the_end) {
+  auto& waiting = choice->waiting;
+  std::move(tokens->begin(), tokens->end(), std::back_inserter(waiting));
+  const auto held = choice->parser->held_characters() + choice->stops.held_characters();
+  const auto certain = choice->characters - std::min(choice->characters, held);
+  const bool is_all = at_the_end && !choice->stops.matched();
+  const auto waits = [&](const TokenText& token) { return !is_all && token.begin_characters >= certain; };
+  const auto rest = std::find_if(waiting.begin(), waiting.end(), waits);
+  tokens->assign(std::make_move_iterator(waiting.begin()), std::make_move_iterator(rest));
+  waiting.erase(waiting.begin(), rest);
 }
 
 // To what the text has come to, and to the event.
@@ -218,8 +252,8 @@ void Generation::add_parts(Choice* choice, const ReplyPieces& pieces, Generation
   }
 }
 
-GenerationEvent Generation::event_of(Choice* choice) {
-  GenerationEvent event;
+GenerationEvent Generation::event_of(Choice* choice, GenerationEvent parts) {
+  GenerationEvent event = std::move(parts);
   event.choice = static_cast<int>(choice - choices_.data());
   event.usage = usage_;
   const int told = std::exchange(choice->told_tokens, choice->tokens);
@@ -234,8 +268,12 @@ GenerationEvent Generation::event_of(Choice* choice) {
 
 void Generation::end_choice(Choice* choice, FinishReason reason) {
   tell(choice, choice->text.finish(), true);
+  if (keeps_ids_ && choice->stops.matched()) {
+    std::string& written = choice->end.written;
+    written.resize(written.size() - std::min(written.size(), choice->stops.held_bytes()));
+  }
   choice->ended = true;
-  choice->end.reason = choice->text.met_stop_string() ? FinishReason::stop : reason;
+  choice->end.reason = choice->met_stop_string() ? FinishReason::stop : reason;
   --under_way_;
   GenerationEvent event = event_of(choice);
   event.finish = choice->end.reason;

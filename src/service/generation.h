@@ -19,6 +19,7 @@
 #include "engine/engine.h"
 #include "service/admission.h"
 #include "service/choice_text.h"
+#include "service/content_stops.h"
 #include "service/generation_options.h"
 #include "service/models.h"
 #include "service/reply_parser.h"
@@ -146,6 +147,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
     RequestId request = 0;
     ChoiceText text;
     std::optional<ReplyParser> parser;
+    // Where there is a parser: stop strings count in content alone, and tokens wait until it is sure that none cuts
+    // them.
+    ContentStops stops;
+    std::size_t characters = 0;  // of the text that the parser has seen, and of what stands before it
+    std::vector<TokenText> waiting;
+
+    bool met_stop_string() const { return text.met_stop_string() || stops.matched(); }
     std::shared_ptr<const PromptText> echo;  // until it has been told
     std::vector<float> prompt_logprobs;      // [prompt - 1] when they are wanted
     std::vector<std::vector<TokenLogprob>> prompt_top;
@@ -168,8 +176,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void tell_text(Choice* choice, const SampledToken& token);
   void tell_echo(Choice* choice);
   void tell(Choice* choice, TextPiece piece, bool at_the_end = false);
+  ReplyPieces parse(Choice* choice, TextPiece* piece, bool at_the_end) const;
+  static void hold_tokens(Choice* choice, std::vector<TokenText>* tokens, bool at_the_end);
   void add_parts(Choice* choice, const ReplyPieces& pieces, GenerationEvent* event) const;
-  GenerationEvent event_of(Choice* choice);  // an empty one, at this point of the text
+  // One with these parts, at this point of the text.
+  GenerationEvent event_of(Choice* choice, GenerationEvent parts = {});
   void end_choice(Choice* choice, FinishReason reason);
   void end();
   void tell_end(GenerationEnd end);

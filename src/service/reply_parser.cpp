@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "service/choice_text.h"
+
 namespace cortex {
 namespace {
 
@@ -12,28 +14,37 @@ std::string_view without_first_blanks(std::string_view text) {
   return text.substr(std::min(text.find_first_not_of(kBlanks), text.size()));
 }
 
-// Where the end of `text` begins that may become `mark`, with the white space before it.
-std::size_t certain_bytes(std::string_view text, std::string_view mark) {
+// Of the end of `text` that may become `mark`.
+std::size_t beginning_bytes(std::string_view text, std::string_view mark) {
   std::size_t size = std::min(text.size(), mark.size() - 1);
   while (size > 0 && !text.ends_with(mark.substr(0, size))) --size;
-  const auto last = text.substr(0, text.size() - size).find_last_not_of(kBlanks);
+  return size;
+}
+
+// Where the end of `text` begins that may become `mark`, with the white space before it.
+std::size_t certain_bytes(std::string_view text, std::string_view mark) {
+  const auto last = text.substr(0, text.size() - beginning_bytes(text, mark)).find_last_not_of(kBlanks);
   return last == std::string_view::npos ? 0 : last + 1;
 }
 
 }  // namespace
 
-ReplyParser::ReplyParser(const ReplyStyle& style, const ReplyRules& rules)
-    : one_call_(rules.one_call), only_calls_(rules.only_calls) {
+ReplyParser::ReplyParser(const ReplyStyle& style, const ReplyRules& rules) : one_call_(rules.one_call) {
   if (style.reasoning && rules.reasoning != Reasoning::off) {
     open_ = style.reasoning->open.text;
     close_ = style.reasoning->close.text;
     stage_ = rules.reasoning == Reasoning::open ? Stage::reasoning : Stage::before;
   }
+  if (style.reasoning) {
+    for (const StyleMark& mark : {style.reasoning->open, style.reasoning->close}) {
+      if (mark.special) special_marks_.push_back(mark.text);
+    }
+  }
   if (rules.calls) calls_ = make_call_reader(style, *rules.calls);
 }
 
-bool ReplyParser::may_be_content() const {
-  return stage_ != Stage::reasoning && !(calls_ && calls_->in_block()) && !only_calls_;
+std::size_t ReplyParser::held_characters() const {
+  return count_characters(held_) + count_characters(unread_) + (calls_ ? calls_->held_characters() : 0);
 }
 
 ReplyPieces ReplyParser::push(std::string_view text) {
@@ -60,6 +71,8 @@ ReplyPieces ReplyParser::finish() {
     take_reply(held_, &pieces);
   }
   held_.clear();
+  const std::string rest = std::exchange(unread_, {});
+  if (!over_) calls_ ? calls_->push(rest, &pieces) : add_piece(&pieces, PieceKind::content, rest);
   if (calls_ && !over_) calls_->finish(&pieces);
   if (one_call_) cut(&pieces);
   return pieces;
@@ -103,8 +116,33 @@ void ReplyParser::take_reasoning(std::string_view* text, ReplyPieces* pieces) {
 
 void ReplyParser::take_reply(std::string_view text, ReplyPieces* pieces) {
   if (over_ || text.empty()) return;
-  calls_ ? calls_->push(text, pieces) : add_piece(pieces, PieceKind::content, text);
+  const std::string read = without_marks(text);
+  calls_ ? calls_->push(read, pieces) : add_piece(pieces, PieceKind::content, read);
   if (one_call_) cut(pieces);
+}
+
+// Of what is there of the reply, all that is certain but the special marks of reasoning.
+std::string ReplyParser::without_marks(std::string_view text) {
+  unread_ += text;
+  std::string kept;
+  for (std::size_t begin = 0;;) {
+    std::size_t end = std::string::npos, size = 0, held = 0;
+    for (const auto& mark : special_marks_) {
+      const auto at = unread_.find(mark, begin);
+      if (at < end) {
+        end = at;
+        size = mark.size();
+      }
+      held = std::max(held, beginning_bytes(std::string_view(unread_).substr(begin), mark));
+    }
+    const bool found = end != std::string::npos;
+    if (!found) end = unread_.size() - held;
+    kept.append(unread_, begin, end - begin);
+    begin = end + size;
+    if (found) continue;
+    unread_.erase(0, begin);
+    return kept;
+  }
 }
 
 // What stands behind the first call goes.

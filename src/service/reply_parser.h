@@ -4,10 +4,12 @@
 // Reasoning stands at the beginning, between its marks; white space around it is no part of it, nor of the content.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "service/call_reader.h"
 #include "service/reply_piece.h"
@@ -26,7 +28,7 @@ struct ReplyRules {
   Reasoning reasoning = Reasoning::off;
   std::optional<CallRules> calls;  // absent: none is looked for
   bool one_call = false;           // nothing is told behind the first
-  bool only_calls = false;         // content can't come
+  bool only_calls = false;         // content can't come, nor stop strings in it
 };
 
 class ReplyParser {
@@ -40,8 +42,8 @@ class ReplyParser {
   // It is open yet whether the text begins with reasoning.
   bool is_undecided() const { return stage_ == Stage::before; }
   bool is_reasoning() const { return stage_ == Stage::reasoning; }
-  // What is read now may be content, in which stop strings count.
-  bool may_be_content() const;
+  // Of the text that has come and is not told.
+  std::size_t held_characters() const;
   // The one call that is wanted is there.
   bool is_over() const { return over_; }
 
@@ -51,15 +53,17 @@ class ReplyParser {
   void take_beginning(std::string_view* text);
   void take_reasoning(std::string_view* text, ReplyPieces* pieces);
   void take_reply(std::string_view text, ReplyPieces* pieces);
+  std::string without_marks(std::string_view text);
   void cut(ReplyPieces* pieces);
 
   std::string open_, close_;  // marks of reasoning
   Stage stage_ = Stage::reply;
-  std::string held_;    // what may become a mark, and white space before it
-  bool begun_ = false;  // some reasoning has been told
+  std::string held_;                        // what may become a mark, and white space before it
+  bool begun_ = false;                      // some reasoning has been told
+  std::vector<std::string> special_marks_;  // of reasoning; they mean nothing in the reply and are no part of it
+  std::string unread_;                      // of the reply, what may become one
   std::unique_ptr<CallReader> calls_;
   bool one_call_;
-  bool only_calls_;
   bool over_ = false;
 };
 

@@ -167,6 +167,32 @@ TEST_F(ToolChatTest, ReasoningIsToldApartAndCounted) {
   EXPECT_NEAR(told.end->usage.reasoning_tokens, counted, 1);
 }
 
+TEST_F(ToolChatTest, StopStringsCountInContentAlone) {
+  engine_says_in_letters("<think>\nOne.\n\nTwo.\n</think>\n\nThree.\n\nFour.");
+  ChatRequest request = ask("1+1?");
+  request.logprobs = true;
+  for (const char* stop : {"\n\n", "\n\nF"}) {
+    request.stop = {stop};
+    const Told told = run(&tools_, request);
+    ASSERT_TRUE(told.end);
+    EXPECT_EQ(told.end->choices[0].reasoning, "One.\n\nTwo.");
+    EXPECT_EQ(told.text, "Three.");
+    EXPECT_EQ(told.end->choices[0].reason, FinishReason::stop);
+    EXPECT_EQ(told.tokens.back().bytes, ".");
+  }
+  request.stop = {"<"};
+  EXPECT_EQ(run(&tools_, request).text, "Three.\n\nFour.");
+  // Text of a block that turns out to be none.
+  engine_says_in_letters("<tool_call>no END more");
+  request.stop = {"END"};
+  request.tools = {tool("f")};
+  const Told told = run(&tools_, request);
+  EXPECT_EQ(told.text, "<tool_call>no ");
+  std::string spelled;
+  for (const auto& token : told.tokens) spelled += token.bytes;
+  EXPECT_EQ(spelled, told.text);
+}
+
 TEST_F(ToolChatTest, TheNextTurnBeginsWithWhatThisOneSaid) {
   const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
   for (const bool stored : {true, false}) {

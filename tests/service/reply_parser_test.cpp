@@ -200,7 +200,6 @@ TEST(ReplyParser, ACertainCallIsToldAsItComes) {
   ReplyParser parser(style_of(CallFormat::hermes), with_calls(true));
   EXPECT_EQ(parser.push("<tool_call>\n{\"name\": \"f\", \"argum"), ReplyPieces{});
   EXPECT_EQ(parser.push("ents\": {\"x\""), (ReplyPieces{{PieceKind::call, "f"}, {PieceKind::arguments, "{\"x\""}}));
-  EXPECT_FALSE(parser.may_be_content());
   EXPECT_EQ(parser.push(": 1"), (ReplyPieces{{PieceKind::arguments, ": 1"}}));
   // The text may be cut.
   EXPECT_EQ(parser.finish(), ReplyPieces{});
@@ -268,6 +267,17 @@ TEST(ReplyParser, ReasoningStandsBeforeTheReply) {
   EXPECT_EQ(read("<think>only\n</think>\n"), ReplyPieces{reasoning("only")});
   rules.reasoning = Reasoning::open;
   EXPECT_EQ(read("\nOne </tag>.</think>Hi\n"), (ReplyPieces{reasoning("One </tag>."), content("Hi\n")}));
+}
+
+TEST(ReplyParser, SpecialMarksOfReasoningAreNoContent) {
+  ReplyStyle style = style_of(CallFormat::mistral_named, true);
+  style.reasoning = ReasoningMarks{{"[THINK]", 8}, {"[/THINK]", 9}};
+  for (ReplyRules rules : {ReplyRules(), with_calls()}) {
+    EXPECT_EQ(parse(style, rules, "[THINK]a[/THINK] b [TH"), ReplyPieces{content("a b [TH")});
+    EXPECT_EQ(parse(style, rules, "[TH[THINK]INK]"), ReplyPieces{content("[THINK]")});
+    rules.reasoning = Reasoning::may_come;
+    EXPECT_EQ(parse(style, rules, "[THINK]a[/THINK]b[THINK]c[/THINK]"), (ReplyPieces{reasoning("a"), content("bc")}));
+  }
 }
 
 TEST(ReplyParser, ACallMayFollowReasoning) {
