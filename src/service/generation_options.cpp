@@ -62,6 +62,20 @@ int room_for_output(const ServedModel& model, std::size_t prompt, const Generati
       std::string(param));
 }
 
+// No more than a context holds: drafts beyond it can't come true.
+std::vector<TokenId> predicted_tokens(const ServedModel& model, const std::string& prediction) {
+  if (prediction.empty()) return {};
+  if (prediction.size() > model.text_limit_bytes()) {
+    throw Error(ErrorCode::request_too_large,
+                fmt::format("prediction: has {} bytes; the limit of this model is {}", prediction.size(),
+                            model.text_limit_bytes()),
+                "prediction");
+  }
+  std::vector<TokenId> tokens = model.tokenizer->encode(prediction, {.add_special_tokens = false});
+  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(model.context_tokens)));
+  return tokens;
+}
+
 }  // namespace
 
 GenerateRequest make_generate_request(const ServedModel& model, const GenerationOptions& options,
@@ -74,9 +88,7 @@ GenerateRequest make_generate_request(const ServedModel& model, const Generation
   request.stop_ids = model.stop_ids;
   request.sampling = resolve(options.sampling, model.generation);
   request.logit_bias = checked_bias(options.logit_bias, model.vocabulary);
-  if (!options.prediction.empty()) {
-    request.prediction = model.tokenizer->encode(options.prediction, {.add_special_tokens = false});
-  }
+  request.prediction = predicted_tokens(model, options.prediction);
   request.logprobs = options.logprobs;
   request.top_logprobs = options.top_logprobs;
   request.explain = options.explain;

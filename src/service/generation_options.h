@@ -41,7 +41,8 @@ struct GenerationOptions {
 };
 
 // The engine's request for the first text of a prompt, without an id. `param` names the prompt in messages. Throws
-// Error invalid_token_id for a bias outside the vocabulary, context_length_exceeded.
+// Error invalid_token_id for a bias outside the vocabulary, context_length_exceeded, request_too_large for a prediction
+// beyond the limit of texts.
 GenerateRequest make_generate_request(const ServedModel& model, const GenerationOptions& options,
                                       std::vector<TokenId> prompt, std::string_view param);
 

@@ -89,6 +89,17 @@ TEST(GenerationOptions, TheContextIsTheLimit) {
   EXPECT_THAT(error.message(), HasSubstr("600"));
 }
 
+TEST(GenerationOptions, APredictionIsCutToTheContextAndLimitedAsTextsAre) {
+  GenerationOptions options;
+  options.prediction = std::string(model().text_limit_bytes(), 'x');
+  EXPECT_LE(make_generate_request(model(), options, {1}, "prompt").prediction.size(),
+            static_cast<std::size_t>(model().context_tokens));
+  options.prediction += 'x';
+  const Error error = error_of([&] { make_generate_request(model(), options, {1}, "prompt"); });
+  EXPECT_EQ(error.code(), ErrorCode::request_too_large);
+  EXPECT_EQ(error.param(), "prediction");
+}
+
 TEST(GenerationOptions, ABiasOutsideTheVocabularyIsRefused) {
   for (const std::int64_t id : {std::int64_t{-1}, std::int64_t{484}, std::int64_t{1} << 40}) {
     GenerationOptions options;
