@@ -30,16 +30,20 @@ std::string escaped(std::string_view text) {
   return regex;
 }
 
-// A client's regular expression, whose own slashes may be escaped or not.
+// A client's regular expression, whose own slashes may be escaped or not. An end of a line would be the rule's end.
 std::string between_slashes(std::string_view regex) {
   std::string text = "/";
   for (std::size_t i = 0; i < regex.size(); ++i) {
-    if (regex[i] == '\\' && i + 1 < regex.size()) {
-      text += regex[i++];
-    } else if (regex[i] == '/') {
-      text += '\\';
+    const bool is_escaped = regex[i] == '\\' && i + 1 < regex.size();
+    if (is_escaped) ++i;
+    if (regex[i] == '\n') {
+      text += "\\n";
+    } else if (regex[i] == '\r') {
+      text += "\\r";
+    } else {
+      if (is_escaped || regex[i] == '/') text += '\\';
+      text += regex[i];
     }
-    text += regex[i];
   }
   return text += '/';
 }
@@ -204,9 +208,11 @@ Error with_origin(const Error& error, const std::map<int, std::string>& params) 
   std::string_view message = error.message();
   int line = 0;
   if (message.starts_with("line ")) std::from_chars(message.data() + 5, message.data() + message.size(), line);
-  auto param = params.find(line);
-  if (param == params.end()) param = params.find(0);
-  if (param == params.end()) return error;
+  // An entry reaches to the next one; without a line only a single one can be meant.
+  auto param = params.upper_bound(line);
+  if (line == 0 && params.size() == 1) param = params.end();
+  if (param == params.begin()) return error;
+  --param;
   constexpr std::string_view kPlace = "%json ";
   const auto place = message.find(kPlace);
   if (line > 0 && place != std::string_view::npos) message.remove_prefix(place + kPlace.size());

@@ -221,6 +221,7 @@ TEST(ReplyGrammar, ReasoningMayStandBefore) {
     };
     for (const Case& one : {Case{GrammarSyntax::json_schema, R"({"type":"object"})", R"({"a": 1})", "a"},
                             Case{GrammarSyntax::regex, R"([a-c]+/\/)", "abc//", "abd"},
+                            Case{GrammarSyntax::regex, "a\nb\\\nc\r", "a\nb\nc\r", "ab"},
                             Case{GrammarSyntax::lark, "start: \"a\" B\nB: /b+/ // comment", "abb", "ba"}}) {
       demands.format = OutputFormat{one.syntax, one.text, "p"};
       demands.reasoning = Reasoning::may_come;
@@ -249,6 +250,20 @@ TEST(ReplyGrammar, ACallOrTheFormat) {
   EXPECT_EQ(verdict(*grammar, R"({"a": 1})", false), Verdict::whole);
   EXPECT_EQ(verdict(*grammar, written(CallFormat::hermes, {R"({"x": 1})"}), false), Verdict::whole);
   EXPECT_EQ(verdict(*grammar, "text", false), Verdict::refused);
+}
+
+TEST(ReplyGrammar, AnErrorsLineBelongsToTheEntryBeforeIt) {
+  const auto param = [](const char* message, const std::map<int, std::string>& params) {
+    return with_origin(Error(ErrorCode::invalid_grammar, message), params).param();
+  };
+  const std::map<int, std::string> params = {{2, "a"}, {5, "b"}};
+  EXPECT_EQ(param("line 2: x", params), "a");
+  EXPECT_EQ(param("line 4: x", params), "a");
+  EXPECT_EQ(param("line 9: x", params), "b");
+  EXPECT_EQ(param("line 1: x", params), "");
+  EXPECT_EQ(param("x", params), "");
+  EXPECT_EQ(param("x", {{2, "a"}}), "a");
+  EXPECT_EQ(param("line 3: x", {{0, "p"}}), "p");
 }
 
 TEST(ReplyGrammar, ErrorsNameWhatTheyComeFrom) {
