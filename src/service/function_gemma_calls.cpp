@@ -10,6 +10,7 @@ namespace {
 constexpr std::string_view kClosing = "<end_function_call>";
 constexpr std::string_view kCall = "call:";
 constexpr std::string_view kEscape = "<escape>";
+constexpr std::string_view kBlanks = " \t\r\n";
 constexpr int kMostDepth = 32;
 
 // Reads a value and what it is made of from the front of a text.
@@ -19,11 +20,13 @@ class GemmaValues {
 
   bool read_value(int depth) {
     if (depth > kMostDepth) return false;
+    skip_blanks();
     if (take(kEscape)) return read_text();
     if (take("{")) return read_items('}', depth);
     if (take("[")) return read_items(']', depth);
     const auto end = std::min(rest_.find_first_of(",}]"), rest_.size());
-    const std::string_view word = rest_.substr(0, end);
+    std::string_view word = rest_.substr(0, end);
+    word = word.substr(0, word.find_last_not_of(kBlanks) + 1);
     rest_.remove_prefix(end);
     json_.raw(word);
     return is_json(word);
@@ -38,6 +41,8 @@ class GemmaValues {
     return true;
   }
 
+  void skip_blanks() { rest_.remove_prefix(std::min(rest_.find_first_not_of(kBlanks), rest_.size())); }
+
   bool read_text() {
     const auto end = rest_.find(kEscape);
     if (end == std::string_view::npos) return false;
@@ -49,19 +54,23 @@ class GemmaValues {
   bool read_items(char closing, int depth) {
     const std::string_view end(&closing, 1);
     closing == '}' ? json_.begin_object() : json_.begin_array();
+    skip_blanks();
     for (bool first = true; !take(end); first = false) {
       if (!first && !take(",")) return false;
       if (closing == '}' && !read_key()) return false;
       if (!read_value(depth + 1)) return false;
+      skip_blanks();
     }
     closing == '}' ? json_.end_object() : json_.end_array();
     return true;
   }
 
   bool read_key() {
+    skip_blanks();
     const auto end = rest_.find(':');
     if (end == std::string_view::npos || end == 0) return false;
-    json_.key(rest_.substr(0, end));
+    const std::string_view key = rest_.substr(0, end);
+    json_.key(key.substr(0, key.find_last_not_of(kBlanks) + 1));
     rest_.remove_prefix(end + 1);
     return true;
   }

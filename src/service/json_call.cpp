@@ -56,8 +56,11 @@ Progress JsonCall::push(char c, ReplyPieces* pieces) {
     case State::key:
       // The keys that matter have no escapes.
       if (c == '\\') return Progress::failed;
-      if (c != '"') return key_ += c, Progress::more;
-      state_ = State::colon;
+      if (c == '"') {
+        state_ = State::colon;
+      } else {
+        key_ += c;
+      }
       return Progress::more;
     case State::colon:
       if (is_blank(c)) return Progress::more;

@@ -48,9 +48,14 @@ Progress JsonCalls::read(char c, ReplyPieces* pieces) {
       return read_call(c, pieces);
     case State::behind_call:
       if (is_blank(c)) return Progress::more;
-      if (c == (is_list_ ? ',' : ';')) return state_ = State::before_next, Progress::more;
-      if (is_list_)
-        return state_ = is_fenced_ ? State::fence : State::behind_all, c == ']' ? Progress::more : Progress::failed;
+      if (c == (is_list_ ? ',' : ';')) {
+        state_ = State::before_next;
+        return Progress::more;
+      }
+      if (is_list_) {
+        state_ = is_fenced_ ? State::fence : State::behind_all;
+        return c == ']' ? Progress::more : Progress::failed;
+      }
       if (!is_fenced_) return Progress::failed;
       state_ = State::fence;
       [[fallthrough]];

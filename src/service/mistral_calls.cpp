@@ -24,7 +24,10 @@ Progress MistralCalls::read(char c, ReplyPieces* pieces) {
   switch (state_) {
     case State::before:
       if (is_blank(c)) return Progress::more;
-      if (c == '[') return state_ = State::before_next, Progress::more;
+      if (c == '[') {
+        state_ = State::before_next;
+        return Progress::more;
+      }
       state_ = State::name;
       return read_name(c, pieces);
     case State::before_next:
@@ -40,7 +43,10 @@ Progress MistralCalls::read(char c, ReplyPieces* pieces) {
     }
     case State::behind_call:
       if (is_blank(c)) return Progress::more;
-      if (c == ',') return state_ = State::before_next, Progress::more;
+      if (c == ',') {
+        state_ = State::before_next;
+        return Progress::more;
+      }
       return c == ']' ? Progress::done : Progress::failed;
     case State::name:
       return read_name(c, pieces);

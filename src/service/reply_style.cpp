@@ -72,7 +72,10 @@ std::vector<TokenId> ReplyStyle::shown(bool with_calls) const {
   const auto add = [&](const StyleMark& mark) {
     if (mark.special) ids.push_back(*mark.special);
   };
-  if (reasoning) add(reasoning->open), add(reasoning->close);
+  if (reasoning) {
+    add(reasoning->open);
+    add(reasoning->close);
+  }
   if (!with_calls) return ids;
   for (const auto& mark : openings) add(mark);
   for (const auto& mark : others) add(mark);

@@ -24,6 +24,7 @@ using testing::SizeIs;
 struct Told {
   std::string text;
   std::vector<TokenText> tokens;
+  int events_without_parts = 0;  // but for ends
   std::optional<GenerationEnd> end;
   std::optional<Error> error;
 };
@@ -83,6 +84,8 @@ class ChatServiceTest : public testing::Test {
     auto over = std::make_shared<std::promise<void>>();
     chat->run(std::move(call), [told, over](GenerationEvent event) {
       told->text += event.text;
+      const bool has_parts = !event.text.empty() || !event.reasoning.empty() || !event.tool_calls.empty();
+      if (!has_parts && !event.finish && !event.end && !event.error) ++told->events_without_parts;
       told->tokens.insert(told->tokens.end(), event.tokens.begin(), event.tokens.end());
       told->end = std::move(event.end);
       told->error = std::move(event.error);
@@ -165,6 +168,17 @@ TEST_F(ToolChatTest, ReasoningIsToldApartAndCounted) {
   const int counted = static_cast<int>(
       model_.tokenizer->encode("<think>\nOne and one.\n</think>", {.add_special_tokens = false}).size());
   EXPECT_NEAR(told.end->usage.reasoning_tokens, counted, 1);
+}
+
+TEST_F(ToolChatTest, NoEventSaysNothing) {
+  engine_says_in_letters("<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": 1}}</tool_call>");
+  ChatRequest request = ask("1+1?");
+  request.tools = {tool("f")};
+  request.tool_choice.use = ToolUse::required;
+  const Told told = run(&tools_, request);
+  ASSERT_TRUE(told.end);
+  EXPECT_THAT(told.end->choices[0].tool_calls, SizeIs(1));
+  EXPECT_EQ(told.events_without_parts, 0);
 }
 
 TEST_F(ToolChatTest, StopStringsCountInContentAlone) {

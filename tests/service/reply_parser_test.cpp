@@ -178,6 +178,8 @@ TEST(ReplyParser, FunctionGemmaCallsBecomeJson) {
   EXPECT_EQ(parse(CallFormat::function_gemma,
                   block("call:f{city:<escape>A, {B}<escape>,n:5,on:true,list:[1,<escape>x<escape>],in:{a:null}}")),
             call("f", R"({"city":"A, {B}","n":5,"on":true,"list":[1,"x"],"in":{"a":null}})"));
+  EXPECT_EQ(parse(CallFormat::function_gemma, block("call:f{ a: <escape> x <escape> , b : [ 1 , 2 ],\n c:{ } }")),
+            call("f", R"({"a":" x ","b":[1,2],"c":{}})"));
   EXPECT_EQ(parse(CallFormat::function_gemma, block("call:f{}") + block(R"(call:get_weather{"city": "B"})")),
             joined({call("f", "{}"), call("get_weather", R"({"city": "B"})")}));
   for (const std::string text : {"call:g{}", "call:f", "call:f{a}", "call:f{a:b}", "call:f{a:<escape>b}", "f{}"}) {
