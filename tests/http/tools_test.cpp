@@ -358,10 +358,53 @@ TEST_F(ToolsTest, RefusesWhatIsWrong) {
   for (const char* field :
        {R"("tools":[{"type":"function","function":{"name":"f"},"x":1}])",
         R"("tools":[{"type":"function","function":{"name":"f","x":1}}])", R"("response_format":{"type":"text","x":1})",
-        R"("prediction":{"type":"content","content":"a","x":1})"}) {
+        R"("prediction":{"type":"content","content":"a","x":1})",
+        R"("prediction":{"type":"content","content":[{"type":"text","text":"a","x":1}]})"}) {
     EXPECT_EQ(post("/chat", body(field)).status, 422) << field;
     EXPECT_EQ(post("/v1/chat/completions", body(field)).status, 200) << field;
   }
+}
+
+TEST_F(ToolsTest, UnknownFieldsDeepInChoicesAndMessagesAreRefusedByTheNativeDialect) {
+  says("ok");
+  for (const char* choice : {R"({"type":"function","function":{"name":"get_weather"},"x":1})",
+                             R"({"type":"function","function":{"name":"get_weather","x":1}})",
+                             R"({"type":"allowed_tools","x":1,"allowed_tools":{"mode":"auto","tools":[
+                                 {"type":"function","function":{"name":"get_weather"}}]}})",
+                             R"({"type":"allowed_tools","allowed_tools":{"mode":"auto","x":1,"tools":[
+                                 {"type":"function","function":{"name":"get_weather"}}]}})",
+                             R"({"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[
+                                 {"type":"function","function":{"name":"get_weather","x":1}}]}})"}) {
+    const std::string asked = body(fmt::format(R"("tools":[{}],"tool_choice":{})", kWeather, choice));
+    EXPECT_EQ(post("/chat", asked).status, 422) << choice;
+    EXPECT_EQ(post("/v1/chat/completions", asked).status, 200) << choice;
+  }
+  for (const char* message : {R"({"role":"user","content":[{"type":"text","text":"a","x":1}]})",
+                              R"({"role":"assistant","tool_calls":[{"id":"1","type":"function",
+                                  "function":{"name":"f","arguments":"{}","x":1}}]})"}) {
+    const std::string asked = fmt::format(R"({{"messages":[{}]}})", message);
+    EXPECT_EQ(post("/chat", asked).status, 422) << message;
+    EXPECT_EQ(post("/v1/chat/completions", asked).status, 200) << message;
+  }
+}
+
+TEST_F(ToolsTest, AnAssistantsContentMayBeNull) {
+  says("ok");
+  const auto status = [&](const char* role) {
+    return post("/v1/chat/completions",
+                fmt::format(R"({{"messages":[{{"role":"{}","content":null}},{{"role":"user","content":"a"}}]}})", role))
+        .status;
+  };
+  EXPECT_EQ(status("assistant"), 200);
+  EXPECT_EQ(status("user"), 400);
+}
+
+TEST_F(ToolsTest, ATypeOfNullIsNoType) {
+  says("ok");
+  openai(R"("tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":
+            {"type":null,"properties":{"a":{"type":"integer"}}}}}])");
+  ASSERT_TRUE(grammar());
+  EXPECT_THAT(grammar()->text, HasSubstr(R"({"type":"object","properties":{"a":{"type":"integer"}}})"));
 }
 
 TEST_F(ToolsTest, RefusesMessagesOfToolsThatDoNotFit) {

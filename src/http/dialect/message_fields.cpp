@@ -13,24 +13,32 @@ namespace {
 
 constexpr std::size_t kMostMessages = 2048;
 
-std::string read_part(const JsonValue& part, bool may_be_image) {
+std::string read_part(const JsonValue& part, bool may_be_image, UnknownFields unknown) {
   const std::string type = part.require("type").string();
-  if (type == "text") return part.require("text").string();
+  if (type == "text") {
+    if (unknown == UnknownFields::refused) part.refuse_unknown({"type", "text"});
+    return part.require("text").string();
+  }
   if (type != "image_url" || !may_be_image) {
     throw part.require("type").error(ErrorCode::invalid_value,
                                      fmt::format("unknown part {}; {} possible", excerpt(type),
                                                  may_be_image ? "text and image_url are" : "text is"));
   }
-  const std::string url = part.require("image_url").require("url").string();
+  const JsonValue image = part.require("image_url");
+  const std::string url = image.require("url").string();
+  if (unknown == UnknownFields::refused) {
+    part.refuse_unknown({"type", "image_url"});
+    image.refuse_unknown({"url", "detail"});
+  }
   if (!url.starts_with("data:")) throw part.error(ErrorCode::remote_media_disabled, "only data: URIs are read");
   throw part.error(ErrorCode::model_not_capable, "no model here can see images");
 }
 
-std::string read_content(const JsonValue& content, bool may_hold_images) {
+std::string read_content(const JsonValue& content, bool may_hold_images, UnknownFields unknown) {
   if (content.is_string()) return content.string();
   if (!content.is_array()) throw content.error(ErrorCode::invalid_type, "a string or an array of parts is wanted");
   std::string text;
-  for (const JsonValue& part : content.items()) text += read_part(part, may_hold_images);
+  for (const JsonValue& part : content.items()) text += read_part(part, may_hold_images, unknown);
   return text;
 }
 
@@ -43,6 +51,7 @@ ToolCall read_call(const JsonValue& call, UnknownFields unknown) {
     throw type.error(ErrorCode::invalid_value, fmt::format("unknown {}; function is possible", excerpt(type.string())));
   }
   const JsonValue function = call.require("function");
+  if (unknown == UnknownFields::refused) function.refuse_unknown({"name", "arguments"});
   const JsonValue name = function.require("name");
   ToolCall read{call.require("id").string(), name.string(), function.require("arguments").string()};
   if (read.name.empty()) throw name.error(ErrorCode::invalid_value, "is empty");
@@ -79,14 +88,16 @@ Message read_message(const JsonValue& message, UnknownFields unknown) {
   }
   if (read.role == "tool") read.tool_call_id = message.require("tool_call_id").string();
   const auto content = message.get("content");
-  if (!content && !read.tool_calls.empty()) return read;
-  read.content = read_content(message.require("content"), true);
+  if (!content && read.role == "assistant") return read;
+  read.content = read_content(message.require("content"), true, unknown);
   return read;
 }
 
 }  // namespace
 
-std::string read_text_content(const JsonValue& content) { return read_content(content, false); }
+std::string read_text_content(const JsonValue& content, UnknownFields unknown) {
+  return read_content(content, false, unknown);
+}
 
 std::vector<Message> read_messages(const JsonValue& body, UnknownFields unknown) {
   const JsonValue list = body.require("messages");

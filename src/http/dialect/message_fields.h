@@ -15,6 +15,6 @@ enum class UnknownFields { refused, ignored };
 std::vector<Message> read_messages(const JsonValue& body, UnknownFields unknown);
 
 // A string, or an array of parts that are texts.
-std::string read_text_content(const JsonValue& content);
+std::string read_text_content(const JsonValue& content, UnknownFields unknown);
 
 }  // namespace cortex

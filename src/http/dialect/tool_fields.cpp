@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_writer.h"
 #include "http/dialect/fields.h"
 #include "http/dialect/schema_check.h"
 #include "http/error_reply.h"
@@ -31,15 +32,23 @@ void require_function(const JsonValue& value) {
   throw type.error(ErrorCode::invalid_value, fmt::format("unknown {}; function is possible", excerpt(name)));
 }
 
+// A schema as one of an object; a type of null says nothing, as one that is absent.
+std::string with_object_type(const JsonValue& schema) {
+  std::string json = R"({"type":"object")";
+  for (const auto& [name, value] : schema.members()) {
+    if (name != "type") json += fmt::format(",{}:{}", json_string(name), value.raw_json());
+  }
+  return json += '}';
+}
+
 // A schema of arguments is one of an object, whether it says so or not.
 std::string read_parameters(const JsonValue& function) {
   const auto parameters = function.get("parameters");
   if (!parameters) return R"({"type":"object","properties":{}})";
   check_schema(*parameters);
-  std::string json = parameters->raw_json();
   const auto type = parameters->get("type");
-  if (!type) return json == "{}" ? R"({"type":"object"})" : R"({"type":"object",)" + json.substr(1);
-  if (type->is_string() && type->string() == "object") return json;
+  if (!type) return with_object_type(*parameters);
+  if (type->is_string() && type->string() == "object") return parameters->raw_json();
   throw type->error(ErrorCode::invalid_schema, "arguments are an object: \"object\" is wanted");
 }
 
@@ -70,9 +79,15 @@ std::string known_name(const std::vector<Tool>& tools, const JsonValue& name) {
   throw name.error(ErrorCode::invalid_value, fmt::format("no tool has the name {}", excerpt(text)));
 }
 
-std::string read_named(const std::vector<Tool>& tools, const JsonValue& value) {
+std::string read_named(const std::vector<Tool>& tools, const JsonValue& value, UnknownFields unknown) {
   require_function(value);
-  return known_name(tools, value.require("function").require("name"));
+  const JsonValue function = value.require("function");
+  const JsonValue name = function.require("name");
+  if (unknown == UnknownFields::refused) {
+    value.refuse_unknown({"type", "function"});
+    function.refuse_unknown({"name"});
+  }
+  return known_name(tools, name);
 }
 
 std::optional<ToolUse> use_of(std::string_view name) {
@@ -82,9 +97,13 @@ std::optional<ToolUse> use_of(std::string_view name) {
   return std::nullopt;
 }
 
-ToolChoice read_allowed(const std::vector<Tool>& tools, const JsonValue& choice) {
+ToolChoice read_allowed(const std::vector<Tool>& tools, const JsonValue& choice, UnknownFields unknown) {
   const JsonValue allowed = choice.require("allowed_tools");
   const JsonValue mode = allowed.require("mode");
+  if (unknown == UnknownFields::refused) {
+    choice.refuse_unknown({"type", "allowed_tools"});
+    allowed.refuse_unknown({"mode", "tools"});
+  }
   const auto use = use_of(mode.string());
   if (!use || *use == ToolUse::none) {
     throw mode.error(ErrorCode::invalid_value,
@@ -92,12 +111,12 @@ ToolChoice read_allowed(const std::vector<Tool>& tools, const JsonValue& choice)
   }
   ToolChoice read{*use, std::vector<std::string>()};
   const JsonValue list = allowed.require("tools");
-  for (const JsonValue& tool : list.items()) read.names->push_back(read_named(tools, tool));
+  for (const JsonValue& tool : list.items()) read.names->push_back(read_named(tools, tool, unknown));
   if (read.names->empty()) throw list.error(ErrorCode::invalid_value, "is empty");
   return read;
 }
 
-ToolChoice read_choice(const std::vector<Tool>& tools, const JsonValue& choice) {
+ToolChoice read_choice(const std::vector<Tool>& tools, const JsonValue& choice, UnknownFields unknown) {
   if (choice.is_string()) {
     const auto use = use_of(choice.string());
     if (use) return {*use, std::nullopt};
@@ -106,8 +125,8 @@ ToolChoice read_choice(const std::vector<Tool>& tools, const JsonValue& choice) 
   }
   if (!choice.is_object()) throw choice.error(ErrorCode::invalid_type, "a string or an object is wanted");
   const JsonValue type = choice.require("type");
-  if (type.string() == "allowed_tools") return read_allowed(tools, choice);
-  if (type.string() == "function") return {ToolUse::required, std::vector{read_named(tools, choice)}};
+  if (type.string() == "allowed_tools") return read_allowed(tools, choice, unknown);
+  if (type.string() == "function") return {ToolUse::required, std::vector{read_named(tools, choice, unknown)}};
   throw type.error(ErrorCode::invalid_value,
                    fmt::format("unknown {}; one of function, allowed_tools", excerpt(type.string())));
 }
@@ -166,7 +185,7 @@ void read_tools(const JsonValue& body, UnknownFields unknown, ChatRequest* chat)
   }
   const auto choice = body.get("tool_choice");
   if (!choice) return;
-  chat->tool_choice = read_choice(chat->tools, *choice);
+  chat->tool_choice = read_choice(chat->tools, *choice, unknown);
   // Who names a function wants a call of it.
   if (choice->is_object() && choice->require("type").string() == "function") chat->parallel_tool_calls = false;
   if (chat->tools.empty() && chat->tool_choice.use == ToolUse::required) {
@@ -196,7 +215,7 @@ std::string read_prediction(const JsonValue& body, UnknownFields unknown) {
   if (type.string() != "content") {
     throw type.error(ErrorCode::invalid_value, fmt::format("unknown {}; content is possible", excerpt(type.string())));
   }
-  return read_text_content(prediction->require("content"));
+  return read_text_content(prediction->require("content"), unknown);
 }
 
 bool read_may_think(const JsonValue& body) {
