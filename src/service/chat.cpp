@@ -196,8 +196,9 @@ std::string ChatService::write_prompt(const ServedModel& model, const std::vecto
   ChatTemplateOptions options;
   options.add_generation_prompt = request.add_generation_prompt;
   options.arguments_json = request.template_arguments;
-  if (!request.tools.empty() && request.tool_choice.use != ToolUse::none)
+  if (!request.tools.empty() && request.tool_choice.use != ToolUse::none) {
     options.tools_json = tools_json(request.tools);
+  }
   if (request.continue_final_message) {
     auto unfinished = std::make_shared<PromptText>(unfinished_chat_prompt(model, request.messages, options));
     call->begun = request.messages.back().content;

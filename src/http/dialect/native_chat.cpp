@@ -105,9 +105,7 @@ void native_get_conversation(const NativeServices& services, const HttpRequest& 
   JsonWriter json;
   json.begin_object().key("conversation_id").string(conversation.id).key("model").string(conversation.model);
   json.key("created").integer(conversation.created_s).key("messages").begin_array();
-  for (const auto& message : conversation.messages) {
-    write_message(json, message);
-  }
+  for (const auto& message : conversation.messages) write_message(json, message);
   respond_json(reply, 200, json.end_array().end_object().take());
 }
 
