@@ -344,7 +344,7 @@ TEST(Grammar, CopiesOfDefinitionsAreBounded) {
   std::string at = "#";
   std::string references;
   for (int i = 0; i < 30; ++i) {
-    deep = R"({"type":"object","properties":{"a":)" + deep + "}}";
+    deep = fmt::format(R"({{"type":"object","properties":{{"a":{}}}}})", deep);
     at += i == 0 ? "/properties/x" : "/properties/a";
     references += fmt::format(R"("r{}":{{"$ref":"{}"}},)", i, at);
   }
