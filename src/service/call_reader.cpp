@@ -5,11 +5,6 @@
 #include "service/choice_text.h"
 
 namespace cortex {
-namespace {
-
-bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
-}  // namespace
 
 CallReader::CallReader(CallRules rules, std::vector<Mark> openings, std::vector<Mark> others)
     : rules_(std::move(rules)), openings_(std::move(openings)), others_(std::move(others)) {}
@@ -22,7 +17,8 @@ void CallReader::finish(ReplyPieces* pieces) {
   if (in_block_) {
     ReplyPieces* to = rules_.certain ? pieces : &told_;
     // Of a certain block that the end cuts off, what has been told stays a call.
-    may_end(to) || has_told_ ? close_block(pieces) : fail_block(pieces);
+    const bool is_call = may_end(to) || has_told_;
+    is_call ? close_block(pieces) : fail_block(pieces);
   }
   if (!held_.empty()) show(std::exchange(held_, {}), pieces);
   // White space behind calls is a part of how they are written.
@@ -100,7 +96,8 @@ void CallReader::take_block(char c, ReplyPieces* pieces) {
   const std::string rest = block_.substr(begin);
   block_.erase(begin);
   const bool is_next = std::any_of(openings_.begin(), openings_.end(), [&](const Mark& m) { return m.text == rest; });
-  is_next&& may_end(to) ? close_block(pieces) : fail_block(pieces);
+  const bool is_call = is_next && may_end(to);
+  is_call ? close_block(pieces) : fail_block(pieces);
   push(rest, pieces);
 }
 

@@ -152,8 +152,6 @@ class Generation : public std::enable_shared_from_this<Generation> {
     ContentStops stops;
     std::size_t characters = 0;  // of the text that the parser has seen, and of what stands before it
     std::vector<TokenText> waiting;
-
-    bool met_stop_string() const { return text.met_stop_string() || stops.matched(); }
     std::shared_ptr<const PromptText> echo;  // until it has been told
     std::vector<float> prompt_logprobs;      // [prompt - 1] when they are wanted
     std::vector<std::vector<TokenLogprob>> prompt_top;
@@ -166,6 +164,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     int tokens = 0;            // sampled
     int told_tokens = 0;       // of these, with the last piece
     std::chrono::steady_clock::time_point told = {};
+
+    bool met_stop_string() const { return text.met_stop_string() || stops.matched(); }
   };
 
   // Whatever goes wrong with an event is the call's end.

@@ -21,7 +21,7 @@ Progress HermesCalls::read(char c, ReplyPieces* pieces) {
     is_whole_ = true;
     return Progress::more;
   }
-  if (closing_.empty() && (c == ' ' || c == '\n' || c == '\t' || c == '\r')) return Progress::more;
+  if (closing_.empty() && is_blank(c)) return Progress::more;
   closing_ += c;
   if (closing_ == kClosing) return Progress::done;
   const bool may_open = closing_ != kOpening && kOpening.starts_with(closing_);

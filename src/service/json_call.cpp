@@ -10,7 +10,13 @@ namespace {
 
 constexpr std::size_t kMostDepth = 64;
 
-bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+// What a JSON string says. Empty when it is none.
+std::string text_of_json_string(std::string_view json) {
+  simdjson::dom::parser parser;
+  std::string_view text;
+  if (parser.parse(json.data(), json.size()).get(text) != simdjson::SUCCESS) return {};
+  return std::string(text);
+}
 
 }  // namespace
 
@@ -133,12 +139,5 @@ bool is_json(std::string_view text) {
 }
 
 bool is_json_object(std::string_view text) { return text.starts_with('{') && is_json(text); }
-
-std::string text_of_json_string(std::string_view json) {
-  simdjson::dom::parser parser;
-  std::string_view text;
-  if (parser.parse(json.data(), json.size()).get(text) != simdjson::SUCCESS) return {};
-  return std::string(text);
-}
 
 }  // namespace cortex

@@ -14,6 +14,9 @@ namespace cortex {
 
 enum class Progress { more, done, failed };
 
+// White space as JSON has it.
+constexpr bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
 // Where a JSON value ends, given its bytes one by one.
 class JsonValueEnd {
  public:
@@ -35,7 +38,6 @@ class JsonCall {
 
   // The next byte, the first of all being '{' or white space before it.
   Progress push(char c, ReplyPieces* pieces);
-  bool begun() const { return state_ != State::before; }
 
  private:
   enum class State { before, key_or_end, key, colon, value, comma_or_end, done };
@@ -63,7 +65,4 @@ class JsonCall {
 bool is_json_object(std::string_view text);
 // Whether it is a JSON value.
 bool is_json(std::string_view text);
-// What a JSON string says. Empty when it is none.
-std::string text_of_json_string(std::string_view json);
-
 }  // namespace cortex

@@ -1,11 +1,6 @@
 #include "service/json_calls.h"
 
 namespace cortex {
-namespace {
-
-bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
-}  // namespace
 
 JsonCalls::JsonCalls(CallRules rules, std::vector<Mark> openings, std::vector<Mark> others)
     : CallReader(std::move(rules), std::move(openings), std::move(others)), call_(&names()) {

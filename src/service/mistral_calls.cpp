@@ -9,8 +9,6 @@ constexpr std::string_view kArguments = "[ARGS]";
 constexpr std::string_view kId = "[CALL_ID]";
 constexpr std::size_t kLongestName = 256;  // with the id
 
-bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
 }  // namespace
 
 void MistralCalls::open(std::string_view) {

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "base/json_writer.h"
+#include "fakes/reply_styles.h"
 #include "service/served_models.h"
 #include "text/grammar.h"
 
@@ -64,34 +65,12 @@ Verdict verdict(const ReplyGrammar& grammar, const std::string& text, bool speci
 }
 
 ReplyStyle style_of(CallFormat format, bool special) {
-  ReplyStyle style;
-  const auto mark = [&](const char* text) {
+  return style_with(format, [&](const char* text) {
     const auto found = std::find_if(std::begin(kSpecial), std::end(kSpecial),
                                     [&](const char* one) { return std::string(one) == text; });
     const auto id = kFirstSpecial + static_cast<TokenId>(found - std::begin(kSpecial));
     return StyleMark{text, special && found != std::end(kSpecial) ? std::optional(id) : std::nullopt};
-  };
-  style.calls = format;
-  switch (format) {
-    case CallFormat::hermes:
-      style.openings = {mark("<tool_call>")};
-      style.others = {mark("</tool_call>")};
-      break;
-    case CallFormat::json:
-      style.openings = {mark("<|python_tag|>")};
-      break;
-    case CallFormat::mistral:
-    case CallFormat::mistral_named:
-      style.openings = {mark("[TOOL_CALLS]")};
-      style.others = {mark("[CALL_ID]"), mark("[ARGS]")};
-      break;
-    case CallFormat::function_gemma:
-      style.openings = {mark("<start_function_call>")};
-      style.others = {mark("<end_function_call>"), mark("<escape>")};
-      break;
-  }
-  style.reasoning = ReasoningMarks{mark("<think>"), mark("</think>")};
-  return style;
+  });
 }
 
 Tool tool(const std::string& name, bool strict = false) {

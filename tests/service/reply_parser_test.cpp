@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/json_writer.h"
+#include "fakes/reply_styles.h"
 #include "fakes/test_paths.h"
 #include "service/served_models.h"
 
@@ -34,27 +35,8 @@ ReplyPieces joined(std::vector<ReplyPieces> parts) {
 }
 
 ReplyStyle style_of(CallFormat format, bool special = false) {
-  ReplyStyle style;
-  const auto mark = [&](const char* text) { return StyleMark{text, special ? std::optional(7) : std::nullopt}; };
-  style.calls = format;
-  switch (format) {
-    case CallFormat::hermes:
-      style.openings = {mark("<tool_call>")};
-      style.others = {mark("</tool_call>")};
-      break;
-    case CallFormat::json:
-      style.openings = {mark("<|python_tag|>")};
-      break;
-    case CallFormat::mistral:
-    case CallFormat::mistral_named:
-      style.openings = {mark("[TOOL_CALLS]")};
-      style.others = {mark("[CALL_ID]"), mark("[ARGS]")};
-      break;
-    case CallFormat::function_gemma:
-      style.openings = {mark("<start_function_call>")};
-      style.others = {mark("<end_function_call>"), mark("<escape>")};
-      break;
-  }
+  ReplyStyle style =
+      style_with(format, [&](const char* text) { return StyleMark{text, special ? std::optional(7) : std::nullopt}; });
   style.reasoning = ReasoningMarks{{"<think>", std::nullopt}, {"</think>", std::nullopt}};
   return style;
 }
