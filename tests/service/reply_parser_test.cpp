@@ -199,12 +199,13 @@ TEST(ReplyParser, ACertainBlockThatIsCutBeforeItsCallIsContent) {
 
 TEST(ReplyParser, ABlockMayEndWhereTheNextBegins) {
   const std::string open = "<tool_call>{\"name\": \"f\", \"arguments\": {}}";
+  const std::string twice = open + "\n" + open + "</tool_call>", thrice = open + open + open;
   for (const bool special : {true, false}) {
     const auto read = [&](const std::string& text) {
       return parse(style_of(CallFormat::hermes, special), with_calls(), text);
     };
-    EXPECT_EQ(read(open + "\n" + open + "</tool_call>"), joined({call("f", "{}"), call("f", "{}")}));
-    EXPECT_EQ(read(open + open + open), joined({call("f", "{}"), call("f", "{}"), call("f", "{}")}));
+    EXPECT_EQ(read(twice), joined({call("f", "{}"), call("f", "{}")}));
+    EXPECT_EQ(read(thrice), joined({call("f", "{}"), call("f", "{}"), call("f", "{}")}));
     EXPECT_EQ(read(open + "<tool"), call("f", "{}"));
   }
   EXPECT_EQ(parse(CallFormat::hermes, open + "<tool_call>x"), joined({call("f", "{}"), {content("<tool_call>x")}}));
