@@ -5,17 +5,20 @@
 //   segv_in:PHASE       SIGSEGV in the next loading, grammar (to be compiled), prompt, decode, encode or write (of KV
 //                       blocks to disk)
 //   throw_in:PHASE      an exception there
+//   slow_in:PHASE:MS    so many milliseconds pass before each
 //   ignore_budgets      what the governor tells is not heard
 //
-// and those with a colon may end with @FILE: then it is committed only while FILE is there, and takes the file away
-// first, so that the next worker, or step, is well.
+// or several of them, with commas between. Those with a colon may end with @FILE: then it is committed only while FILE
+// is there, and takes the file away first, so that the next worker, or step, is well; but slow_in leaves it.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/engine.h"
 
@@ -28,7 +31,8 @@ using Failpoint = std::function<void(std::string_view phase, std::span<const Tok
 struct TestFault {
   std::optional<TokenId> token;  // or
   std::string phase;
-  bool throws = false;  // else it dies
+  bool throws = false;                 // else
+  std::chrono::milliseconds pause{0};  // else, where it is 0, it dies
   bool ignores_budgets = false;
   std::string file;  // empty: always
 
@@ -36,12 +40,12 @@ struct TestFault {
 };
 
 // Throws Error invalid_option for what is none of the above.
-TestFault parse_test_fault(const std::string& text);
+std::vector<TestFault> parse_test_faults(const std::string& text);
 
-// Commits what the environment says; empty when that says nothing. Throws as parse_test_fault.
+// Commits what the environment says; empty when that says nothing. Throws as parse_test_faults.
 Failpoint test_failpoint();
 
-// Whether the environment says so. Throws as parse_test_fault.
+// Whether the environment says so. Throws as parse_test_faults.
 bool test_ignores_budgets();
 
 }  // namespace cortex

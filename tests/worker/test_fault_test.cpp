@@ -1,8 +1,10 @@
 #include "worker/test_fault.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 
@@ -19,27 +21,50 @@ class TestFaultTest : public testing::Test {
   static constexpr std::array<TokenId, 2> kTokens = {5, 99};
 };
 
+TestFault parsed(const std::string& text) {
+  const std::vector<TestFault> faults = parse_test_faults(text);
+  EXPECT_EQ(faults.size(), 1);
+  return faults.front();
+}
+
 TEST_F(TestFaultTest, SaysWhatItStrikes) {
-  const TestFault token = parse_test_fault("abort_on_token:99");
+  const TestFault token = parsed("abort_on_token:99");
   EXPECT_TRUE(token.strikes("decode", kTokens));
   EXPECT_FALSE(token.strikes("decode", std::span(kTokens).first(1)));
   EXPECT_TRUE(token.file.empty());
-  const TestFault phase = parse_test_fault("segv_in:write@/tmp/now");
+  const TestFault phase = parsed("segv_in:write@/tmp/now");
   EXPECT_TRUE(phase.strikes("write", {}));
   EXPECT_FALSE(phase.strikes("prompt", kTokens));
   EXPECT_EQ(phase.file, "/tmp/now");
   EXPECT_FALSE(phase.throws);
-  const TestFault thrown = parse_test_fault("throw_in:encode");
+  const TestFault thrown = parsed("throw_in:encode");
   EXPECT_TRUE(thrown.throws && thrown.strikes("encode", {}) && !thrown.strikes("write", {}));
-  EXPECT_TRUE(parse_test_fault("throw_in:grammar").strikes("grammar", {}));
-  EXPECT_TRUE(parse_test_fault("ignore_budgets").ignores_budgets);
+  EXPECT_TRUE(parsed("throw_in:grammar").strikes("grammar", {}));
+  EXPECT_TRUE(parsed("ignore_budgets").ignores_budgets);
 }
 
 TEST_F(TestFaultTest, RefusesWhatIsNone) {
-  for (const char* text :
-       {"", "segv", "segv_in:", "segv_in:lunch", "abort_on_token:", "abort_on_token:1x", "abort_on_token:99999999999",
-        "segv_in:write@", "throw_in:lunch", "ignore_budgets@/tmp/now"}) {
-    EXPECT_THROW(parse_test_fault(text), Error) << text;
+  for (const char* text : {"",
+                           "segv",
+                           "segv_in:",
+                           "segv_in:lunch",
+                           "abort_on_token:",
+                           "abort_on_token:1x",
+                           "abort_on_token:99999999999",
+                           "segv_in:write@",
+                           "throw_in:lunch",
+                           "ignore_budgets@/tmp/now",
+                           "slow_in:decode",
+                           "slow_in:decode:",
+                           "slow_in:decode:0",
+                           "slow_in:decode:1s",
+                           "slow_in:lunch:1",
+                           "slow_in:5",
+                           "slow_in:decode:5@",
+                           "segv_in:write,",
+                           ",segv_in:write",
+                           "segv_in:write,segv_in:lunch"}) {
+    EXPECT_THROW(parse_test_faults(text), Error) << text;
   }
 }
 
@@ -78,6 +103,35 @@ TEST_F(TestFaultTest, StrikesOnlyWhileItsFileIsThereAndTakesItAway) {
   failpoint("decode", kTokens);
   EXPECT_EXIT(failpoint("prompt", kTokens), testing::KilledBySignal(SIGSEGV), "");
   failpoint("prompt", kTokens);
+}
+
+TEST_F(TestFaultTest, IsSlowWhileItsFileIsThere) {
+  const TestFault slow = parsed("slow_in:decode:40@/tmp/now");
+  EXPECT_TRUE(slow.strikes("decode", {}) && !slow.strikes("prompt", {}) && !slow.throws);
+  EXPECT_EQ(slow.pause, std::chrono::milliseconds(40));
+  const std::string file = testing::TempDir() + "cortex_slow." + std::to_string(::getpid());
+  // So long that whoever waited for it by mistake would be found out.
+  set("slow_in:encode:600000@" + file + ",slow_in:decode:40@" + file);
+  const Failpoint failpoint = test_failpoint();
+  failpoint("encode", kTokens);
+  const std::ofstream made(file);
+  failpoint("prompt", kTokens);
+  for (int i = 0; i < 2; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    failpoint("decode", kTokens);
+    EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(40));
+  }
+  ASSERT_EQ(::unlink(file.c_str()), 0);
+  failpoint("encode", kTokens);
+}
+
+TEST_F(TestFaultTest, SeveralAreCommittedEachInItsPlace) {
+  set("ignore_budgets,throw_in:prompt,segv_in:decode");
+  EXPECT_TRUE(test_ignores_budgets());
+  const Failpoint failpoint = test_failpoint();
+  failpoint("encode", kTokens);
+  EXPECT_THROW(failpoint("prompt", kTokens), Error);
+  EXPECT_EXIT(failpoint("decode", kTokens), testing::KilledBySignal(SIGSEGV), "");
 }
 
 }  // namespace
