@@ -114,13 +114,49 @@ def start():
             server.stop()
 
 
+class Slowness:
+    """While it lasts, so many milliseconds pass before each step of a phase."""
+
+    def __init__(self, path, phase, step_ms):
+        self.path = path
+        self.path.touch()
+        self.fault = f"slow_in:{phase}:{step_ms}@{path}"
+
+    def end(self):
+        self.path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def commit(monkeypatch):
+    """commit(fault): what workers of servers that are started from now on do wrong, beside what they did before."""
+
+    def add(fault):
+        before = os.environ.get("CORTEX_TEST_FAULT")
+        monkeypatch.setenv("CORTEX_TEST_FAULT", f"{before},{fault}" if before else fault)
+
+    return add
+
+
+@pytest.fixture
+def slow(commit, tmp_path):
+    """slow(phase, step_ms) -> Slowness of the servers that are started from now on: what takes so many steps lasts so
+    long at least, however fast the machine is."""
+    begun = []
+
+    def begin(phase, step_ms):
+        begun.append(Slowness(tmp_path / f"slow-{phase}", phase, step_ms))
+        commit(begun[-1].fault)
+        return begun[-1]
+
+    yield begin
+    for slowness in begun:
+        slowness.end()
+
+
 @pytest.fixture(scope="module")
 def tiny():
-    """A server with tiny models and short deadlines."""
-    server = Server(
-        {"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT},
-        "--backend", "cpu", "--header-timeout-ms", 300, "--body-timeout-ms", 300,
-    ).wait_until_ready()
+    """A server with tiny models."""
+    server = Server({"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT}, "--backend", "cpu").wait_until_ready()
     yield server
     assert server.stop() == 0, server.read_log()
 

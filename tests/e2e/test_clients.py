@@ -9,21 +9,23 @@ import time
 
 import pytest
 
-from conftest import BACKENDS, TINY_BERT, TINY_LLAMA, wait_for
+from conftest import TINY_BERT, TINY_LLAMA, wait_for
 
 USER = {"role": "user", "content": "hi"}
 SOON_S = 60  # far more than it takes; a busy machine is slow
 V1_CHAT, V1_COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 LONG = {"logit_bias": {"2": -100}, "logprobs": True, "top_logprobs": 20}  # never ends its turn
-# Requests that take seconds, with megabytes of reply: more than sockets hold.
+# Requests of hundreds of steps, with megabytes of reply: more than sockets hold.
 CHAT = (V1_CHAT, {"messages": [USER], "n": 16, "max_tokens": 480, **LONG})
 COMPLETION = (V1_COMPLETIONS, {"prompt": ["hi"] * 8, "n": 16, "max_tokens": 480, **LONG, "logprobs": 20})
 NATIVE = ("/chat", {"messages": [USER], "max_tokens": 480, **LONG})
 
 
-def start_tiny(start, *flags, backend="cpu"):
+def start_tiny(start, *flags):
+    """Without drafts: what takes so many steps takes as many."""
     models = {"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT}
-    return start(models, "--backend", backend, "--half-close-probe-ms", 50, *flags).wait_until_ready()
+    return start(models, "--backend", "cpu", "--half-close-probe-ms", 50, "--speculation", "off", *flags
+                 ).wait_until_ready()
 
 
 @contextlib.contextmanager
@@ -103,17 +105,20 @@ def assert_others_are_served(server):
     assert server.chat("hi", max_tokens=1, store=False).status_code == 200
 
 
-# The first stream is slow enough to meet the write timeout before what it may hold unsent; that ends the second.
-@pytest.mark.parametrize(("backend", "timeout_ms"), [(BACKENDS[-1], 100), ("cpu", 3_600_000)], ids=["timeout", "overflow"])
+# The first stream, of some 20 kB a step, is slow enough to meet the write timeout before what it may hold unsent, which is
+# a megabyte; that ends the second.
+@pytest.mark.parametrize(("step_ms", "timeout_ms"), [(10, 100), (None, 3_600_000)], ids=["timeout", "overflow"])
 @pytest.mark.parametrize(("path", "body"), [CHAT, COMPLETION], ids=["chat", "completion"])
-def test_a_reader_that_stops(start, path, body, backend, timeout_ms):
-    server = start_tiny(start, "--write-timeout-ms", timeout_ms, backend=backend)
+def test_a_reader_that_stops(start, slow, path, body, step_ms, timeout_ms):
+    if step_ms:
+        slow("decode", step_ms)
+    server = start_tiny(start, "--write-timeout-ms", timeout_ms)
     with post(server, path, {**body, "stream": True}, receive_buffer_bytes=4096) as connection:
         assert connection.recv(16).startswith(b"HTTP/1.1 200 ")
         assert_others_are_served(server)
-        told = told_tokens(server)
+        wait_for(lambda: told_tokens(server) == 1, SOON_S, server.read_log)  # the others' chat
         wait_for(lambda: cancelled(server) == 1, SOON_S, server.read_log)
-        assert told_tokens(server) == told
+        assert told_tokens(server) == 1
         assert_nothing_is_left(server)
         reply = read_to_end_or_reset(connection)
     assert b"[DONE]" not in reply and not reply.endswith(b"0\r\n\r\n"), "a stream that was cut must not look whole"
@@ -129,7 +134,8 @@ def read_to_end_or_reset(connection):
 @pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["reset", "close"])
 @pytest.mark.parametrize(("path", "body", "stream"), [(*CHAT, True), (*COMPLETION, True), (*COMPLETION, False)],
                          ids=["chat", "completion", "whole"])
-def test_a_client_that_leaves(start, path, body, stream, leave):
+def test_a_client_that_leaves(start, slow, path, body, stream, leave):
+    slowness = slow("decode", 50)  # it would take half a minute and more
     server = start_tiny(start)
     with post(server, path, {**body, "stream": stream}) as connection:
         if stream:
@@ -139,6 +145,7 @@ def test_a_client_that_leaves(start, path, body, stream, leave):
         leave(connection)
     wait_for(lambda: cancelled(server) == 1, SOON_S, server.read_log)
     assert told_tokens(server) == 0
+    slowness.end()
     assert_nothing_is_left(server)
     assert_others_are_served(server)
 
@@ -180,9 +187,10 @@ def test_a_client_that_only_closes_its_side(start, stream):
     assert cancelled(server) == 0
 
 
-def test_a_deadline_that_passes_in_the_queue(start):
+def test_a_deadline_that_passes_in_the_queue(start, slow):
     """It is said so, and the request is not computed at all."""
     choices, tokens = 16, 480
+    slowness = slow("decode", 50)  # so that nobody's turn comes within minutes
     server = start_tiny(start, "--max-sequences", 1)
     before = engine(server)["steps"]
     with post(server, V1_CHAT, {"messages": [USER], "n": choices, "max_tokens": tokens, **LONG}) as connection:
@@ -195,6 +203,7 @@ def test_a_deadline_that_passes_in_the_queue(start):
                 assert "deadline_exceeded" in reply.text
                 assert reply.headers["x-should-retry"] == "false" and "retry-after" not in reply.headers
         assert not select.select([connection], [], [], 0)[0], "what they waited for ended before"
+        slowness.end()
         connection.shutdown(socket.SHUT_WR)
         assert b"HTTP/1.1 200 " in read_to_end(connection)
     wait_for(lambda: is_idle(server), SOON_S)

@@ -2,9 +2,9 @@
 fast throughout."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
-import socket
 import statistics
 import subprocess
 import threading
@@ -13,7 +13,8 @@ import time
 import pytest
 import requests
 
-from conftest import BINARY, TINY_BERT, TINY_LLAMA, Server
+from conftest import BINARY, TINY_BERT, TINY_LLAMA, Server, wait_for
+from test_clients import CHAT as MEGABYTES, SOON_S, cancelled, post, start_tiny
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 LONG = {**CHAT, "max_tokens": 400, "logit_bias": {"2": -100}}
@@ -48,53 +49,67 @@ def run_serve(*flags):
 # Queues.
 
 
-def test_a_full_queue_says_when_to_come_again(start):
-    server = start({"chat": TINY_LLAMA, "embed": TINY_BERT}, "--backend", "cpu", "--max-sequences", 1, "--max-waiting",
-                   4).wait_until_ready()
-    with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        replies = list(pool.map(lambda _: server.post("/chat", LONG), range(24)))
-    statuses = [reply.status_code for reply in replies]
-    assert set(statuses) == {200, 429} and statuses.count(200) >= 5, statuses
-    for reply in replies:
-        if reply.status_code == 429:
+@contextlib.contextmanager
+def full(start, slow, waiting, *flags):
+    """A server that has one request running and so many waiting, as many as it takes, and their replies to be."""
+    slowness = slow("decode", 50)
+    server = start({"chat": TINY_LLAMA, "embed": TINY_BERT}, "--backend", "cpu", "--speculation", "off",
+                   "--max-sequences", 1, "--max-waiting", waiting, *flags).wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor(1 + waiting) as pool:
+        replies = [pool.submit(server.post, "/chat", LONG) for _ in range(1 + waiting)]
+        try:
+            wait_for(lambda: has(server, running=1, waiting=waiting), SOON_S, server.read_log)
+            yield server, replies
+        finally:
+            slowness.end()
+
+
+def has(server, **counts):
+    engine = server.get("/healthz").json()["engine"]
+    return all(engine[name] == count for name, count in counts.items())
+
+
+def test_a_full_queue_says_when_to_come_again(start, slow):
+    with full(start, slow, 4) as (server, accepted):
+        for _ in range(20):
+            reply = server.post("/chat", LONG)
+            assert reply.status_code == 429
             assert reply.json()["code"] == "queue_full" and reply.json()["error_type"] == "Overloaded"
             assert 1 <= int(reply.headers["retry-after"]) <= 60
             assert 1000 <= int(reply.headers["retry-after-ms"]) <= 60_000
-    assert len({reply.json()["message"]["content"] for reply in replies if reply.status_code == 200}) >= 1
+        assert server.post("/embed", {"inputs": "a"}).status_code == 429
+    assert [reply.result().status_code for reply in accepted] == [200] * 5
     assert server.post("/embed", {"inputs": "a"}).status_code == 200  # there is room again
 
 
-def test_the_openai_dialect_tells_it_too(start):
-    server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--max-sequences", 1, "--max-waiting",
-                   1).wait_until_ready()
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        replies = list(pool.map(lambda _: server.post("/v1/chat/completions", LONG), range(16)))
-    refused = [reply for reply in replies if reply.status_code == 429]
-    assert refused
-    assert {reply.json()["error"]["type"] for reply in refused} == {"rate_limit_error"}
-    assert {reply.json()["error"]["code"] for reply in refused} == {"queue_full"}
+def test_the_openai_dialect_tells_it_too(start, slow):
+    with full(start, slow, 1) as (server, _):
+        reply = server.post("/v1/chat/completions", LONG)
+        assert reply.status_code == 429
+        assert reply.json()["error"]["type"] == "rate_limit_error"
+        assert reply.json()["error"]["code"] == "queue_full"
 
 
-def test_a_reader_that_stops_is_cut_off(start):
-    server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--write-timeout-ms", 300).wait_until_ready()
-    body = b'{"messages":[{"role":"user","content":"hi"}],"stream":true,"logprobs":true,"top_logprobs":20,' \
-           b'"max_tokens":450,"logit_bias":{"2":-100}}'
-    connections = []
-    for _ in range(4):
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        connection.connect(("127.0.0.1", server.port))
-        connection.sendall(b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                           b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        connections.append(connection)
-    deadline = time.monotonic() + 20
-    while server.get("/healthz").json()["engine"]["running"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    health = server.get("/healthz").json()
-    assert health["engine"]["running"] == 0 and health["engine"]["waiting"] == 0, health
-    assert server.chat("hi", max_tokens=2).status_code == 200
-    for connection in connections:
-        connection.close()
+def test_a_burst_is_taken_as_far_as_there_is_room(start, slow):
+    slowness = slow("decode", 50)
+    server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--speculation", "off", "--max-sequences", 1, "--max-waiting",
+                   4).wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        replies = [pool.submit(server.post, "/chat", LONG) for _ in range(24)]
+        wait_for(lambda: sum(reply.done() for reply in replies) == 19, SOON_S, server.read_log)
+        slowness.end()
+    assert sorted(reply.result().status_code for reply in replies) == [200] * 5 + [429] * 19
+
+
+def test_readers_that_stop_are_cut_off(start):
+    server = start_tiny(start, "--write-timeout-ms", 300)
+    path, body = MEGABYTES
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(post(server, path, {**body, "stream": True}, receive_buffer_bytes=2048))
+        wait_for(lambda: cancelled(server) == 4, SOON_S, server.read_log)
+        wait_for(lambda: has(server, running=0, waiting=0), SOON_S, server.read_log)
+        assert server.chat("hi", max_tokens=2).status_code == 200
 
 
 def test_the_health_is_told_fast_under_full_load(start):
@@ -134,16 +149,22 @@ def test_the_health_is_told_fast_under_full_load(start):
 
 
 def test_a_rate_limit_without_keys(start):
-    server = start({"embed": TINY_BERT}, "--backend", "cpu", "--rate-limit", 30, "--rate-burst", 3).wait_until_ready()
+    # A request a minute: none becomes free while the five are sent.
+    server = start({"embed": TINY_BERT}, "--backend", "cpu", "--rate-limit", 1, "--rate-burst", 3).wait_until_ready()
     statuses = [server.post("/embed", {"inputs": "a"}).status_code for _ in range(5)]
     assert statuses == [200, 200, 200, 429, 429]
     reply = server.post("/v1/embeddings", {"input": "a"})
     assert reply.json()["error"]["code"] == "rate_limit_exceeded"
     assert reply.json()["error"]["type"] == "rate_limit_error"
-    assert 1 <= int(reply.headers["retry-after"]) <= 2
-    assert int(reply.headers["retry-after-ms"]) <= 2000
     for path in ("/healthz", "/metrics", "/v1/models"):
         assert server.get(path).status_code == 200
+
+
+def test_who_comes_again_when_told_is_served(start):
+    server = start({"embed": TINY_BERT}, "--backend", "cpu", "--rate-limit", 30, "--rate-burst", 1).wait_until_ready()
+    reply = next(reply for reply in iter(lambda: server.post("/embed", {"inputs": "a"}), None) if reply.status_code == 429)
+    assert 1 <= int(reply.headers["retry-after"]) <= 2
+    assert int(reply.headers["retry-after-ms"]) <= 2000
     time.sleep(int(reply.headers["retry-after-ms"]) / 1000 + 0.05)
     assert server.post("/embed", {"inputs": "a"}).status_code == 200
 
