@@ -7,9 +7,10 @@ import pathlib
 import random
 import signal
 import socket
-import time
+import subprocess
 
-from conftest import SMOLLM2, TINY_BERT, TINY_LLAMA, wait_for
+from conftest import BINARY, SMOLLM2, TINY_BERT, TINY_LLAMA, wait_for
+from test_clients import SOON_S, engine
 
 WORDS = "river stone light paper green window morning city garden music bread water cloud letter winter".split()
 
@@ -51,19 +52,20 @@ def stream(server, body):
     return connection
 
 
-def test_a_client_that_goes_gives_its_blocks_back(start):
-    server = start({"chat": SMOLLM2}).wait_until_ready()
+def test_a_client_that_goes_gives_its_blocks_back(start, slow):
+    slow("decode", 50)
+    server = start({"chat": SMOLLM2}, "--speculation", "off").wait_until_ready()
     body = {"messages": [{"role": "user", "content": "Count to a thousand."}], "stream": True, "max_tokens": 2000,
             "logit_bias": {"2": -100}}
     connections = [stream(server, body) for _ in range(4)]
-    wait_for(lambda: kv_of(server)["used"] > 0, 5)
-    steps = server.get("/healthz").json()["engine"]["steps"]
+    wait_for(lambda: kv_of(server)["used"] > 0, SOON_S)
+    steps = engine(server)["steps"]
     for connection in connections:
         connection.close()
-    wait_for(lambda: kv_of(server)["used"] == 0, 5)
+    wait_for(lambda: kv_of(server)["used"] == 0, SOON_S)
     assert kv_of(server)["running"] == 0
     # The socket, a cancel for each, a heartbeat: a few steps, not the two thousand that were asked for.
-    assert server.get("/healthz").json()["engine"]["steps"] - steps < 200
+    assert engine(server)["steps"] - steps < 200
 
 
 def test_memory_is_steady_over_ten_thousand_requests(start):
@@ -90,7 +92,7 @@ def test_memory_is_steady_over_ten_thousand_requests(start):
     def run(requests, first_part):
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda part: work(first_part + part, requests // 4), range(4)))
-        wait_for(lambda: kv_of(server)["used"] == 0, 10)
+        wait_for(lambda: kv_of(server)["used"] == 0, SOON_S)
 
     run(1000, 0)
     before = resident_bytes(server)
@@ -110,12 +112,21 @@ def test_the_same_prompts_at_once_are_computed_once(start):
     assert cached[0] == 0 and cached[1] >= prompt - 16
 
 
+def kept_tokens(folder):
+    """Of prompts on disk."""
+    said = subprocess.run([str(BINARY), "cache", "stats", "--json", "--kv-dir", str(folder)], capture_output=True, text=True,
+                          timeout=60)
+    return json.loads(said.stdout)["tokens"] if said.returncode == 0 else 0
+
+
 def test_prompts_outlive_a_kill(start, tmp_path):
     server = start({"chat": SMOLLM2}, state_dir=tmp_path).wait_until_ready()
     long, short = text_of(900, 2), text_of(90, 3)
     first = [chat(server, long), chat(server, short)]
     assert [reply["usage"]["cached_tokens"] // 100 for reply in first] == [0, 0]
-    time.sleep(2)
+    # What their whole blocks hold, but for what they share.
+    prompts = sum(reply["usage"]["prompt_tokens"] - 16 for reply in first) - 64
+    wait_for(lambda: kept_tokens(tmp_path / "kv") >= prompts, SOON_S, server.read_log)
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     server = start({"chat": SMOLLM2}, state_dir=tmp_path).wait_until_ready()
@@ -127,12 +138,19 @@ def test_prompts_outlive_a_kill(start, tmp_path):
         assert after["timings"]["cache"]["tier"] == "disk"
 
 
-def test_a_long_prompt_lets_others_go_on(start):
-    server = start({"chat": SMOLLM2}).wait_until_ready()
-    with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        slow = threads.submit(chat, server, text_of(5000, 4))
-        wait_for(lambda: kv_of(server)["running"] == 1, 5)
-        quick = chat(server, "Hello", max_tokens=4)
-        assert not slow.done()
-        assert quick["usage"]["completion_tokens"] > 0
-        slow.result()
+def test_a_long_prompt_lets_others_go_on(start, slow):
+    """Who is in the middle of a reply gets a token with each of the prompt's parts."""
+    slownesses = [slow("decode", 300), slow("prompt", 100)]  # the reply lasts till the prompt comes, and that a second
+    server = start({"chat": SMOLLM2}, "--speculation", "off").wait_until_ready()
+    body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 8, "logit_bias": {"2": -100}}
+    with stream(server, body) as talk, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        long = threads.submit(chat, server, text_of(5000, 4))
+        said = b""
+        while b"[DONE]" not in said:
+            piece = talk.recv(4096)
+            assert piece, said
+            said += piece
+        assert not long.done()
+        for slowness in slownesses:
+            slowness.end()
+        long.result()

@@ -6,6 +6,7 @@ import random
 
 import pytest
 from conftest import SMOLLM2
+from test_clients import engine
 
 REQUESTS = 200
 AT_ONCE = 8
@@ -110,9 +111,9 @@ def test_a_copy_takes_fewer_steps(start_kept):
     taken, replies = {}, {}
     for speculation in ("off", "on"):
         server = start_kept(speculation)
-        before = server.get("/healthz").json()["engine"]["steps"]
+        before = engine(server)["steps"]
         body = server.post("/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 100}).json()
-        taken[speculation] = server.get("/healthz").json()["engine"]["steps"] - before
+        taken[speculation] = engine(server)["steps"] - before
         replies[speculation] = body["choices"][0]["message"]["content"]
         usage = body["usage"]["completion_tokens_details"]
         server.stop()
