@@ -169,7 +169,7 @@ class Bench {
 
 void run(const std::string& path) {
   const Models models(real_file_system(), {{.name = "m", .path = path}});
-  const ServedModel& model = models.find(std::nullopt, Task::chat);
+  const ServedModel& model = models.find(std::nullopt, Task::complete);
   const auto texts = model.grammar_vocabulary->texts();
   const double begin = now_us();
   Bench bench(*model.tokenizer, *texts, model.vocabulary);

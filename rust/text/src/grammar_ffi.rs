@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::failure::Outcome;
 use crate::ffi::{enter, give_ids, release, slice, Bytes, Ids, Span, Status};
-use crate::grammar::{Grammar, GrammarMatcher, Syntax, Texts, Vocabulary};
+use crate::grammar::{Grammar, Syntax, Texts, Vocabulary};
+use crate::grammar_matcher::GrammarMatcher;
 
 #[repr(C)]
 pub struct RawTexts {
