@@ -50,7 +50,9 @@ def test_the_answer_says_what_was_timed(arguments, tokens, batch):
     assert answer["backend"] == answer["device"] == "cpu"
     assert len(answer["runs"]) == 3
     assert answer["ms"] == sorted(answer["runs"])[1]
-    assert answer["tokens_per_second"] == pytest.approx(tokens * batch * 1000 / answer["ms"], rel=0.01)
+    # Milliseconds are told to three places, which of a fast run are not many.
+    assert tokens * batch * 1000 / (answer["ms"] + 0.001) <= answer["tokens_per_second"] + 0.001
+    assert answer["tokens_per_second"] - 0.001 <= tokens * batch * 1000 / (answer["ms"] - 0.001)
     assert answer["weight_bytes"] > 0 and answer["memory_bytes"] > 0 and answer["load_ms"] > 0
     assert ("numeric_class" in answer) == (arguments[0] != "encode")
 

@@ -11,7 +11,6 @@ import socket
 import struct
 import tempfile
 import threading
-import time
 
 import pytest
 
@@ -185,7 +184,7 @@ def test_a_probability_of_nothing(sick, stream):
 def exchange(server, path, body):
     """Posts on a connection that stays open; returns what came until the server closed it."""
     data = json.dumps(body).encode()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            b"Content-Length: %d\r\n\r\n" % (path.encode(), len(data)) + data)
         reply = b""
@@ -259,8 +258,9 @@ def is_close(left, right):
 
 
 @pytest.mark.parametrize("path", ["/chat", V1_CHAT, V1_COMPLETIONS])
-def test_a_worker_that_dies_in_the_middle_of_a_stream(start, path):
-    server = start({"chat": TINY_LLAMA}, "--backend", "cpu").wait_until_ready()
+def test_a_worker_that_dies_in_the_middle_of_a_stream(start, slow, path):
+    slow("decode", 50)  # its end is twenty seconds away
+    server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--speculation", "off").wait_until_ready()
     body = {"max_tokens": 400, "stream": True, "logit_bias": {"2": -100}, "prompt": "hi", "messages": [WELL]}
     del body["messages" if path == V1_COMPLETIONS else "prompt"]
     reply = server.post(path, body, stream=True)
@@ -275,14 +275,18 @@ def test_a_worker_that_dies_in_the_middle_of_a_stream(start, path):
     assert server.post(path, {**body, "stream": False, "max_tokens": 2}).status_code == 200
 
 
+# Nothing is noticed by silence alone.
+NO_STALL = ("--stall-after-ms", 3_600_000)
+
+
 @pytest.fixture
-def struck(start, monkeypatch, tmp_path):
+def struck(start, commit, tmp_path):
     """struck(phase) -> a server whose worker dies of SIGSEGV in that phase (or throws there, as `fault` says), once,
     when the file it returns is there."""
 
     def start_one(phase, *flags, ready=True, fault="segv_in"):
         trigger = tmp_path / "strike"
-        monkeypatch.setenv("CORTEX_TEST_FAULT", f"{fault}:{phase}@{trigger}")
+        commit(f"{fault}:{phase}@{trigger}")
         if not ready:
             trigger.touch()
         server = start({"chat": TINY_LLAMA, "embed": TINY_BERT}, "--backend", "cpu", *flags)
@@ -292,7 +296,7 @@ def struck(start, monkeypatch, tmp_path):
 
 
 def assert_it_serves_again(server):
-    server.wait_until_ready(30)
+    server.wait_until_ready()
     health = server.get("/healthz").json()
     assert health["status"] == "ok" and health["engine"]["restarts"] == 1, health
     assert server.post("/chat", chat("chat", WELL)).status_code == 200
@@ -301,7 +305,7 @@ def assert_it_serves_again(server):
 
 def test_a_worker_that_dies_while_it_loads(struck):
     server, trigger = struck("loading", ready=False)
-    wait_for(lambda: not trigger.exists(), 30, server.read_log)
+    wait_for(lambda: not trigger.exists(), 60, server.read_log)
     assert_it_serves_again(server)
 
 
@@ -310,26 +314,23 @@ def test_a_worker_that_dies_while_it_loads(struck):
     ("encode", "/embed", {"inputs": "a"}), ("encode", V1_EMBEDDINGS, {"model": "embed", "input": "a"}),
 ])
 def test_a_worker_that_dies_before_it_has_answered(struck, phase, path, body):
-    server, trigger = struck(phase)
+    server, trigger = struck(phase, *NO_STALL)
     trigger.touch()
-    begin = time.monotonic()
     reply = server.post(path, body)
-    assert time.monotonic() - begin < 1
     assert reply.status_code == 503 and error_of(reply.json())[0] == "engine_unavailable", reply.text
     assert int(reply.headers["retry-after"]) >= 1
     assert_it_serves_again(server)
 
 
-def test_a_worker_that_dies_while_it_decodes(struck):
-    server, trigger = struck("decode")
+def test_a_worker_that_dies_while_it_decodes(struck, slow):
+    slow("decode", 50)
+    server, trigger = struck("decode", "--speculation", "off", *NO_STALL)
     reply = server.post("/chat", {**chat("chat", WELL, max_tokens=400, logit_bias={"2": -100}), "stream": True},
                         stream=True)
     lines = (line for line in reply.iter_lines() if line)
     next(lines)
     trigger.touch()
-    begin = time.monotonic()
     *_, last = lines
-    assert time.monotonic() - begin < 1
     assert error_of(json.loads(last[len(b"data: "):]))[0] == "engine_unavailable"
     assert_it_serves_again(server)
 
@@ -339,8 +340,8 @@ def test_a_worker_that_dies_while_it_writes_to_disk(struck):
     trigger.touch()
     reply = server.post("/chat", chat("chat", {"role": "user", "content": "hi " * 40}))
     assert reply.status_code in (200, 503)  # it is written behind the reply, or before
-    wait_for(lambda: not trigger.exists(), 30, server.read_log)
-    wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 30, server.read_log)
+    wait_for(lambda: not trigger.exists(), 60, server.read_log)
+    wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 60, server.read_log)
     assert_it_serves_again(server)
 
 
@@ -376,7 +377,7 @@ def test_a_grammar_that_can_not_be_compiled_fails_its_request_and_no_other(struc
     status, code = (500, "internal_error") if fault == "throw_in" else (503, "engine_unavailable")
     assert reply.status_code == status and error_of(reply.json())[0] == code, reply.text
     assert not trigger.exists()
-    server.wait_until_ready(30)
+    server.wait_until_ready()
     (choice,) = answer_of(server, V1_CHAT, formatted)
     assert choice["finish_reason"] == "stop" and json.loads(choice["message"]["content"])["a"] in (True, False), choice
     assert answer_of(server, V1_CHAT, plain) == expected
@@ -388,19 +389,19 @@ def test_blocks_that_can_not_be_written_fail_nothing(struck):
     trigger.touch()
     long = chat("chat", {"role": "user", "content": "hi " * 40})
     expected = answer_of(server, "/chat", long)
-    wait_for(lambda: not trigger.exists(), 30, server.read_log)
+    wait_for(lambda: not trigger.exists(), 60, server.read_log)
     assert answer_of(server, "/chat", long) == expected
     assert server.get("/healthz").json()["engine"]["restarts"] == 0
 
 
-def test_a_request_that_aborts_the_engine_is_refused_after_its_second_kill(start, monkeypatch):
-    monkeypatch.setenv("CORTEX_TEST_FAULT", f"abort_on_token:{SICK_TOKEN}")
+def test_a_request_that_aborts_the_engine_is_refused_after_its_second_kill(start, commit):
+    commit(f"abort_on_token:{SICK_TOKEN}")
     server = start({"chat": TINY_LLAMA}, "--backend", "cpu", "--restart-delay-ms", 50).wait_until_ready()
     for deaths in (1, 2):
         reply = server.post("/chat", chat("chat", SICK))
         assert reply.status_code == 503 and error_of(reply.json())[0] == "engine_unavailable", reply.text
-        wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == deaths, 30, server.read_log)
-        server.wait_until_ready(30)
+        wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == deaths, 60, server.read_log)
+        server.wait_until_ready()
     for _ in range(3):
         reply = server.post("/chat", chat("chat", SICK))
         assert reply.status_code == 422 and error_of(reply.json())[0] == "request_quarantined", reply.text

@@ -2,14 +2,13 @@
 
 import pathlib
 import subprocess
-import time
 
 import pytest
 from conftest import BINARY, MINILM, SMOLLM2, TINY_BERT, TINY_LLAMA, wait_for
+from test_clients import SOON_S
 
 TINY = {"tiny-chat": TINY_LLAMA, "tiny-embed": TINY_BERT}
 QUESTION = "What is the capital of France? Answer in one word."
-UNLOADED_WITHIN_S = 20
 
 
 def states(server):
@@ -18,18 +17,30 @@ def states(server):
 
 def wait_for_states(server, **expected):
     """A heartbeat tells them."""
-    wait_for(lambda: states(server) == {name.replace("_", "-"): state for name, state in expected.items()}, 10,
-             server.read_log)
+    wait_for(lambda: states(server) == {name.replace("_", "-"): state for name, state in expected.items()},
+             SOON_S, server.read_log)
 
 
 def wait_until_unloaded(server, name):
-    wait_for(lambda: states(server)[name] == "unloaded", UNLOADED_WITHIN_S, server.read_log)
+    wait_for(lambda: states(server)[name] == "unloaded", SOON_S, server.read_log)
 
 
 def resident_bytes(server):
     """Of the front and its worker."""
     pids = [server.process.pid, server.worker_pid()]
     return sum(int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096
+
+
+def settled_bytes(server):
+    """Resident ones, once they are as many for a while."""
+    seen = []
+
+    def stands():
+        seen.append(resident_bytes(server))
+        return len(seen) > 10 and max(seen[-10:]) < 1.01 * min(seen[-10:])
+
+    wait_for(stands, SOON_S, lambda: str(seen))
+    return seen[-1]
 
 
 def test_a_model_comes_with_its_first_request(start):
@@ -65,15 +76,14 @@ def test_an_idle_model_goes_and_comes_back_the_same(start):
 def test_five_loads_leave_no_memory_behind(start):
     server = start({"smollm2": SMOLLM2, "minilm": MINILM}, "--backend", "cpu", "--load-on-use", "--idle-unload", 1
                    ).wait_until_ready()
-    after = []
+    first = None
     for _ in range(6):
         reply = server.chat(QUESTION, temperature=0, max_tokens=20)
         assert reply.status_code == 200, reply.text
         assert reply.json()["message"]["content"] == "The capital of France is Paris."
         wait_until_unloaded(server, "smollm2")
-        time.sleep(0.3)  # until a heartbeat and the system's count agree
-        after.append(resident_bytes(server))
-    assert max(after) <= 1.1 * after[0], after
+        first = first or settled_bytes(server)
+        wait_for(lambda: resident_bytes(server) <= 1.1 * first, SOON_S, lambda: f"{first}, {resident_bytes(server)}")
     assert server.get("/healthz").json()["engine"]["restarts"] == 0
 
 
