@@ -119,8 +119,11 @@ class Slowness:
 
     def __init__(self, path, phase, step_ms):
         self.path = path
-        self.path.touch()
         self.fault = f"slow_in:{phase}:{step_ms}@{path}"
+        self.begin()
+
+    def begin(self):
+        self.path.touch()
 
     def end(self):
         self.path.unlink(missing_ok=True)

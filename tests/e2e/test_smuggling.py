@@ -12,6 +12,7 @@ import time
 import pytest
 
 from conftest import TINY_BERT, Server, wait_for
+from test_clients import SOON_S
 
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -122,7 +123,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   upstream cortex {{ server 127.0.0.1:{upstream}; keepalive 4; }}
   server {{
-    listen 127.0.0.1:{port};
+    listen unix:{address};
     client_header_timeout 500ms;
     client_body_timeout 500ms;
     keepalive_timeout 200ms;
@@ -144,18 +145,16 @@ class Proxy:
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/opt/homebrew/bin:/usr/local/bin")
         assert binary, "script/setup tests installs nginx"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cortex-e2e-nginx-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.address = str(self.folder / "socket")
         configuration = self.folder / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=self.folder, upstream=upstream, port=self.port,
+        configuration.write_text(CONFIGURATION.format(folder=self.folder, upstream=upstream, address=self.address,
                                                       buffering=buffering))
         self.process = subprocess.Popen([binary, "-e", str(self.folder / "error.log"), "-c", str(configuration)])
-        wait_for(self._answers, 20, lambda: (self.folder / "error.log").read_text())
+        wait_for(self._answers, SOON_S, lambda: (self.folder / "error.log").read_text())
 
     def _answers(self):
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", self.port)) == 0
+        with socket.socket(socket.AF_UNIX) as connection:
+            return connection.connect_ex(self.address) == 0
 
     def requests(self):
         """What nginx has sent on: how many requests, and how many of them for the canary."""
@@ -165,7 +164,7 @@ class Proxy:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(SOON_S)
         shutil.rmtree(self.folder)
 
 
@@ -176,9 +175,11 @@ def proxy(server, request):
     proxy.stop()
 
 
-def exchange(port, data, half_close=True):
+def exchange(address, data, half_close=True):
     """Sends bytes; all that comes back until the peer closes. One that resets has said what it had to say."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
+        connection.settimeout(SOON_S)
+        connection.connect(address)
         answer = b""
         try:
             connection.sendall(data)
@@ -186,6 +187,8 @@ def exchange(port, data, half_close=True):
                 connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
                 answer += chunk
+        except TimeoutError:
+            raise
         except OSError:
             pass
     return answer
@@ -200,14 +203,15 @@ def counted(server):
 
 def settled(read):
     """Once a number is the same over a while: the last request may not be counted yet."""
-    before = None
-    for _ in range(40):
-        now = read()
-        if now == before:
-            return now
-        before = now
+    seen = [read()]
+
+    def stands():
         time.sleep(0.05)
-    raise AssertionError(f"never stands still: {now}")
+        seen.append(read())
+        return seen[-1] == seen[-2]
+
+    wait_for(stands, SOON_S, lambda: f"never stands still: {seen}")
+    return seen[-1]
 
 
 def difference(after, before):
@@ -217,21 +221,27 @@ def difference(after, before):
 @pytest.mark.parametrize("name", CASES)
 def test_straight_every_request_has_one_answer(server, name):
     before = settled(lambda: counted(server))
-    answer = exchange(server.port, CASES[name])
+    answer = exchange(("127.0.0.1", server.port), CASES[name])
+    answers = len(re.findall(rb"HTTP/1\.1 [2-5]\d\d ", answer))
+    assert server.get("/readyz").status_code == 200  # and is counted too
+    wait_for(lambda: counted(server)[0] > before[0] + answers, SOON_S, lambda: str(answer))
     requests, hidden = difference(settled(lambda: counted(server)), before)
-    assert len(re.findall(rb"HTTP/1\.1 [2-5]\d\d ", answer)) == requests, answer
+    assert answers + 1 == requests, answer
     assert hidden == (1 if name.endswith("then another request") else 0), answer
-    assert server.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_behind_nginx_both_see_the_same_requests(server, proxy, name):
     before, sent_before = settled(lambda: counted(server)), settled(proxy.requests)
-    exchange(proxy.port, CASES[name], half_close=False)  # which nginx takes for a client that has left
+
+    def counts():
+        return difference(counted(server), before), difference(proxy.requests(), sent_before)
+
+    exchange(proxy.address, CASES[name], half_close=False)  # which nginx takes for a client that has left
     # Whoever is smuggled past it would be met by the next one's request on a connection that is kept.
     for _ in range(2):
-        assert exchange(proxy.port, get(), half_close=False).startswith(b"HTTP/1.1 200 ")
-    seen = difference(settled(lambda: counted(server)), before)
-    sent = difference(settled(proxy.requests), sent_before)
+        assert exchange(proxy.address, get(), half_close=False).startswith(b"HTTP/1.1 200 ")
+    wait_for(lambda: len(set(counts())) == 1, SOON_S, lambda: "cortex answered {}, nginx sent {}".format(*counts()))
+    seen, sent = settled(counts)
     assert seen == sent, f"cortex answered {seen}, nginx sent {sent}"
     assert seen[0] >= 2
