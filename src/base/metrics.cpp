@@ -117,6 +117,14 @@ void Metrics::observe(const std::string& name, const std::string& help, const Me
       .Observe(seconds);
 }
 
+void Metrics::observe_counted(const std::string& name, const std::string& help, const MetricLabels& labels,
+                              std::span<const double> bounds, std::span<const std::uint64_t> buckets, double sum) {
+  CORTEX_CHECK(buckets.size() == bounds.size() + 1);
+  state_->family(&state_->histograms, prometheus::BuildHistogram(), name, plain_name(name), help)
+      .Add(labels, prometheus::Histogram::BucketBoundaries(bounds.begin(), bounds.end()))
+      .ObserveMultiple({buckets.begin(), buckets.end()}, sum);
+}
+
 std::string Metrics::text(const std::vector<MetricAlias>& aliases) const {
   std::vector<prometheus::MetricFamily> families = state_->registry.Collect();
   const std::size_t own = families.size();

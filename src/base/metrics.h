@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ class Metrics {
   void add(const std::string& name, const std::string& help, const MetricLabels& labels, double amount = 1.0);
   void set(const std::string& name, const std::string& help, const MetricLabels& labels, double value);
   void observe(const std::string& name, const std::string& help, const MetricLabels& labels, double seconds);
+  // Values that somebody else has counted: of buckets [bounds + 1] each has those above the bound before it and up to
+  // its own. One name has the same bounds each time.
+  void observe_counted(const std::string& name, const std::string& help, const MetricLabels& labels,
+                       std::span<const double> bounds, std::span<const std::uint64_t> buckets, double sum);
 
   // Content type: text/plain; version=0.0.4. The aliases follow; one whose source is not there yet is 0.
   std::string text(const std::vector<MetricAlias>& aliases = {}) const;

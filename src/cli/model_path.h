@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/file_system.h"
-#include "engine/engine.h"
+#include "engine/model_config.h"
 #include "model/hub_cache.h"
 
 namespace cortex {

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "engine/engine.h"
+#include "engine/request.h"
 
 namespace cortex {
 

@@ -59,6 +59,7 @@ LocalEngine::LocalEngine(LocalEngineOptions options)
     ModelSlot& slot = models_.emplace_back();
     slot.status.name = config.name;
     slot.status.pinned = config.pinned;
+    slot.failpoint = options_.failpoint;
     if (config.load_at_start) queue_load(models_.size() - 1, false);
   }
   if (!options_.kv_dir.empty()) {

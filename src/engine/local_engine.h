@@ -30,11 +30,13 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
+#include "engine/failpoint.h"
 #include "engine/grammar_compiler.h"
 #include "engine/ledger.h"
 #include "engine/loader_thread.h"
 #include "engine/model_loader.h"
 #include "engine/model_slot.h"
+#include "engine/step_counts.h"
 #include "engine/step_drift.h"
 #include "kv/disk_store.h"
 
@@ -44,10 +46,7 @@ struct LocalEngineOptions : EngineOptions {
   const Clock* clock = &system_clock();
   OpenModel open_model;      // empty: from disk
   OpenBackend open_backend;  // empty: cortex::open_backend
-  // Tests: called where a fault would matter, with the phase ("prompt", "decode" or "encode" on the engine thread, as
-  // if the step's first instruction; "loading" on the loader's, "write" on the disk store's, "grammar" on a compile's)
-  // and the step's tokens.
-  std::function<void(std::string_view phase, std::span<const TokenId> tokens)> failpoint;
+  Failpoint failpoint;       // tests
 };
 
 class LocalEngine : public Engine {
@@ -176,7 +175,7 @@ class LocalEngine : public Engine {
   bool compute();  // one step or batch
   void reach(std::string_view phase, std::span<const TokenId> tokens) const;
   // A step of the model took so long.
-  void note_time(const ModelSlot& slot, const StepSize& size, double ms);
+  void note_step(const ModelSlot& slot, StepKind kind, const StepSize& size, double ms);
   // The models that have work, the one with the least time first.
   std::vector<ModelSlot*> turn_order();
   bool step(ModelSlot* slot, bool alone);

@@ -96,14 +96,14 @@ bool LocalEngine::step(ModelSlot* slot, bool alone) {
       auto& started = generation != generations_.end() ? generation->second.started : encodings_.at(id).started;
       if (!started) started = begin;
     }
-    reach(scheduler.planned_prompt() ? "prompt" : "decode", plan.tokens);
+    const StepKind kind = scheduler.planned_kind();
+    reach(kind == StepKind::decode ? "decode" : "prompt", plan.tokens);
     StepResult result;
     slot->loaded.decoder->submit(plan);
     slot->loaded.decoder->collect(&result);
     current_.last_step = end = clock_.steady_now();
-    ++current_.steps;
     scheduler.measured(milliseconds_between(begin, end));
-    note_time(*slot, scheduler.planned_size(), milliseconds_between(begin, end));
+    note_step(*slot, kind, scheduler.planned_size(), milliseconds_between(begin, end));
     events = scheduler.commit(result);
   });
   for (SequenceEvent& event : scheduler.take_failed()) {
@@ -136,10 +136,9 @@ bool LocalEngine::encode_batch(ModelSlot* slot, bool alone) {
     slot->loaded.encoder->encode(batch, &result);
     const TimePoint end = clock_.steady_now();
     current_.last_step = end;
-    ++current_.steps;
     const StepSize size{.rows = static_cast<int>(batch.tokens.size())};
     slot->encode_times.observe(size, milliseconds_between(begin, end));
-    note_time(*slot, size, milliseconds_between(begin, end));
+    note_step(*slot, StepKind::encode, size, milliseconds_between(begin, end));
     for (const RequestId id : queue.planned()) {
       Encoding& encoding = encodings_.at(id);
       if (!encoding.started) encoding.started = begin;
@@ -152,7 +151,9 @@ bool LocalEngine::encode_batch(ModelSlot* slot, bool alone) {
   return true;
 }
 
-void LocalEngine::note_time(const ModelSlot& slot, const StepSize& size, double ms) {
+void LocalEngine::note_step(const ModelSlot& slot, StepKind kind, const StepSize& size, double ms) {
+  ++current_.steps;
+  current_.step_counts.observe(kind, ms / 1e3, size.rows);
   const auto model = static_cast<std::size_t>(&slot - models_.data());
   drift_.observe({.model = model, .load = slot.loads}, size, ms, now_ms() / 1e3);
 }

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "engine/engine.h"
 #include "engine/memory_plan.h"
+#include "engine/model_config.h"
 #include "engine/request_checks.h"
 #include "model/model.h"
 

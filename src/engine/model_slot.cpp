@@ -46,6 +46,7 @@ void ModelSlot::install(LoadedModel new_loaded, const EngineOptions& options, Di
     if (store != nullptr) tier = std::make_unique<DiskTier>(store, decoder, pool.get(), std::move(post));
     scheduler = std::make_unique<Scheduler>(SchedulerLimits{rows, std::min(options.max_sequences, rows - kBlockTokens)},
                                             pool.get(), identity_of(loaded, geometry), tier.get());
+    scheduler->set_failpoint(failpoint);
     if (options.speculation) scheduler->draft_with(std::make_unique<SuffixDrafter>(), loaded.limits.vocabulary);
     texts = std::make_unique<TextSequences>(scheduler.get(), rows);
     log_info(fmt::format("model {} is ready on {} with KV space for {} tokens", status.name, status.backend,

@@ -11,6 +11,7 @@
 #include "engine/encode_queue.h"
 #include "engine/engine.h"
 #include "engine/engine_options.h"
+#include "engine/failpoint.h"
 #include "engine/model_loader.h"
 #include "engine/scheduler.h"
 #include "engine/step_times.h"
@@ -28,6 +29,7 @@ struct ModelSlot {
   std::unique_ptr<TextSequences> texts;  // decoders: what they encode
   std::unique_ptr<EncodeQueue> queue;    // encoders
   StepTimes encode_times;                // encoders: of batches, by tokens
+  Failpoint failpoint;                   // of the scheduler
   double used_ms = 0.0;                  // of the device, for a fair share
   bool had_work = false;                 // at the last turn
   std::vector<RequestId> held;           // came while it loads, in order; some may be over

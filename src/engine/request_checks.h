@@ -4,7 +4,7 @@
 // thread.
 #pragma once
 
-#include "engine/engine.h"
+#include "engine/request.h"
 
 namespace cortex {
 

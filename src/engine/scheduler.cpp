@@ -103,7 +103,7 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
   CORTEX_CHECK(!in_step_);
   in_step_ = true;
   size_ = {};
-  planned_prompt_ = false;
+  carries_ = {};
   planned_ids_.clear();
   make_room_for_decoding();
   admit(budget.now_ms, std::min(budget.most_sequences, limits_.max_sequences));
@@ -124,11 +124,17 @@ const StepPlan& Scheduler::plan(const StepTime& budget) {
     const int rows = chunk_rows(*sequence, limits_.rows_per_step - size_.rows, ms);
     if (rows == 0) break;
     add_slice(sequence.get(), rows);
-    planned_prompt_ = true;
   }
   drop_failed();
   if (plan_.slices.empty()) end_step();
   return plan_;
+}
+
+StepKind Scheduler::planned_kind() const {
+  const auto first = std::ranges::find(carries_, true);
+  CORTEX_CHECK(first != carries_.end());
+  if (std::ranges::count(carries_, true) > 1) return StepKind::mixed;
+  return static_cast<StepKind>(first - carries_.begin());
 }
 
 // A sequence is removed only once nothing can throw any more: until then the step can still be failed whole.

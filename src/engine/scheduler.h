@@ -23,6 +23,7 @@
 //   4. what a sequence samples depends on none of this.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -36,9 +37,12 @@
 #include "engine/acceptance.h"
 #include "engine/block_tier.h"
 #include "engine/drafter.h"
-#include "engine/engine.h"
+#include "engine/failpoint.h"
 #include "engine/prefix_reuse.h"
+#include "engine/request.h"
 #include "engine/sequence.h"
+#include "engine/status.h"
+#include "engine/step_counts.h"
 #include "engine/step_times.h"
 #include "kv/block_pool.h"
 
@@ -84,6 +88,8 @@ class Scheduler {
 
   // From now on sequences draft; without it none does. Ids that the vocabulary has not are no drafts.
   void draft_with(std::unique_ptr<Drafter> drafter, int vocabulary);
+  // Reached at "draft" and "verify".
+  void set_failpoint(Failpoint failpoint) { failpoint_ = std::move(failpoint); }
 
   // Prompts are not empty, ids in range. The reply keeps to the guide. Throws Error request_cannot_fit when even an
   // empty pool has too few blocks.
@@ -101,8 +107,9 @@ class Scheduler {
   // The next step, valid until commit() or fail_step(); no slices when there is nothing to do now.
   const StepPlan& plan(const StepTime& budget = {});
   const StepPlan& planned_step() const { return plan_; }
-  StepSize planned_size() const { return size_; }          // of the last planned step
-  bool planned_prompt() const { return planned_prompt_; }  // more of it than rows of sequences that decode
+  // Of the last planned step.
+  StepSize planned_size() const { return size_; }
+  StepKind planned_kind() const;
   // The ends of those whose guide threw since this was last asked; the scheduler has forgotten them.
   std::vector<SequenceEvent> take_failed() { return std::exchange(failed_, {}); }
   // The requests in the planned step, [slices], in its order (twice or more, where several of its texts are); still
@@ -177,13 +184,14 @@ class Scheduler {
   // scheduler_drafts.cpp
   void add_decoding(std::span<Sequence* const> decoding, const StepSize& size, bool drafts, double ms);
   Draft propose(Sequence* sequence);
+  void reach(std::string_view phase, std::span<const TokenId> tokens) const;
   std::size_t usable(const Sequence& sequence, const Draft& draft) const;
   int give_blocks(Sequence* sequence, int drafts);
   void take_back_blocks(Sequence* sequence);
   // The masks of the row before the drafts and of each draft's, as far as the guide lets them come.
   std::vector<std::span<const std::uint32_t>> masks_of(Sequence* sequence, std::span<const TokenId> drafts);
   // Some tokens were sampled for the slice: what the drafts have left behind follows.
-  void settle(const Planned& planned, GenerateEvent* event);
+  void settle(const Planned& planned, const GenerateEvent& event);
   void lead_guide(Sequence* sequence, int drafts, int right, std::span<const SampledToken> sampled);
   void leave(const Sequence& sequence);
   void release(Sequence* sequence);
@@ -200,17 +208,19 @@ class Scheduler {
   std::map<std::pair<int, std::uint64_t>, SequencePtr> waiting_;  // by priority, arrival
   std::vector<SequencePtr> running_;                              // by arrival
   std::vector<SequenceEvent> failed_;
-  bool in_step_ = false, planned_prompt_ = false;
+  bool in_step_ = false;
   StepPlan plan_;
-  StepSize size_;                       // of the last planned step
-  std::vector<Planned> planned_;        // as plan_.slices
-  std::vector<RequestId> planned_ids_;  // as plan_.slices
+  StepSize size_;                              // of the last planned step
+  std::array<bool, kStepKinds> carries_ = {};  // as size_; of `mixed` nothing
+  std::vector<Planned> planned_;               // as plan_.slices
+  std::vector<RequestId> planned_ids_;         // as plan_.slices
   // What single rows of the step sample by.
   std::deque<std::vector<TokenCount>> row_counts_;
   std::deque<std::vector<std::uint32_t>> row_masks_;
 
   std::unique_ptr<Drafter> drafter_;
   int vocabulary_ = 0;
+  Failpoint failpoint_;
   Acceptance acceptance_{kKeptOfAll};
   SpeculationStatus speculation_;
   double right_ms_ = 0.0, draft_ms_ = 0.0;  // predicted: what a right draft of the planned step saves, what all take

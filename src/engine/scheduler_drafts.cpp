@@ -65,6 +65,7 @@ Draft Scheduler::propose(Sequence* sequence) {
   }
   if (!sequence->drafts) return {};
   try {
+    reach("draft", sequence->tokens);
     Draft draft = drafter_->propose(context_of(*sequence), most);
     if (draft.tokens.size() > static_cast<std::size_t>(most)) draft.tokens.resize(static_cast<std::size_t>(most));
     return draft;
@@ -73,6 +74,10 @@ Draft Scheduler::propose(Sequence* sequence) {
     log_failure("a drafter failed", caught_error());
     return {};
   }
+}
+
+void Scheduler::reach(std::string_view phase, std::span<const TokenId> tokens) const {
+  if (failpoint_) failpoint_(phase, tokens);
 }
 
 // A stop id is only ever sampled: its own row would tell nothing.
@@ -120,11 +125,12 @@ std::vector<std::span<const std::uint32_t>> Scheduler::masks_of(Sequence* sequen
   return masks;
 }
 
-void Scheduler::settle(const Planned& planned, GenerateEvent* event) {
+void Scheduler::settle(const Planned& planned, const GenerateEvent& event) {
   Sequence* sequence = planned.sequence;
-  const std::vector<SampledToken>& sampled = event->tokens;
+  const std::vector<SampledToken>& sampled = event.tokens;
   std::vector<TokenId> tokens;
   for (const SampledToken& token : sampled) tokens.push_back(token.token);
+  if (planned.drafts > 0) reach("verify", tokens);
   // All but the last are drafts; so is that one where the reply ends with it.
   const int right = static_cast<int>(sampled.size()) - (planned.is_right(sampled) ? 0 : 1);
   // Each token but the last is a draft whose row is computed.
@@ -137,13 +143,7 @@ void Scheduler::settle(const Planned& planned, GenerateEvent* event) {
   ++speculation_.steps;
   speculation_.drafted += static_cast<std::uint64_t>(planned.drafts);
   speculation_.accepted += static_cast<std::uint64_t>(right);
-  if (!sequence->guide || event->last()) return;
-  try {
-    lead_guide(sequence, planned.drafts, right, sampled);
-  } catch (...) {
-    *event = {};
-    event->error = caught_error();
-  }
+  if (sequence->guide && !event.last()) lead_guide(sequence, planned.drafts, right, sampled);
 }
 
 // It stands behind the drafts: back to those that were right, and on to what was sampled after these.

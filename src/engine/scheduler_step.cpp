@@ -47,6 +47,8 @@ void Scheduler::add_slice(Sequence* sequence, int rows, Draft proposed, int draf
     add_sampled(*sequence, slice.first_row + certain + static_cast<int>(i), riding.first(i), masks[i]);
   }
   planned.wanted_rows = plan_.wanted.size() - first_wanted;
+  const StepKind kind = sequence->text ? StepKind::encode : sequence->decodes() ? StepKind::decode : StepKind::prompt;
+  carries_[static_cast<std::size_t>(kind)] = true;
 }
 
 void Scheduler::add_text(const Sequence& sequence, int row) {
@@ -117,7 +119,14 @@ SequenceEvent Scheduler::advance(std::size_t index, std::span<const RowResult> r
       if (wanted.top_logprobs > 0) event.prompt_top_logprobs.push_back(rows[i].top_logprobs);
     }
   }
-  if (!event.tokens.empty()) settle(planned, &event);
+  if (!event.tokens.empty()) {
+    try {
+      settle(planned, event);
+    } catch (...) {
+      event = {};
+      event.error = caught_error();
+    }
+  }
   if (sequence->request.max_tokens == 0 && sequence->remaining() == 0) event.finish = FinishReason::length;
   reuse_.publish(sequence);
   const bool ends_prompt = start < sequence->prompt_tokens && sequence->computed >= sequence->prompt_tokens;

@@ -23,7 +23,7 @@
 
 #include "backend/step_plan.h"
 #include "engine/acceptance.h"
-#include "engine/engine.h"
+#include "engine/request.h"
 #include "engine/token_guide.h"
 #include "kv/block_hash.h"
 

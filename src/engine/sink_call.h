@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/request.h"
 
 namespace cortex {
 

@@ -17,7 +17,7 @@
 #include <optional>
 
 #include "engine/encode_queue.h"
-#include "engine/engine.h"
+#include "engine/request.h"
 #include "engine/scheduler.h"
 
 namespace cortex {

@@ -100,6 +100,16 @@ void MetricsPage::read_drafts(const ModelStatus& model, int restarts) {
                drafts.saved_ms / 1e3);
 }
 
+void MetricsPage::read_steps(const EngineStatus& engine) {
+  for (const StepKind kind : {StepKind::prompt, StepKind::decode, StepKind::mixed, StepKind::encode}) {
+    const StepCount& count = engine.step_counts.of(kind);
+    read_histogram("step_seconds", "That a step took on the device, by what it carried.", kind, kStepSecondsBounds,
+                   engine.restarts, count.seconds);
+    read_histogram("step_tokens", "Tokens that a step computed, by what it carried.", kind, kStepTokensBounds,
+                   engine.restarts, count.tokens);
+  }
+}
+
 void MetricsPage::read_disk(const EngineStatus& engine) {
   const KvDiskStatus& disk = engine.kv_disk;
   metrics_.set("disk_used_bytes", "Bytes of KV blocks on disk.", {}, static_cast<double>(disk.bytes));
@@ -158,6 +168,17 @@ void MetricsPage::read_total(const std::string& name, const std::string& help, c
   metrics_.add(name, help, labels, went_on ? value - told.value : value);
 }
 
+void MetricsPage::read_histogram(const std::string& name, const std::string& help, StepKind kind,
+                                 const StepBounds& bounds, int restarts, const StepHistogram& histogram) {
+  const ToldHistogram told = std::exchange(told_histograms_[{name, kind}], {restarts, histogram});
+  StepHistogram more = histogram;
+  if (told.restarts == restarts && told.histogram.is_part_of(histogram)) {
+    for (std::size_t i = 0; i < more.buckets.size(); ++i) more.buckets[i] -= told.histogram.buckets[i];
+    more.sum -= told.histogram.sum;
+  }
+  metrics_.observe_counted(name, help, {{"kind", std::string(name_of(kind))}}, bounds, more.buckets, more.sum);
+}
+
 std::vector<MetricAlias> MetricsPage::aliases(const EngineStatus& engine) const {
   if (!vllm_names_) return {};
   const auto generates = [](const ServedModel& model) { return model.kind == ModelKind::chat; };
@@ -176,6 +197,7 @@ void MetricsPage::answer(HttpReply& reply) {
     const EngineStatus engine = engine_.status();
     read_gauges(engine);
     read_models(engine);
+    read_steps(engine);
     read_disk(engine);
     read_guard(engine);
     read_embed_cache();

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "engine/engine.h"
+#include "engine/status.h"
+#include "engine/step_counts.h"
 #include "guard/guard.h"
 #include "http/exchange.h"
 #include "http/listener.h"
@@ -45,12 +47,17 @@ class MetricsPage {
     int restarts = 0;
     double value = 0.0;
   };
+  struct ToldHistogram {
+    int restarts = 0;
+    StepHistogram histogram;
+  };
 
   void read_gauges(const EngineStatus& engine);
   void read_models(const EngineStatus& engine);
   void read_kv(const ModelStatus& model, int restarts);
   void read_grammars(const ModelStatus& model, int restarts);
   void read_drafts(const ModelStatus& model, int restarts);
+  void read_steps(const EngineStatus& engine);
   void read_guard(const EngineStatus& engine);
   void read_embed_cache();
   void read_disk(const EngineStatus& engine);
@@ -60,6 +67,8 @@ class MetricsPage {
   }
   void read_total(const std::string& name, const std::string& help, const MetricLabels& labels, int restarts,
                   double value);
+  void read_histogram(const std::string& name, const std::string& help, StepKind kind, const StepBounds& bounds,
+                      int restarts, const StepHistogram& histogram);
   std::vector<MetricAlias> aliases(const EngineStatus& engine) const;
 
   Metrics& metrics_;
@@ -73,6 +82,7 @@ class MetricsPage {
 
   std::mutex mutex_;  // guards what follows
   std::map<std::pair<std::string, MetricLabels>, Told> told_;
+  std::map<std::pair<std::string, StepKind>, ToldHistogram> told_histograms_;
   std::set<std::string> decoders_;  // that have shown a KV cache
 };
 

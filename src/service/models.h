@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/file_system.h"
-#include "engine/engine.h"
+#include "engine/model_config.h"
 #include "model/model.h"
 #include "service/reply_style.h"
 #include "service/rerank_frame.h"

@@ -9,7 +9,7 @@
 #include <set>
 #include <span>
 
-#include "engine/engine.h"
+#include "engine/request.h"
 
 namespace cortex {
 

@@ -18,7 +18,8 @@ namespace {
 
 constexpr std::string_view kAbort = "abort_on_token:", kSegv = "segv_in:", kThrow = "throw_in:", kSlow = "slow_in:";
 constexpr std::string_view kIgnore = "ignore_budgets";
-constexpr std::array<std::string_view, 6> kPhases = {"loading", "grammar", "prompt", "decode", "encode", "write"};
+constexpr std::array<std::string_view, 8> kPhases = {"loading", "grammar", "prompt", "decode",
+                                                     "encode",  "draft",   "verify", "write"};
 
 [[noreturn]] void refuse(const std::string& text) {
   throw Error(ErrorCode::invalid_option, fmt::format("{}: \"{}\" is no fault", kTestFaultVariable, text));

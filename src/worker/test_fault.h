@@ -2,8 +2,7 @@
 // asked. CORTEX_TEST_FAULT is one of
 //
 //   abort_on_token:ID   abort() before a step, or a batch, that has this token
-//   segv_in:PHASE       SIGSEGV in the next loading, grammar (to be compiled), prompt, decode, encode or write (of KV
-//                       blocks to disk)
+//   segv_in:PHASE       SIGSEGV in the next phase of that name (engine/failpoint.h)
 //   throw_in:PHASE      an exception there
 //   slow_in:PHASE:MS    so many milliseconds pass before each
 //   ignore_budgets      what the governor tells is not heard
@@ -13,20 +12,17 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/failpoint.h"
 
 namespace cortex {
 
 inline constexpr const char* kTestFaultVariable = "CORTEX_TEST_FAULT";
-
-using Failpoint = std::function<void(std::string_view phase, std::span<const TokenId> tokens)>;
 
 struct TestFault {
   std::optional<TokenId> token;  // or

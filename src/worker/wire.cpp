@@ -126,12 +126,24 @@ void describe(A& a, T& v) {
   a.fields(v.name, v.state, v.progress, v.bytes, v.backend, v.device, v.failure, v.on_demand, v.pinned, v.idle_s,
            v.plan, v.kv, v.speculation, v.grammars);
 }
+template <typename A, Is<StepHistogram> T>
+void describe(A& a, T& v) {
+  a.fields(v.buckets, v.sum);
+}
+template <typename A, Is<StepCount> T>
+void describe(A& a, T& v) {
+  a.fields(v.seconds, v.tokens);
+}
+template <typename A, Is<StepCounts> T>
+void describe(A& a, T& v) {
+  a.fields(v.kinds);
+}
 template <typename A, Is<EngineStatus> T>
 void describe(A& a, T& v) {
   a.fields(v.state, v.backend, v.device, v.last_tick, v.last_step, v.steps, v.consecutive_failures, v.restarts,
            v.running, v.waiting, v.running_encodings, v.waiting_encodings, v.kv_blocks, v.kv_blocks_used,
            v.memory_bytes, v.device_bytes, v.budget_bytes, v.level, v.step_drift, v.guard_preempted, v.guard_cancelled,
-           v.own_process, v.models, v.kv_disk);
+           v.own_process, v.step_counts, v.models, v.kv_disk);
 }
 template <typename A, Is<StepBudget> T>
 void describe(A& a, T& v) {
@@ -236,6 +248,12 @@ class Writer {
     packer_.pack_array(static_cast<std::uint32_t>(values.size()));
     for (const T& value : values) item(value);
   }
+  // Of a size that both ends know.
+  template <typename T, std::size_t Size>
+  void item(const std::array<T, Size>& values) {
+    packer_.pack_array(Size);
+    for (const T& value : values) item(value);
+  }
   template <typename T>
   void item(const std::optional<T>& value) {
     if (value) {
@@ -338,6 +356,12 @@ class Reader {
   template <typename T>
   void item(std::vector<T>& values) {
     for (const msgpack::object& element : array()) Reader(element).item(values.emplace_back());
+  }
+  template <typename T, std::size_t Size>
+  void item(std::array<T, Size>& values) {
+    const auto elements = array();
+    if (elements.size() != Size) refuse(fmt::format("{} items in place of {}", elements.size(), Size));
+    for (std::size_t i = 0; i < Size; ++i) Reader(elements[i]).item(values[i]);
   }
   template <typename T>
   void item(std::optional<T>& value) {

@@ -11,13 +11,15 @@
 #include <string>
 #include <variant>
 
-#include "engine/engine.h"
 #include "engine/engine_options.h"
+#include "engine/request.h"
+#include "engine/status.h"
+#include "engine/step_budget.h"
 
 namespace cortex {
 
 inline constexpr std::size_t kMaxFrameBytes = std::size_t{16} << 20;  // after the length
-inline constexpr std::int64_t kWireVersion = 7;
+inline constexpr std::int64_t kWireVersion = 8;
 
 // Front to worker: the first frame; any other version than kWireVersion is refused.
 struct HelloFrame {

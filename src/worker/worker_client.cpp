@@ -276,6 +276,8 @@ void WorkerClient::lose_worker(EngineState state) {
     forget_models(start_options(), status);
     status->device_bytes = 0;
     // What it counted; what lies on the disk stays.
+    status->step_counts = {};
+    status->guard_preempted = status->guard_cancelled = 0;
     status->kv_disk.written_bytes = status->kv_disk.read_bytes = 0;
     status->kv_disk.rejected.clear();
   });

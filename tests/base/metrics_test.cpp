@@ -49,6 +49,27 @@ TEST(Metrics, AnAliasSumsItsSourceUnderAnotherName) {
   EXPECT_THAT(text, HasSubstr("# TYPE other:state gauge\nother:state{is=\"up\"} 1\nother:state{is=\"down\"} 0\n"));
 }
 
+TEST(Metrics, TakesInWhatWasCountedElsewhere) {
+  Metrics metrics;
+  const std::vector<double> bounds = {1.0, 8.0};
+  metrics.observe_counted("step_tokens", "Tokens.", {{"kind", "decode"}}, bounds, std::vector<std::uint64_t>{3, 1, 0},
+                          7.5);
+  metrics.observe_counted("step_tokens", "Tokens.", {{"kind", "decode"}}, bounds, std::vector<std::uint64_t>{0, 2, 1},
+                          40.0);
+  metrics.observe_counted("step_tokens", "Tokens.", {{"kind", "prompt"}}, bounds, std::vector<std::uint64_t>{0, 0, 0},
+                          0.0);
+  const std::string text = metrics.text();
+  EXPECT_THAT(text, HasSubstr("# TYPE cortex_step_tokens histogram\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_count{kind=\"decode\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_sum{kind=\"decode\"} 47.5\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_bucket{kind=\"decode\",le=\"1\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_bucket{kind=\"decode\",le=\"8\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_bucket{kind=\"decode\",le=\"+Inf\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("cortex_step_tokens_count{kind=\"prompt\"} 0\n"));
+  EXPECT_THROW(metrics.observe_counted("step_tokens", "", {}, bounds, std::vector<std::uint64_t>{1}, 1.0),
+               CheckFailure);
+}
+
 TEST(Metrics, OneNameIsOneKind) {
   Metrics metrics;
   metrics.add("a", "A.", {});

@@ -18,6 +18,7 @@
 #include "engine/suffix_drafter.h"
 #include "fakes/collected_events.h"
 #include "fakes/fake_clock.h"
+#include "fakes/reply.h"
 #include "fakes/temporary_folder.h"
 #include "fakes/token_texts.h"
 #include "model/model.h"
@@ -26,14 +27,6 @@ namespace cortex {
 namespace {
 
 constexpr int kRequests = 200;
-
-struct Reply {
-  std::vector<TokenId> tokens;
-  std::vector<float> logprobs;
-  std::vector<std::pair<TokenId, float>> alternatives;
-  std::optional<FinishReason> finish;
-  bool operator==(const Reply&) const = default;
-};
 
 struct Case {
   std::string model;
@@ -153,22 +146,6 @@ class DraftEqualityTest : public testing::TestWithParam<Case> {
     engine->set_budget({.sequence_share = 0.25, .preempts = true});
     while (engine->status().guard_preempted == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     engine->set_budget({});
-  }
-
-  static Reply reply_of(CollectedEvents* events) {
-    events->wait(std::chrono::seconds(120));
-    Reply reply;
-    for (const GenerateEvent& event : events->events()) {
-      EXPECT_FALSE(event.error) << event.error->message();
-      for (const SampledToken& token : event.tokens) {
-        reply.tokens.push_back(token.token);
-        reply.logprobs.push_back(token.logprob);
-        for (const TokenLogprob& other : token.top_logprobs)
-          reply.alternatives.emplace_back(other.token, other.logprob);
-      }
-      reply.finish = event.finish;
-    }
-    return reply;
   }
 
   FakeClock clock_;

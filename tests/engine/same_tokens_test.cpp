@@ -12,18 +12,13 @@
 #include "backend/golden.h"
 #include "engine/local_engine.h"
 #include "fakes/collected_events.h"
+#include "fakes/reply.h"
 #include "fakes/temporary_folder.h"
 
 namespace cortex {
 namespace {
 
 constexpr int kPromptTokens = 75, kReplyTokens = 40;
-
-struct Reply {
-  std::vector<TokenId> tokens;
-  std::vector<float> logprobs;
-  GenerateTimings timings;
-};
 
 struct Case {
   std::string model, backend;
@@ -58,19 +53,6 @@ class SameTokensTest : public testing::TestWithParam<Case> {
     request.logprobs = true;
     request.sampling = {.temperature = temperature, .seed = 11};
     return request;
-  }
-  static Reply reply_of(CollectedEvents* events) {
-    events->wait(std::chrono::seconds(60));
-    Reply reply;
-    for (const GenerateEvent& event : events->events()) {
-      EXPECT_FALSE(event.error) << event.error->message();
-      for (const SampledToken& token : event.tokens) {
-        reply.tokens.push_back(token.token);
-        reply.logprobs.push_back(token.logprob);
-      }
-      if (event.timings) reply.timings = *event.timings;
-    }
-    return reply;
   }
   static Reply run(LocalEngine* engine, RequestId id, int dialogue, float temperature) {
     CollectedEvents events;

@@ -16,6 +16,7 @@
 
 #include "backend/backend.h"
 #include "base/error.h"
+#include "engine/model_config.h"
 #include "fakes/fake_clock.h"
 #include "model/model.h"
 

@@ -101,6 +101,74 @@ TEST_F(MetricsPageTest, CountersGoOnWhereTheEnginesStartAgain) {
   EXPECT_EQ(value(queries), 5517);
 }
 
+TEST_F(MetricsPageTest, StepsAreCountedByWhatTheyCarried) {
+  EngineStatus status = ready_status();
+  engine_.set_status(status);
+  front_ = make(engine_);
+  const std::string page = get("/metrics").body;
+  EXPECT_THAT(page, HasSubstr("# TYPE cortex_step_seconds histogram\n"));
+  EXPECT_THAT(page, HasSubstr("# TYPE cortex_step_tokens histogram\n"));
+  for (const char* kind : {"prompt", "decode", "mixed", "encode"}) {
+    EXPECT_EQ(value("cortex_step_seconds_count{kind=\"" + std::string(kind) + "\"}"), 0) << kind;
+    EXPECT_EQ(value("cortex_step_tokens_bucket{kind=\"" + std::string(kind) + "\",le=\"+Inf\"}"), 0) << kind;
+  }
+
+  status.step_counts.observe(StepKind::decode, 0.25, 3);
+  status.step_counts.observe(StepKind::decode, 0.004, 40);
+  status.step_counts.observe(StepKind::mixed, 20.0, 30000);
+  engine_.set_status(status);
+  const std::map<std::string, double> expected = {
+      {R"(cortex_step_seconds_count{kind="decode"})", 2},
+      {R"(cortex_step_seconds_sum{kind="decode"})", 0.254},
+      {R"(cortex_step_seconds_bucket{kind="decode",le="0.002"})", 0},
+      {R"(cortex_step_seconds_bucket{kind="decode",le="0.005"})", 1},
+      {R"(cortex_step_seconds_bucket{kind="decode",le="0.2"})", 1},
+      {R"(cortex_step_seconds_bucket{kind="decode",le="0.5"})", 2},
+      {R"(cortex_step_tokens_count{kind="decode"})", 2},
+      {R"(cortex_step_tokens_sum{kind="decode"})", 43},
+      {R"(cortex_step_tokens_bucket{kind="decode",le="2"})", 0},
+      {R"(cortex_step_tokens_bucket{kind="decode",le="4"})", 1},
+      {R"(cortex_step_tokens_bucket{kind="decode",le="64"})", 2},
+      {R"(cortex_step_seconds_bucket{kind="mixed",le="10"})", 0},
+      {R"(cortex_step_tokens_bucket{kind="mixed",le="16384"})", 0},
+      {R"(cortex_step_tokens_bucket{kind="mixed",le="+Inf"})", 1},
+      {R"(cortex_step_tokens_count{kind="prompt"})", 0},
+      {R"(cortex_step_tokens_count{kind="encode"})", 0},
+  };
+  for (const auto& [series, wanted] : expected) EXPECT_EQ(value(series), wanted) << series;
+}
+
+TEST_F(MetricsPageTest, StepsGoOnWhereTheEnginesProcessStartsAgain) {
+  const std::string steps = R"(cortex_step_tokens_count{kind="decode"})";
+  const std::string tokens = R"(cortex_step_tokens_sum{kind="decode"})";
+  EngineStatus status = ready_status();
+  status.step_counts.observe(StepKind::decode, 0.25, 3);
+  engine_.set_status(status);
+  front_ = make(engine_);
+  EXPECT_EQ(value(steps), 1);
+  EXPECT_EQ(value(steps), 1);
+  status.step_counts.observe(StepKind::decode, 0.25, 4);
+  engine_.set_status(status);
+  EXPECT_EQ(value(steps), 2);
+
+  // The process is away, and back with counts of its own, which may have passed the old ones unseen.
+  status.step_counts = {};
+  engine_.set_status(status);
+  EXPECT_EQ(value(steps), 2);
+  status.restarts = 1;
+  engine_.set_status(status);
+  EXPECT_EQ(value(steps), 2);
+  status.step_counts.observe(StepKind::decode, 0.25, 5);
+  engine_.set_status(status);
+  EXPECT_EQ(value(steps), 3);
+  status.restarts = 2;
+  for (int i = 0; i < 10; ++i) status.step_counts.observe(StepKind::decode, 0.25, 100);
+  engine_.set_status(status);
+  EXPECT_EQ(value(steps), 14);
+  EXPECT_EQ(value(tokens), 3 + 4 + 5 + 5 + 1000);
+  EXPECT_EQ(value(R"(cortex_step_tokens_bucket{kind="decode",le="64"})"), 4);
+}
+
 TEST_F(MetricsPageTest, TokensAndTheirTimesAreCounted) {
   engine_.set_status(ready_status());
   front_ = make(engine_);

@@ -39,7 +39,9 @@ TEST_F(TestFaultTest, SaysWhatItStrikes) {
   EXPECT_FALSE(phase.throws);
   const TestFault thrown = parsed("throw_in:encode");
   EXPECT_TRUE(thrown.throws && thrown.strikes("encode", {}) && !thrown.strikes("write", {}));
-  EXPECT_TRUE(parsed("throw_in:grammar").strikes("grammar", {}));
+  for (const char* named : {"grammar", "draft", "verify"}) {
+    EXPECT_TRUE(parsed("throw_in:" + std::string(named)).strikes(named, {})) << named;
+  }
   EXPECT_TRUE(parsed("ignore_budgets").ignores_budgets);
 }
 

@@ -88,6 +88,10 @@ EngineStatus engine_status() {
   status.models[0].kv = {100, 40, 30, 2, 5, std::uint64_t{1} << 40, 11, 12, 13};
   status.models[0].speculation = {20, 10, 9, 2.5};
   status.models[0].grammars = {1, 2, 3, 4, 0.75};
+  status.step_counts.observe(StepKind::mixed, 0.25, 300);
+  status.step_counts.observe(StepKind::encode, 100.0, 1 << 20);
+  status.step_counts.kinds[1].tokens = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, std::uint64_t{1} << 63},
+                                        1e300};
   status.kv_disk = {
       "error", "the disk is gone", true, 21, 22, 23, 24, std::uint64_t{1} << 41, {{"checksum", 3}, {"", 0}}};
   return status;
@@ -152,6 +156,22 @@ std::span<const char> payload_of(const std::string& bytes) { return std::span(by
 template <typename T>
 T round_trip(const T& frame) {
   return std::get<T>(decode_frame(payload_of(encode_frame(frame))));
+}
+
+std::vector<char> packed(const std::function<void(msgpack::packer<msgpack::sbuffer>&)>& write) {
+  msgpack::sbuffer buffer;
+  msgpack::packer<msgpack::sbuffer> packer(&buffer);
+  write(packer);
+  return {buffer.data(), buffer.data() + buffer.size()};
+}
+
+std::string refusal(const std::vector<char>& payload) {
+  try {
+    decode_frame(payload);
+  } catch (const Error& error) {
+    return error.message();
+  }
+  return "none";
 }
 
 TEST(Wire, EveryFrameSurvivesTheTrip) {
@@ -347,6 +367,43 @@ TEST(Wire, WhatTheGovernorAndTheModelsNeedTravels) {
   EXPECT_EQ(status.models.at(0).plan, "8-bit KV of 7 blocks");
 }
 
+TEST(Wire, WhatStepsTookTravels) {
+  const StepCounts sent = engine_status().step_counts;
+  const StepCounts back = round_trip(HeartbeatFrame{engine_status()}).status.step_counts;
+  EXPECT_EQ(back.of(StepKind::decode).tokens.buckets.back(), std::uint64_t{1} << 63);
+  for (const StepKind kind : {StepKind::prompt, StepKind::decode, StepKind::mixed, StepKind::encode}) {
+    EXPECT_EQ(back.of(kind).seconds.buckets, sent.of(kind).seconds.buckets);
+    EXPECT_EQ(back.of(kind).tokens.buckets, sent.of(kind).tokens.buckets);
+    EXPECT_EQ(back.of(kind).seconds.sum, sent.of(kind).seconds.sum);
+    EXPECT_EQ(back.of(kind).tokens.sum, sent.of(kind).tokens.sum);
+  }
+}
+
+// The counts of a heartbeat are arrays in arrays: a wrong length of any of them is refused.
+TEST(Wire, RefusesHistogramsOfAnotherShape) {
+  EngineStatus status;
+  status.step_counts.kinds[3].tokens.sum = 0.5;  // the last histogram's, which is found by it
+  const std::string bytes = encode_frame(HeartbeatFrame{status});
+  const std::string sum = "\xcb\x3f\xe0" + std::string(6, '\0');
+  const std::string buckets = "\xdc" + std::string(1, '\0') + "\x10" + std::string(16, '\0');
+  const auto at = bytes.find(buckets + sum);
+  ASSERT_NE(at, std::string::npos);
+  const auto with = [&](const std::string& other) {
+    std::string changed = bytes;
+    changed.replace(at, buckets.size(), other);
+    return refusal({changed.begin() + 4, changed.end()});
+  };
+  EXPECT_EQ(with(buckets), "none");
+  EXPECT_THAT(with("\x9f" + std::string(15, '\0')), HasSubstr("15 items in place of 16"));
+  EXPECT_THAT(with("\xdc" + std::string(1, '\0') + "\x11" + std::string(17, '\0')),
+              HasSubstr("17 items in place of 16"));
+  EXPECT_THAT(with("\x90"), HasSubstr("0 items in place of 16"));
+  EXPECT_THAT(with(std::string(1, '\0')), HasSubstr("not an array"));
+  EXPECT_THAT(with("\xc0"), HasSubstr("not an array"));
+  EXPECT_THAT(with("\xdc" + std::string(1, '\0') + "\x10" + std::string(15, '\0') + '\xff'), HasSubstr("integer"));
+  EXPECT_THAT(with("\xdd\xff\xff\xff\xff" + std::string(16, '\0')), HasSubstr("array size"));
+}
+
 TEST(Wire, AFrameCutAnywhereIsRefused) {
   for (const Frame& frame : all_frames()) {
     const std::string bytes = encode_frame(frame);
@@ -379,22 +436,6 @@ TEST(Wire, DamagedFramesAreRefusedOrReadButNeverHarm) {
     }
   }
   EXPECT_GT(refused, 1000);
-}
-
-std::vector<char> packed(const std::function<void(msgpack::packer<msgpack::sbuffer>&)>& write) {
-  msgpack::sbuffer buffer;
-  msgpack::packer<msgpack::sbuffer> packer(&buffer);
-  write(packer);
-  return {buffer.data(), buffer.data() + buffer.size()};
-}
-
-std::string refusal(const std::vector<char>& payload) {
-  try {
-    decode_frame(payload);
-  } catch (const Error& error) {
-    return error.message();
-  }
-  return "none";
 }
 
 TEST(Wire, RefusesUnknownKindsVersionsAndShapes) {

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <set>
 #include <thread>
 
 #include "fakes/collected_events.h"
@@ -129,6 +130,30 @@ TEST_F(WorkerClientTest, CancelsAndEndsInTime) {
   client().generate(request, late.sink());
   late.wait();
   EXPECT_EQ(late.error_code(), ErrorCode::deadline_exceeded);
+}
+
+// What reads the counts adds up those of all processes: the next one's begin at 0, and none shows in between with the
+// old one's.
+TEST_F(WorkerClientTest, CountsAreTheNewProcessesAsSoonAsItIsCounted) {
+  options_.supervisor.arguments = {"fake"};
+  options_.engine.rows_per_step = 512;
+  const auto decoded = [](const EngineStatus& status) { return status.step_counts.of(StepKind::decode).tokens.sum; };
+  CollectedEvents events;
+  client().generate(ask(1, {5, 6}, 10), events.sink());
+  events.wait();
+  wait_for([&](const EngineStatus& status) { return decoded(status) == 9.0; });
+  kill_worker();
+  std::set<std::pair<int, double>> seen;
+  wait_for([&](const EngineStatus& status) {
+    seen.emplace(status.restarts, decoded(status));
+    return status.restarts == 1 && status.state == EngineState::idle;
+  });
+  EXPECT_FALSE(seen.contains({1, 9.0}));
+  CollectedEvents again;
+  client().generate(ask(2, {5, 6}, 4), again.sink());
+  again.wait();
+  EXPECT_EQ(wait_for([&](const EngineStatus& status) { return decoded(status) > 0.0; }).restarts, 1);
+  wait_for([&](const EngineStatus& status) { return decoded(status) == 3.0; });
 }
 
 TEST_F(WorkerClientTest, AKilledWorkerCostsWhatIsInFlightAndIsReplaced) {
