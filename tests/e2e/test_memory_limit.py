@@ -230,7 +230,8 @@ def test_memory_that_others_in_the_group_take_is_refused_and_nobody_is_killed(li
         with others_eat(limit, 0.965, injected):
             wait_for(lambda: statuses.count(503) > 20, 60, server.read_log)
             assert server.get("/readyz").status_code == 503
-            assert server.get("/healthz").json()["guards"]["memory"]["level"] == 3
+            # Not 4, but for the moment that the others take to make room for what the server just took.
+            wait_for(lambda: server.get("/healthz").json()["guards"]["memory"]["level"] == 3, 60, server.read_log)
         wait_for(lambda: server.get("/readyz").status_code == 200, 30, server.read_log)
         served = statuses.count(200)
         wait_for(lambda: statuses.count(200) > served + 4, 60, server.read_log)

@@ -8,6 +8,7 @@ import struct
 import openai
 import pytest
 from conftest import DATA, TINY_LLAMA, wait_for
+from test_clients import SOON_S, cancelled
 
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
 ANSWER = "The capital of France is Paris."
@@ -228,29 +229,35 @@ def test_a_wrong_key_is_an_authentication_error(start, tmp_path):
         assert client.chat.completions.create(model="tiny", messages=messages, max_tokens=2).choices
 
 
-def test_a_late_error_is_raised_by_the_stream(client, real):
-    stream = client.chat.completions.create(
-        model="smollm2", messages=[{"role": "user", "content": "Tell me a long story."}], stream=True, seed=1,
-        max_tokens=1000,
-    )
+NEVER_ENDS = {"model": "tiny", "stream": True, "max_tokens": 400, "logit_bias": {"2": -100}}
+
+
+@pytest.fixture
+def slow_server(start, slow):
+    """To which NEVER_ENDS takes 20 s."""
+    slow("decode", 50)
+    return start({"tiny": TINY_LLAMA}, "--backend", "cpu", "--speculation", "off").wait_until_ready()
+
+
+@pytest.fixture
+def slow_client(slow_server):
+    with openai.OpenAI(base_url=f"{slow_server.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        yield client
+
+
+def test_a_late_error_is_raised_by_the_stream(slow_client, slow_server):
+    stream = slow_client.chat.completions.create(messages=[{"role": "user", "content": "Tell me a long story."}], **NEVER_ENDS)
     with pytest.raises(openai.APIError) as raised:
         for i, chunk in enumerate(stream):
             if i == 2:
-                assert real.delete(f"/requests/{chunk.id}").json() == {"id": chunk.id, "cancelled": True}
+                assert slow_server.delete(f"/requests/{chunk.id}").json() == {"id": chunk.id, "cancelled": True}
     assert raised.value.code == "cancelled"
 
 
-def test_closing_a_stream_ends_its_request(client, real):
-    def cancelled():
-        line = 'cortex_finished_total{model="smollm2",reason="cancelled"} '
-        return sum(float(rest.split()[0]) for rest in real.get("/metrics").text.split(line)[1:])
-
-    before = cancelled()
-    stream = client.completions.create(
-        model="smollm2", prompt="Once upon a time", stream=True, n=3, max_tokens=1500, seed=2
-    )
+def test_closing_a_stream_ends_its_request(slow_client, slow_server):
+    stream = slow_client.completions.create(prompt="Once upon a time", n=3, **NEVER_ENDS)
     chunk = next(iter(stream))
     stream.close()
-    wait_for(lambda: cancelled() == before + 1, 20)
-    assert real.delete(f"/requests/{chunk.id}").status_code == 404
-    wait_for(lambda: real.get("/healthz").json()["engine"]["running"] == 0, 20)
+    wait_for(lambda: cancelled(slow_server) == 1, SOON_S)
+    assert slow_server.delete(f"/requests/{chunk.id}").status_code == 404
+    wait_for(lambda: slow_server.get("/healthz").json()["engine"]["running"] == 0, SOON_S)

@@ -20,7 +20,7 @@ SEED = 8
 MAX_TOKENS = 512
 AT_ONCE = 8
 FINISHED = 0.95  # of the replies; the others are still writing, and were cut
-IN_TIME_S = 2.0
+IN_TIME_S = 2.0  # where nothing else keeps the machine busy
 
 # What is refused, and why; each reason is a part of what the server says.
 UNSUPPORTED = {
@@ -244,18 +244,24 @@ def test_what_means_harm_is_refused_in_time_and_disturbs_nobody(smollm2):
     for listener in listeners:
         listener.start()
     late, unexpected = {}, {}
+
+    def post(response_format):
+        """The reply, and after how many seconds."""
+        text = response_format if isinstance(response_format, str) else json.dumps(response_format)
+        body = json.dumps({"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1,
+                           "response_format": "F"}).replace('"F"', text)
+        begin = time.monotonic()
+        reply = requests.post(smollm2.url + "/v1/chat/completions", body, timeout=60,
+                              headers={"Content-Type": "application/json"})
+        return reply, time.monotonic() - begin
+
     try:
         for name, (response_format, codes) in HOSTILE.items():
-            text = response_format if isinstance(response_format, str) else json.dumps(response_format)
-            body = json.dumps({"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1,
-                               "response_format": "F"}).replace('"F"', text)
-            begin = time.monotonic()
-            reply = requests.post(smollm2.url + "/v1/chat/completions", body, timeout=60,
-                                  headers={"Content-Type": "application/json"})
-            seconds = time.monotonic() - begin
+            _, least = post("7")  # what is refused at a glance, on this machine now
+            reply, seconds = post(response_format)
             code = None if reply.status_code == 200 else reply.json()["error"]["code"]
-            if seconds > IN_TIME_S:
-                late[name] = seconds
+            if seconds > IN_TIME_S + 20 * least:
+                late[name] = seconds, least
             if code not in codes or (code and reply.status_code != 400):
                 unexpected[name] = (reply.status_code, reply.text[:200])
     finally:
