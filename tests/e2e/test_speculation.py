@@ -3,6 +3,7 @@ not, greedy and sampled, alone and beside others, free and by grammars, cold, fr
 
 import concurrent.futures
 import random
+import time
 
 import pytest
 from conftest import SMOLLM2
@@ -55,7 +56,11 @@ def answers(server, requests):
     """What each says, why it ended and what its tokens were."""
 
     def ask(body):
-        reply = server.post("/v1/chat/completions", body)
+        for _ in range(30):
+            reply = server.post("/v1/chat/completions", body)
+            if reply.status_code != 429:  # a slow machine has more grammars to compile at once than it takes
+                break
+            time.sleep(int(reply.headers["retry-after"]))
         assert reply.status_code == 200, reply.text
         choice = reply.json()["choices"][0]
         tokens = [token["token"] for token in choice["logprobs"]["content"]] if body["logprobs"] else None
@@ -84,11 +89,12 @@ def start_kept(start, tmp_path):
     return start_one
 
 
-def test_drafts_change_no_reply(start_kept):
+def test_drafts_change_no_reply(start_kept, slow):
+    slowness = slow("decode", 10)  # so that drafts pay off on every machine
     requests = random_requests()
     assert sum("response_format" in body for body in requests) > REQUESTS / 5
     said, drafted = {}, {}
-    for speculation in ("off", "on"):
+    for speculation in ("on", "off"):
         server = start_kept(speculation)
         said[speculation] = answers(server, requests[: REQUESTS // 2])
         server.stop()
@@ -96,13 +102,15 @@ def test_drafts_change_no_reply(start_kept):
         said[speculation] += answers(server, requests[REQUESTS // 2:])
         drafted[speculation] = drafts_of(server)
         server.stop()
+        slowness.end()
     for body, without, with_drafts in zip(requests, said["off"], said["on"], strict=True):
         assert with_drafts == without, body
     assert drafted["off"]["draft_tokens_total"] == 0
     assert drafted["on"]["draft_accepted_tokens_total"] > 50, drafted["on"]
 
 
-def test_a_copy_takes_fewer_steps(start_kept):
+def test_a_copy_takes_fewer_steps(start_kept, slow):
+    slow("decode", 50)  # so that drafts pay off on every machine
     text = ("The old lighthouse at the end of the harbour was built in 1848 by a family of masons who had come from the "
             "north. Its walls are nearly two metres thick at the base, and the stairs inside wind upwards through five "
             "floors before they reach the lamp. For more than a hundred years a keeper lived there with his family.")
