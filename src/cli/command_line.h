@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "engine/engine.h"
 #include "engine/engine_options.h"
 
 namespace cortex {

@@ -8,6 +8,14 @@
 #include "engine/scheduler.h"
 
 namespace cortex {
+namespace {
+
+StepKind kind_of(const Sequence& sequence) {
+  if (sequence.text) return StepKind::encode;
+  return sequence.decodes() && sequence.output_tokens() > 0 ? StepKind::decode : StepKind::prompt;
+}
+
+}  // namespace
 
 void Scheduler::add_slice(Sequence* sequence, int rows, Draft proposed, int drafts) {
   const std::size_t first_wanted = plan_.wanted.size();
@@ -47,8 +55,7 @@ void Scheduler::add_slice(Sequence* sequence, int rows, Draft proposed, int draf
     add_sampled(*sequence, slice.first_row + certain + static_cast<int>(i), riding.first(i), masks[i]);
   }
   planned.wanted_rows = plan_.wanted.size() - first_wanted;
-  const StepKind kind = sequence->text ? StepKind::encode : sequence->decodes() ? StepKind::decode : StepKind::prompt;
-  carries_[static_cast<std::size_t>(kind)] = true;
+  carries_[static_cast<std::size_t>(kind_of(*sequence))] = true;
 }
 
 void Scheduler::add_text(const Sequence& sequence, int row) {

@@ -12,8 +12,8 @@ namespace cortex {
 
 // What a step computes.
 enum class StepKind {
-  prompt,  // parts of prompts
-  decode,  // of each of its sequences the one token that is left, and the drafts behind it
+  prompt,  // parts of prompts, or of what is computed again of sequences that made room
+  decode,  // each sequence's latest token, and the drafts behind it
   mixed,   // more than one of the others
   encode   // texts, of which nothing is sampled: an encoder's batch, or a decoder's
 };

@@ -59,7 +59,8 @@ def test_the_page_has_what_the_document_says(start):
         assert types[f"cortex_{name}_total"] == "counter"
     for name in ["requests_running", "requests_waiting", "kv_blocks", "kv_usage_ratio", "disk_used_bytes"]:
         assert types[f"cortex_{name}"] == "gauge"
-    for name in ["request_seconds", "generation_seconds", "ttft_seconds", "inter_token_seconds", "queue_seconds"]:
+    for name in ["request_seconds", "generation_seconds", "ttft_seconds", "inter_token_seconds", "queue_seconds",
+                 "step_seconds", "step_tokens"]:
         assert types[f"cortex_{name}"] == "histogram"
     assert {labels["state"] for labels, _ in series["cortex_kv_blocks"]} == {"used", "cached", "free"}
     assert not any(name.startswith("vllm:") for name in series)
@@ -71,6 +72,36 @@ def test_the_page_has_what_the_document_says(start):
         server, "cortex_errors_total", code="not_found") == 1
     assert {labels["lane"] for labels, _ in series["cortex_queue_seconds_count"]} == {"interactive", "encode"}
     assert re.fullmatch("[0-9a-f]{12}|unknown", series["cortex_build_info"][0][0]["commit"])
+
+
+def test_steps_are_counted_by_what_they_carry(start):
+    server = start(MODELS, "--backend", "cpu", "--speculation", "off", "--embed-cache", 0).wait_until_ready()
+    usage = server.post("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 9, "temperature": 0}).json()["usage"]
+    texts = {"model": "tiny-embed", "input": ["a", "b c d e f g", "h"]}
+    encoded = server.post("/v1/embeddings", texts).json()["usage"]["prompt_tokens"]
+
+    def count(name, kind):
+        return value(server, f"cortex_step_{name}", kind=kind)
+
+    # One step a token but the first, which the prompt's last step samples; a heartbeat brings the counts.
+    wait_for(lambda: count("tokens_sum", "encode") == encoded, 60, server.read_log)
+    assert count("tokens_sum", "prompt") == usage["prompt_tokens"]
+    assert 1 <= count("tokens_count", "prompt") <= usage["prompt_tokens"]
+    assert count("tokens_count", "decode") == count("tokens_sum", "decode") == usage["completion_tokens"] - 1
+    assert value(server, "cortex_step_tokens_bucket", kind="decode", le="1") == usage["completion_tokens"] - 1
+    assert count("tokens_count", "mixed") == 0 and count("tokens_count", "encode") >= 1
+    for kind in ["prompt", "decode", "mixed", "encode"]:
+        assert count("seconds_count", kind) == count("tokens_count", kind), kind
+        assert value(server, "cortex_step_seconds_bucket", kind=kind, le="+Inf") == count("seconds_count", kind), kind
+        assert (count("seconds_sum", kind) > 0) == (count("seconds_count", kind) > 0), kind
+
+    before = count("tokens_sum", "encode")
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    wait_for(lambda: server.get("/healthz").json()["engine"]["restarts"] == 1, 60)
+    server.wait_until_ready()
+    assert count("tokens_sum", "encode") == before
+    assert server.post("/v1/embeddings", texts).status_code == 200
+    wait_for(lambda: count("tokens_sum", "encode") == 2 * before, 60, server.read_log)
 
 
 def test_vllms_names_are_one_series_each(start):

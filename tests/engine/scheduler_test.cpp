@@ -83,6 +83,9 @@ TEST(Scheduler, AStepIsOfTheKindOfWhatItCarries) {
   EXPECT_EQ(kind_of_next(), StepKind::mixed);
   scheduler.add(text(4, 0, 1));  // a single row, and yet a text
   EXPECT_EQ(kind_of_next(), StepKind::encode);
+  scheduler.add(request(7, 1, 2));  // a single row, and yet a prompt
+  EXPECT_EQ(kind_of_next(), StepKind::prompt);
+  EXPECT_EQ(kind_of_next(), StepKind::decode);
   scheduler.add(text(5, 0, 30));
   scheduler.add(request(6, 20, 1));
   EXPECT_EQ(kind_of_next(), StepKind::mixed);
