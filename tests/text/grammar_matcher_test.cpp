@@ -13,7 +13,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::StartsWith;
 
 TEST(GrammarMatcher, TheMaskIsWhatMayBePushed) {
   const CompiledGrammar grammar =

@@ -9,7 +9,6 @@ namespace cortex {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 TEST(GrammarSchema, KeepsToASchema) {

@@ -12,7 +12,6 @@ namespace cortex {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 TEST(Grammar, KeepsToARegex) {
