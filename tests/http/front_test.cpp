@@ -63,7 +63,7 @@ TEST_F(FrontTest, AnErrorBeforeTheFirstTokenIsAPlainAnswerEvenForAStream) {
 
 TEST_F(FrontTest, ALateErrorIsAnEventWithoutDone) {
   auto engine =
-      std::make_unique<EchoEngine>(EchoOptions{.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+      std::make_unique<EchoEngine>(EchoOptions{.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   engine->set_status(ready_status());
   front_ = make(*engine);
   RawClient client(front_->port());
@@ -143,7 +143,7 @@ TEST_F(FrontTest, StartupIsOverWithTheFirstReadiness) {
 }
 
 TEST_F(FrontTest, AFullQueueIsTooManyRequests) {
-  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   slow.set_status(ready_status());
   front_ = make(slow);
   RawClient first(front_->port());

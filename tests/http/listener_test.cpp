@@ -526,8 +526,8 @@ TEST(Listener, NoticesAnOrderlyCloseWhileAReplyIsComputed) {
   std::promise<void> left;
   held.reply->on_disconnect([&] { left.set_value(); });
   client.reset();  // sends no reset: nothing is unread
-  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(2)), std::future_status::ready);
-  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(5))->status, 499);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(20))->status, 499);
 }
 
 TEST(Listener, ProbesAClientThatHasClosedItsSideUntilItIsServed) {
@@ -570,10 +570,10 @@ TEST(Listener, NoticesAResetWhileAReplyIsComputed) {
   std::promise<void> left;
   held.reply->on_disconnect([&] { left.set_value(); });
   client.reset();
-  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   EXPECT_TRUE(held.reply->disconnected());
   held.reply->respond(200, {}, "nobody reads this");
-  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(5))->status, 499);
+  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(20))->status, 499);
   expect_alive(server);
 }
 
@@ -588,7 +588,7 @@ TEST(Listener, NoticesAResetMidStream) {
   held.reply->write(sse_event("1"));
   client.read_until("data: 1\n\n");
   client.reset();
-  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   held.reply->write(sse_event("2"));
   held.reply->end();
   expect_alive(server);
@@ -606,7 +606,7 @@ TEST(Listener, NoticesThatAStreamsReaderHasClosed) {
   client->read_until("data: 1\n\n");
   client.reset();  // an orderly close: only the answer to the next write tells
   held.reply->write(sse_event("2"));
-  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
 }
 
 TEST(Listener, StreamsAsItComes) {
@@ -663,7 +663,7 @@ TEST(Listener, GivesUpOnAReaderThatStops) {
   held.reply->on_disconnect([&] { left.set_value(); });
   held.reply->start_stream(200, sse_headers());
   held.reply->write(std::string(16 << 20, 'x'));
-  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   expect_alive(server);
 }
 
@@ -679,7 +679,7 @@ TEST(Listener, GivesUpOnAReaderThatLagsBehind) {
   held.reply->start_stream(200, sse_headers());
   auto gone = left.get_future();
   for (int i = 0; i < 5000 && !held.reply->disconnected(); ++i) held.reply->write(std::string(16 << 10, 'x'));
-  EXPECT_EQ(gone.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(gone.wait_for(std::chrono::seconds(20)), std::future_status::ready);
   expect_alive(server);
 }
 
@@ -697,12 +697,10 @@ TEST(Listener, SlowRequestsTimeOut) {
   ListenerOptions options;
   options.header_deadline = milliseconds(100);
   options.body_deadline = milliseconds(100);
-  options.idle_deadline = milliseconds(100);
   Server server(std::move(options));
   RawClient header(server.port());
   RawClient body(server.port());
   RawClient chunk(server.port());
-  RawClient idle(server.port());
   header.send("GET /healthz HT");
   body.send(post(kJson + "Content-Length: 5\r\n", "{"));
   chunk.send(post(kJson + kChunked, "5\r\nab"));
@@ -713,8 +711,14 @@ TEST(Listener, SlowRequestsTimeOut) {
     EXPECT_THAT(reply.body, HasSubstr("0.1 seconds"));
     EXPECT_TRUE(client->at_end());
   }
-  EXPECT_TRUE(idle.at_end());
   expect_alive(server);
+}
+
+TEST(Listener, SilentConnectionsAreClosed) {
+  ListenerOptions options;
+  options.idle_deadline = milliseconds(100);
+  Server server(std::move(options));
+  EXPECT_TRUE(RawClient(server.port()).at_end());
 }
 
 TEST(Listener, ASlowDripOfHeadersTimesOutToo) {
@@ -758,14 +762,14 @@ TEST(Listener, ASlowDripOfABodyTimesOutToo) {
 
 TEST(Listener, AnEnduringUploadIsServed) {
   ListenerOptions options;
-  options.body_deadline = milliseconds(100);
+  options.body_deadline = milliseconds(1000);
   options.body_rate_bytes_per_s = 1000;
   Server server(std::move(options));
   RawClient client(server.port());
   client.send(post(kJson + "Content-Length: 10000\r\n", "", "/length"));
   for (int i = 0; i < 20; ++i) {
     client.send(std::string(500, 'x'));
-    std::this_thread::sleep_for(milliseconds(15));
+    std::this_thread::sleep_for(milliseconds(75));
   }
   EXPECT_EQ(client.read_reply().body, "10000");
 }
@@ -815,12 +819,12 @@ TEST(Listener, WorksForNobodyWhoHasLeft) {
   RawClient client(server.port());
   RawClient patient(server.port());
   client.send(get("/hidden"));
-  auto left = queue.receive_for(std::chrono::seconds(5));
+  auto left = queue.receive_for(std::chrono::seconds(20));
   patient.send(get("/hidden"));
-  auto waiting = queue.receive_for(std::chrono::seconds(5));
+  auto waiting = queue.receive_for(std::chrono::seconds(20));
   ASSERT_TRUE(left && waiting);
   client.reset();
-  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(5))->status, 499);
+  EXPECT_EQ(server.records.receive_for(std::chrono::seconds(20))->status, 499);
   (*left)();
   EXPECT_EQ(server.hidden_calls, 0);
   (*waiting)();
@@ -872,7 +876,7 @@ TEST(Listener, Drains) {
   held.reply->respond(200, {}, "done");
   EXPECT_EQ(busy.read_reply().body, "done");
   EXPECT_TRUE(busy.at_end());
-  EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(5)));
+  EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(20)));
 }
 
 TEST(Listener, DrainingWaitsForNoHalfHeader) {
@@ -883,7 +887,7 @@ TEST(Listener, DrainingWaitsForNoHalfHeader) {
   RawClient first(server.port());
   first.send("GET /healthz HTTP/1.1\r\n");
   EXPECT_EQ(RawClient(server.port()).exchange(kHealth).status, 200);  // both have been read by now
-  EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(5)));
+  EXPECT_TRUE(server.listener().wait_until_idle(std::chrono::seconds(20)));
   server.listener().drain();
   EXPECT_EQ(before.read_reply().status, 503);
   EXPECT_EQ(first.read_reply().status, 503);
@@ -939,8 +943,8 @@ TEST(Listener, TellsOfEveryRequest) {
   RawClient client(server.port());
   client.exchange(get("/echo/1"));
   client.exchange(get("/nope"));
-  const auto first = server.records.receive_for(std::chrono::seconds(5));
-  const auto second = server.records.receive_for(std::chrono::seconds(5));
+  const auto first = server.records.receive_for(std::chrono::seconds(20));
+  const auto second = server.records.receive_for(std::chrono::seconds(20));
   ASSERT_TRUE(first && second);
   EXPECT_EQ(first->route, "/echo/{id}");
   EXPECT_EQ(first->status, 200);

@@ -323,7 +323,7 @@ TEST_F(OpenaiChatTest, ErrorsBeforeTheHandlerHaveTheShapeToo) {
 
 TEST_F(OpenaiChatTest, ALateErrorIsAnEventWithoutDone) {
   auto slow =
-      std::make_unique<EchoEngine>(EchoOptions{.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+      std::make_unique<EchoEngine>(EchoOptions{.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   serve(*slow);
   RawClient client(front_->port());
   client.send(request(kPath, ask(R"("stream":true,"n":2)")));
@@ -350,7 +350,7 @@ TEST_F(OpenaiChatTest, AnErrorBeforeTheFirstTokenIsAPlainAnswer) {
 }
 
 TEST_F(OpenaiChatTest, ACallCanBeCancelledByItsId) {
-  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   serve(slow);
   RawClient client(front_->port());
   client.send(request(kPath, ask(R"("stream":true,"n":2)")));
@@ -365,7 +365,7 @@ TEST_F(OpenaiChatTest, ACallCanBeCancelledByItsId) {
 }
 
 TEST_F(OpenaiChatTest, AClientThatLeavesEndsItsTexts) {
-  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   serve(slow);
   {
     RawClient client(front_->port());

@@ -206,7 +206,7 @@ TEST_F(OpenaiCompletionTest, ManyTextsAtOnceFillTheQueue) {
 }
 
 TEST_F(OpenaiCompletionTest, ACallCanBeCancelledByItsId) {
-  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(500)});
   slow.set_status(ready_status());
   front_ = make(slow, {}, 20);
   RawClient client(front_->port());

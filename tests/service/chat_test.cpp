@@ -444,7 +444,7 @@ TEST_F(ChatServiceTest, AFailedTurnLeavesTheConversationAsItWas) {
 }
 
 TEST_F(ChatServiceTest, ARunningCallIsCancelledByItsOwnerOnly) {
-  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::milliseconds(20)});
+  EchoEngine slow({.models = {"chat"}, .token_delay = std::chrono::seconds(10)});
   Admission admission(slow, 1);
   ChatService chat(tiny_models(), admission, conversations_, text_threads_, clock_);
   ChatRequest request = ask("hi");

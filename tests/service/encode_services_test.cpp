@@ -258,7 +258,7 @@ TEST_F(EncodeServicesTest, AnEngineThatIsAwayTakesNothing) {
 }
 
 TEST_F(EncodeServicesTest, NoMoreAreUnderWayThanMayBe) {
-  EchoEngine slow({.models = {"embed"}, .encode_delay = std::chrono::milliseconds(50)});
+  EchoEngine slow({.models = {"embed"}, .encode_delay = std::chrono::seconds(1)});
   Admission admission(slow, 2);
   EmbedService embedder(tiny_models(), admission, cache_, text_threads_, clock_);
   std::array<std::promise<void>, 2> done;

@@ -195,7 +195,7 @@ TEST_F(GenerationTest, AStopStringEndsOneTextOnly) {
 }
 
 TEST_F(GenerationTest, OneFailureIsTheWholeCalls) {
-  EchoEngine engine({.token_delay = std::chrono::milliseconds(5), .fail_generate = [](const GenerateRequest& request) {
+  EchoEngine engine({.token_delay = std::chrono::seconds(10), .fail_generate = [](const GenerateRequest& request) {
                        return request.sampling.seed == 2
                                   ? std::optional(Error(ErrorCode::request_cannot_fit, "too large"))
                                   : std::nullopt;
@@ -207,14 +207,14 @@ TEST_F(GenerationTest, OneFailureIsTheWholeCalls) {
   ASSERT_TRUE(events.back().error);
   EXPECT_EQ(events.back().error->code(), ErrorCode::request_cannot_fit);
   // The others do not go on for nobody.
-  for (int i = 0; i < 200 && engine.status().running > 0; ++i) {
+  for (int i = 0; i < 2000 && engine.status().running > 0; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   EXPECT_EQ(engine.status().running, 0);
 }
 
 TEST_F(GenerationTest, ACancelEndsAllTextsWithOneError) {
-  EchoEngine engine({.token_delay = std::chrono::milliseconds(20)});
+  EchoEngine engine({.token_delay = std::chrono::seconds(10)});
   GenerationOptions options;
   options.n = 3;
   options.owner = "alice";
@@ -247,7 +247,7 @@ TEST_F(GenerationTest, TicketsAreGivenBackAtTheEnd) {
 // Its prompt's log-probabilities are one too few. Like any engine it outlives a sink that throws.
 class LyingEngine : public EchoEngine {
  public:
-  LyingEngine() : EchoEngine({.token_delay = std::chrono::milliseconds(5)}) {}
+  LyingEngine() : EchoEngine({.token_delay = std::chrono::milliseconds(500)}) {}
 
   void generate(GenerateRequest request, GenerateSink sink) override {
     EchoEngine::generate(std::move(request), [this, sink = std::move(sink)](GenerateEvent event) {
@@ -278,7 +278,7 @@ TEST_F(GenerationTest, AnEngineThatBreaksItsWordFailsTheCall) {
   ASSERT_TRUE(events.back().error);
   EXPECT_EQ(events.back().error->code(), ErrorCode::internal_error);
   EXPECT_EQ(engine.escaped, 0);
-  for (int i = 0; i < 200 && engine.status().running > 0; ++i) {
+  for (int i = 0; i < 2000 && engine.status().running > 0; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   EXPECT_EQ(engine.status().running, 0) << "it goes on for nobody";

@@ -58,7 +58,7 @@ class SupervisorTest : public testing::Test {
 
 TEST_F(SupervisorTest, AReplacementIsNoDeathAndComesAtOnce) {
   options_.kill_grace = 5s;
-  start("trap 'exit 0' TERM; sleep 60 & wait");
+  start("trap 'exit 0' TERM; sleep 60 >/dev/null 2>&1 & wait");  // it outlives the shell, and holds nobody's output
   for (int round = 0; round < options_.max_deaths + 1; ++round) {
     EXPECT_EQ(next().what, "started");
     const pid_t pid = supervisor_->pid();
@@ -70,7 +70,7 @@ TEST_F(SupervisorTest, AReplacementIsNoDeathAndComesAtOnce) {
 }
 
 TEST_F(SupervisorTest, OneThatDoesNotGoIsKilledAndReplaced) {
-  start("sleep 60");
+  start("exec sleep 60");
   EXPECT_EQ(next().what, "started");
   const pid_t first = supervisor_->pid();
   const auto begin = steady_clock::now();
@@ -80,7 +80,17 @@ TEST_F(SupervisorTest, OneThatDoesNotGoIsKilledAndReplaced) {
   EXPECT_NE(supervisor_->pid(), first);
 }
 
-TEST_F(SupervisorTest, RestartsAtOnceThenLaterAndLaterUntilItGivesUp) {
+TEST_F(SupervisorTest, TheFirstDeathIsFollowedAtOnce) {
+  options_.restart_delay = options_.max_restart_delay = 1h;
+  start("exit 7");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(next().what, "started");
+    EXPECT_EQ(next().what, "exit status 7");
+  }
+  EXPECT_FALSE(events_.receive_for(100ms));
+}
+
+TEST_F(SupervisorTest, RestartsLaterAndLaterUntilItGivesUp) {
   start("exit 7");
   std::vector<steady_clock::time_point> starts;
   for (int i = 0; i < 5; ++i) {
@@ -90,7 +100,6 @@ TEST_F(SupervisorTest, RestartsAtOnceThenLaterAndLaterUntilItGivesUp) {
     EXPECT_EQ(next().what, "exit status 7");
   }
   EXPECT_EQ(next().what, "gave up");
-  EXPECT_LT(starts[1] - starts[0], 90ms);
   EXPECT_GE(starts[2] - starts[1], 100ms);
   EXPECT_GE(starts[3] - starts[2], 150ms);  // 200 ms, but for max_restart_delay
   EXPECT_GE(starts[4] - starts[3], 150ms);
@@ -124,11 +133,11 @@ TEST_F(SupervisorTest, TwoProcessesNeverOverlap) {
 }
 
 TEST_F(SupervisorTest, SilenceEndsAProcess) {
-  options_.stall_after = 200ms;
+  options_.stall_after = 1500ms;
   start("exec sleep 60");
   EXPECT_EQ(next().what, "started");
-  for (int i = 0; i < 8; ++i) {
-    std::this_thread::sleep_for(50ms);
+  for (int i = 0; i < 20; ++i) {
+    std::this_thread::sleep_for(100ms);
     supervisor_->beat();
   }
   EXPECT_FALSE(events_.try_receive());
@@ -138,15 +147,12 @@ TEST_F(SupervisorTest, SilenceEndsAProcess) {
 
 TEST_F(SupervisorTest, TheFirstBeatMayTakeLonger) {
   options_.stall_after = 100ms;
-  options_.start_patience = 600ms;
+  options_.start_patience = 1h;
   start("exec sleep 60");
   EXPECT_EQ(next().what, "started");
   EXPECT_FALSE(events_.receive_for(300ms));
-  const auto last_beat = steady_clock::now();
   supervisor_->beat();
-  const Event stalled = next();
-  EXPECT_EQ(stalled.what, "stalled");
-  EXPECT_LT(stalled.when - last_beat, 250ms);
+  EXPECT_EQ(next().what, "stalled");
 }
 
 TEST_F(SupervisorTest, AProcessThatResistsIsKilled) {
@@ -212,15 +218,13 @@ TEST_F(SupervisorTest, RefusesToWatchTooClosely) {
 }
 
 TEST_F(SupervisorTest, StopWaitsForTheProcess) {
-  options_.kill_grace = 5000ms;
+  options_.kill_grace = 1h;
   start("exec cat <&3 >/dev/null");
   EXPECT_EQ(next().what, "started");
   const pid_t pid = supervisor_->pid();
-  const auto begin = steady_clock::now();
   supervisor_->stop();
   descriptor_.reset();  // the end of its stream
   supervisor_.reset();
-  EXPECT_LT(steady_clock::now() - begin, 1500ms);
   EXPECT_NE(::kill(pid, 0), 0);
   EXPECT_FALSE(events_.try_receive());  // a wanted end is no death
 }

@@ -22,7 +22,6 @@ namespace cortex {
 namespace {
 
 using namespace std::chrono_literals;
-using std::chrono::steady_clock;
 using testing::ElementsAre;
 
 class WorkerClientTest : public testing::Test {
@@ -137,6 +136,7 @@ TEST_F(WorkerClientTest, CancelsAndEndsInTime) {
 TEST_F(WorkerClientTest, CountsAreTheNewProcessesAsSoonAsItIsCounted) {
   options_.supervisor.arguments = {"fake"};
   options_.engine.rows_per_step = 512;
+  options_.engine.speculation = false;
   const auto decoded = [](const EngineStatus& status) { return status.step_counts.of(StepKind::decode).tokens.sum; };
   CollectedEvents events;
   client().generate(ask(1, {5, 6}, 10), events.sink());
@@ -157,14 +157,13 @@ TEST_F(WorkerClientTest, CountsAreTheNewProcessesAsSoonAsItIsCounted) {
 }
 
 TEST_F(WorkerClientTest, AKilledWorkerCostsWhatIsInFlightAndIsReplaced) {
+  options_.supervisor.stall_after = 1h;  // its silence is not what tells
   CollectedEvents lost;
   client().generate(ask(1, {5, 6}, 1000), lost.sink());
   lost.wait_for_tokens(2);
   const pid_t first = client().worker_pid();
-  const auto killed = steady_clock::now();
   kill_worker();
-  lost.wait(1s);
-  EXPECT_LT(steady_clock::now() - killed, 1s);
+  lost.wait();
   EXPECT_EQ(lost.error_code(), ErrorCode::engine_unavailable);
   EXPECT_EQ(lost.after_the_last(), 0);
   CollectedEvents next;
@@ -176,7 +175,7 @@ TEST_F(WorkerClientTest, AKilledWorkerCostsWhatIsInFlightAndIsReplaced) {
 }
 
 TEST_F(WorkerClientTest, RequestsWaitForTheRestartUntilTheirDeadline) {
-  options_.supervisor.restart_delay = 300ms;
+  options_.supervisor.restart_delay = 3s;
   wait_for([](const EngineStatus& s) { return s.backend == "echo"; });
   kill_worker();
   wait_for(
@@ -227,7 +226,7 @@ TEST_F(WorkerClientTest, FiveDeathsAreTheEnd) {
   EXPECT_EQ(waiting.error_code(), ErrorCode::engine_unavailable);
   CollectedEvents later;
   client().generate(ask(2, {5}, 1), later.sink());
-  later.wait(1s);
+  later.wait();
   EXPECT_EQ(later.error_code(), ErrorCode::engine_unavailable);
 }
 
@@ -238,7 +237,7 @@ TEST_F(WorkerClientTest, AProgramThatDoesNotExistIsTheEndToo) {
 
 TEST_F(WorkerClientTest, ASilentWorkerIsReplaced) {
   options_.supervisor.stall_after = 1500ms;
-  options_.supervisor.kill_grace = 500ms;
+  options_.supervisor.kill_grace = 3s;
   CollectedEvents hung;
   client().generate(ask(1, {kHangToken}, 1), hung.sink());
   wait_for([](const EngineStatus& s) { return s.state == EngineState::stalled; });
@@ -320,7 +319,7 @@ TEST_F(WorkerClientTest, ASuspectThatIsCancelledAfterATokenIsCleared) {
   client().cancel(2);
   suspect.wait();
   EXPECT_EQ(suspect.error_code(), ErrorCode::cancelled);
-  client().generate(ask(3, {5}, 50), cleared.sink());
+  client().generate(ask(3, {5}, 1000), cleared.sink());
   client().generate(ask(4, {6}, 1), other.sink());
   cleared.wait_for_tokens(1);
   other.wait();
@@ -329,7 +328,7 @@ TEST_F(WorkerClientTest, ASuspectThatIsCancelledAfterATokenIsCleared) {
 }
 
 TEST_F(WorkerClientTest, ASuspectThatIsCancelledBeforeATokenStaysOne) {
-  options_.engine.rows_per_step = 100;
+  options_.engine.rows_per_step = 1000;
   CollectedEvents lost, early, suspect, other;
   client().generate(ask(1, {5}, 1000), lost.sink());
   lost.wait_for_tokens(1);
@@ -378,26 +377,23 @@ TEST_F(WorkerClientTest, ARequestThatComesTooLateHearsOfIt) {
 }
 
 TEST_F(WorkerClientTest, ShutdownEndsEverything) {
+  options_.supervisor.kill_grace = 1h;
   CollectedEvents running;
   client().generate(ask(1, {5}, 1000), running.sink());
   running.wait_for_tokens(1);
   const pid_t pid = client().worker_pid();
-  const auto begin = steady_clock::now();
   client_.reset();
-  EXPECT_LT(steady_clock::now() - begin, 1s);
   EXPECT_TRUE(running.over());
   EXPECT_EQ(running.error_code(), ErrorCode::engine_unavailable);
   EXPECT_NE(::kill(pid, 0), 0);  // reaped
 }
 
 TEST_F(WorkerClientTest, ShutdownDoesNotWaitForAHungWorker) {
-  options_.supervisor.kill_grace = 5s;  // the worker ends itself before
+  options_.supervisor.kill_grace = 1h;  // the worker ends itself
   CollectedEvents hung;
   client().generate(ask(1, {kHangToken}, 1), hung.sink());
   std::this_thread::sleep_for(300ms);
-  const auto begin = steady_clock::now();
   client_.reset();
-  EXPECT_LT(steady_clock::now() - begin, 2s);
 }
 
 TEST_F(WorkerClientTest, TheWorkersEngineIsTheSameEngine) {
@@ -484,7 +480,7 @@ TEST_F(WorkerClientModelsTest, AChangeWaitsForAWorkerAndEndsWithIt) {
   std::promise<ErrorCode> late;
   WorkerClientOptions slow = options_;
   slow.supervisor.executable = "/bin/sh";
-  slow.supervisor.arguments = {"-c", "sleep 60"};
+  slow.supervisor.arguments = {"-c", "exec sleep 60"};
   slow.supervisor.kill_grace = 100ms;
   client_ = std::make_unique<WorkerClient>(slow);
   client().load_model("m", [&](const std::optional<Error>& error) { late.set_value(error->code()); });
