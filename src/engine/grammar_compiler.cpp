@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/resident_memory.h"
 #include "engine/failure.h"
 
 namespace cortex {
@@ -96,6 +97,11 @@ void GrammarCompiler::drop(std::size_t model) {
   trim();
 }
 
+void GrammarCompiler::limit_cache(std::size_t model, std::size_t bytes) {
+  limits_[model] = bytes;
+  trim();
+}
+
 std::vector<GrammarCompiler::Ready> GrammarCompiler::take_ready() {
   const TimePoint now = clock_.steady_now();
   for (auto job = jobs_.begin(); job != jobs_.end();) {
@@ -133,15 +139,19 @@ GrammarStatus GrammarCompiler::status(std::size_t model) const {
   return status;
 }
 
+std::size_t GrammarCompiler::bytes(std::size_t model) const {
+  std::size_t bytes = 0;
+  for (const Cached& cached : cache_) bytes += cached.key.model == model ? cached.bytes : 0;
+  const auto found = models_.find(model);
+  const bool has_vocabulary = found != models_.end() && found->second.vocabulary;
+  return bytes + (has_vocabulary ? found->second.vocabulary->bytes.load() : 0);
+}
+
 void GrammarCompiler::run(Job* job) const noexcept {
   try {
     yield_to_others();
     Vocabulary& vocabulary = *job->vocabulary;
-    std::call_once(vocabulary.made, [&] {
-      const TokenTexts& texts = *vocabulary.texts;
-      vocabulary.trie.emplace(texts.offsets, std::string_view(texts.bytes.data(), texts.bytes.size()), texts.special,
-                              texts.ends);
-    });
+    std::call_once(vocabulary.made, [&] { make(&vocabulary); });
     job->began = clock_.steady_now().time_since_epoch().count();
     if (options_.before_build) options_.before_build();
     job->outcome = build(*vocabulary.trie, job->key);
@@ -154,6 +164,15 @@ void GrammarCompiler::run(Job* job) const noexcept {
   } catch (...) {
     log_failure("a compiled grammar's message", caught_error());
   }
+}
+
+void GrammarCompiler::make(Vocabulary* vocabulary) {
+  const TokenTexts& texts = *vocabulary->texts;
+  vocabulary->trie.emplace(texts.offsets, std::string_view(texts.bytes.data(), texts.bytes.size()), texts.special,
+                           texts.ends);
+  vocabulary->bytes = vocabulary->trie->bytes() + texts.bytes.size() + texts.special.size() +
+                      texts.offsets.size() * sizeof(std::uint32_t);
+  give_back_free_memory();  // in the making it takes several times as much
 }
 
 GrammarCompiler::Outcome GrammarCompiler::build(const TokenTrie& trie, const Key& key) {
@@ -229,22 +248,30 @@ void GrammarCompiler::answer(Job* job, const Outcome& outcome) {
 
 void GrammarCompiler::keep(const Key& key, Outcome outcome) {
   if (by_key_.contains(key)) return;
-  cache_.push_front({key, std::move(outcome)});
+  cache_.push_front({.key = key, .outcome = std::move(outcome)});
   by_key_.emplace(key, cache_.begin());
   trim();
 }
 
 // Grammars grow while they are used: all are measured anew.
 void GrammarCompiler::trim() {
-  const auto entry_bytes = [](const Cached& cached) {
-    return sizeof(Cached) + 2 * cached.key.text.size() + bytes_of(cached.outcome);
-  };
+  std::map<std::size_t, std::size_t> of_model;
   cached_bytes_ = 0;
-  for (const Cached& cached : cache_) cached_bytes_ += entry_bytes(cached);
-  while (cached_bytes_ > options_.cache_bytes) {
-    cached_bytes_ -= entry_bytes(cache_.back());
-    by_key_.erase(cache_.back().key);
-    cache_.pop_back();
+  for (Cached& cached : cache_) {
+    cached.bytes = sizeof(Cached) + 2 * cached.key.text.size() + bytes_of(cached.outcome);
+    cached_bytes_ += cached.bytes;
+    of_model[cached.key.model] += cached.bytes;
+  }
+  for (auto cached = cache_.end(); cached != cache_.begin();) {
+    --cached;
+    std::size_t& model_bytes = of_model[cached->key.model];
+    const auto limit = limits_.find(cached->key.model);
+    const bool over = limit != limits_.end() && model_bytes > limit->second;
+    if (!over && cached_bytes_ <= options_.cache_bytes) continue;
+    cached_bytes_ -= cached->bytes;
+    model_bytes -= cached->bytes;
+    by_key_.erase(cached->key);
+    cached = cache_.erase(cached);
   }
 }
 

@@ -2,9 +2,9 @@
 // all calls; each compile runs on a thread of its own, which yields to those that compute.
 //
 // One compile serves all requests that ask for the same text while it runs, and later ones find its outcome in a cache
-// bounded in bytes, the longest unused leaving first. A compile that takes longer than the deadline fails its requests;
-// its thread goes on, as it can't be stopped, and what it comes to is kept for the next. Such threads hold up the
-// others only when there are as many of them as there may be threads at all.
+// bounded in bytes, of all models together and of each, the longest unused leaving first. A compile that takes longer
+// than the deadline fails its requests; its thread goes on, as it can't be stopped, and what it comes to is kept for
+// the next. Such threads hold up the others only when there are as many of them as there may be threads at all.
 #pragma once
 
 #include <atomic>
@@ -62,6 +62,10 @@ class GrammarCompiler {
   // The model is gone, and with it what was compiled for it. Its requests are over.
   void drop(std::size_t model);
 
+  // What is kept of a model's grammars takes no more than that from now on. Without a limit of its own a model may have
+  // all of the cache.
+  void limit_cache(std::size_t model, std::size_t bytes);
+
   // The outcomes since this was last called: a grammar; Error invalid_schema, unsupported_schema or invalid_grammar,
   // also when it took too long; queue_full when too many compile; engine_unavailable when no thread can be had.
   std::vector<Ready> take_ready();
@@ -71,6 +75,7 @@ class GrammarCompiler {
   GrammarStatus status(std::size_t model) const;
   std::shared_ptr<MaskCosts> mask_costs(std::size_t model) { return models_[model].costs; }
   std::size_t cached_bytes() const { return cached_bytes_; }
+  std::size_t bytes(std::size_t model) const;  // its grammars in the cache, and the vocabulary for them
 
  private:
   // Made on the first compile's thread.
@@ -78,6 +83,7 @@ class GrammarCompiler {
     std::shared_ptr<const TokenTexts> texts;
     std::once_flag made;
     std::optional<TokenTrie> trie;
+    std::atomic<std::size_t> bytes = 0;  // of both, once it is made
   };
   struct ModelGrammars {
     std::shared_ptr<Vocabulary> vocabulary;
@@ -105,9 +111,11 @@ class GrammarCompiler {
   struct Cached {
     Key key;
     Outcome outcome;
+    std::size_t bytes = 0;  // when it was last measured
   };
 
   void run(Job* job) const noexcept;
+  static void make(Vocabulary* vocabulary);
   static Outcome build(const TokenTrie& trie, const Key& key);
   void begin_queued();
   std::optional<TimePoint> deadline(const Job& job) const;
@@ -123,6 +131,7 @@ class GrammarCompiler {
   std::list<Job> jobs_;      // in the order they came
   std::list<Cached> cache_;  // the last used first
   std::map<Key, std::list<Cached>::iterator> by_key_;
+  std::map<std::size_t, std::size_t> limits_;  // of a model's part of it, in bytes
   std::size_t cached_bytes_ = 0;
   std::vector<Ready> ready_;
 };

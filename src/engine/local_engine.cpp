@@ -272,6 +272,14 @@ void LocalEngine::start(Generation* generation) {
   const GenerateRequest& request = generation->request;
   check_request(request, slot.loaded.limits);
   if (!request.grammar) return add(generation, nullptr);
+  if (slot.loaded.plan.no_grammars) {
+    const auto vocabulary = static_cast<std::uint64_t>(slot.loaded.limits.vocabulary);
+    throw Error(
+        ErrorCode::request_cannot_fit,
+        fmt::format("the grammar: --memory-budget has no room for grammars beside model {}, which take {:.1f} MiB",
+                    slot.status.name,
+                    static_cast<double>(vocabulary * kTrieBytesPerToken + kLeastGrammarCacheBytes) / (1 << 20)));
+  }
   grammars_.compile(request.id, generation->model, *request.grammar);
 }
 
@@ -394,7 +402,9 @@ void LocalEngine::publish() {
     }
     slot.status.grammars = grammars_.status(status.models.size());
     slot.status.idle_s = slot.idle_since ? std::chrono::duration<double>(now - *slot.idle_since).count() : 0.0;
-    if (slot.loaded.decoder) slot.status.bytes = slot.loaded.decoder->memory_bytes();
+    if (slot.loaded.decoder) {
+      slot.status.bytes = slot.loaded.decoder->memory_bytes() + grammars_.bytes(status.models.size());
+    }
     if (slot.loaded.encoder) slot.status.bytes = slot.loaded.encoder->memory_bytes();
     if (status.device.empty() && slot.status.state == ModelState::ready) {
       status.backend = slot.status.backend;

@@ -116,6 +116,7 @@ void LocalEngine::handle(Loaded loaded) {
     }
     if (error != nullptr) throw *error;
     if (!has_room) throw Error(ErrorCode::request_cannot_fit, "what it was planned to take is taken");
+    grammars_.limit_cache(loaded.model, std::get<LoadedModel>(loaded.outcome).plan.grammar_cache_bytes);
     slot.install(std::move(std::get<LoadedModel>(loaded.outcome)), options_, store_.get(),
                  [this, model = loaded.model, load = slot.loads](DiskTier::Part part) {
                    inbox_.send(ReadPart{model, load, std::move(part)});
@@ -195,9 +196,9 @@ void LocalEngine::settle() {
   if (!options_.memory_bytes) return;
   for (std::size_t model = 0; model < models_.size(); ++model) {
     const LoadedModel& loaded = models_[model].loaded;
-    const std::uint64_t bytes = loaded.decoder   ? loaded.decoder->memory_bytes()
-                                : loaded.encoder ? loaded.encoder->memory_bytes()
-                                                 : 0;
+    std::uint64_t bytes = grammars_.bytes(model);
+    if (loaded.decoder) bytes += loaded.decoder->memory_bytes();
+    if (loaded.encoder) bytes += loaded.encoder->memory_bytes();
     const std::uint64_t planned = ledger_.reserved_bytes(model);
     if (bytes <= planned + planned / kPlannedWithin || ledger_.reserve(model, bytes)) continue;
     if (ModelSlot* idle = longest_idle()) unload(idle);

@@ -24,11 +24,23 @@ int blocks_of(int tokens) { return (tokens - 1) / kBlockTokens + 1; }
 struct Candidate {
   DecoderHolding holding;
   DecoderNeeds needs;
+  std::uint64_t trie_bytes = 0, grammar_cache_bytes = 0;
+  bool no_grammars = false;
+
+  void take_grammars(int vocabulary) {
+    trie_bytes = static_cast<std::uint64_t>(vocabulary) * kTrieBytesPerToken;
+    grammar_cache_bytes = vocabulary > 0 ? kLeastGrammarCacheBytes : 0;
+  }
+  void take_no_grammars() {
+    no_grammars = no_grammars || trie_bytes > 0;
+    trie_bytes = grammar_cache_bytes = 0;
+  }
 
   // What `budget` leaves for KV, in blocks; without one, as many as there can be.
   int blocks_within(std::optional<std::uint64_t> budget) const {
     if (!budget) return kMostBlocks;
-    const std::uint64_t others = needs.weight_bytes(holding.resident_layers) + needs.step_bytes;
+    const std::uint64_t others =
+        needs.weight_bytes(holding.resident_layers) + needs.step_bytes + trie_bytes + grammar_cache_bytes;
     if (others > *budget) return 0;
     return static_cast<int>(std::min<std::uint64_t>((*budget - others) / needs.kv_block_bytes, kMostBlocks));
   }
@@ -42,9 +54,20 @@ struct Candidate {
             .resident_layers = std::min(holding.resident_layers, needs.layers()),
             .weight_bytes = needs.weight_bytes(holding.resident_layers),
             .kv_bytes = static_cast<std::uint64_t>(blocks) * needs.kv_block_bytes,
-            .step_bytes = needs.step_bytes};
+            .step_bytes = needs.step_bytes,
+            .trie_bytes = trie_bytes,
+            .grammar_cache_bytes = grammar_cache_bytes,
+            .no_grammars = no_grammars};
   }
 };
+
+// Kept are as many compiled grammars as what all else leaves has room for.
+MemoryPlan with_grammars(MemoryPlan plan, std::optional<std::uint64_t> budget) {
+  if (plan.trie_bytes == 0) return plan;
+  const std::uint64_t room = budget ? *budget - plan.total_bytes() : kMostGrammarCacheBytes;
+  plan.grammar_cache_bytes = std::min(kMostGrammarCacheBytes, plan.grammar_cache_bytes + room);
+  return plan;
+}
 
 // The ways to hold a decoder whole, from the best to the smallest; each takes less of what it gives up for.
 std::vector<Candidate> whole_candidates(const DecoderNeedsOf& needs_of, int rows_per_step) {
@@ -78,6 +101,16 @@ std::optional<MemoryPlan> stream(Candidate candidate, int blocks, std::optional<
   return std::nullopt;
 }
 
+// The first that holds `least` blocks, with as many as it can; else the smallest, streamed if it may be.
+std::optional<MemoryPlan> fit(const std::vector<Candidate>& candidates, const Candidate& smallest, int wanted_blocks,
+                              int least, std::optional<std::uint64_t> budget) {
+  for (const Candidate& candidate : candidates) {
+    const int blocks = std::min(wanted_blocks, candidate.blocks_within(budget));
+    if (blocks >= least) return with_grammars(candidate.plan(blocks), budget);
+  }
+  return smallest.holding.resident_layers == 0 ? stream(smallest, least, budget) : std::nullopt;
+}
+
 std::string mebibytes(std::uint64_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(kMebibyte));
 }
@@ -105,8 +138,8 @@ std::string to_text(const MemoryPlan& plan) {
   if (plan.resident_layers < plan.layers) {
     text += fmt::format(" with {} of {} layers in memory", plan.resident_layers, plan.layers);
   }
-  return text + fmt::format(", {}KV of {} blocks, {} rows a step", plan.kv_8_bits ? "8-bit " : "", plan.kv_blocks,
-                            plan.rows_per_step);
+  return text + fmt::format(", {}KV of {} blocks, {} rows a step{}", plan.kv_8_bits ? "8-bit " : "", plan.kv_blocks,
+                            plan.rows_per_step, plan.no_grammars ? ", no grammars" : "");
 }
 
 std::optional<DecoderNeeds> needs_on(const Backend& backend, const DecoderModel& model, const DecoderHolding& holding) {
@@ -124,24 +157,25 @@ PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wan
   CORTEX_CHECK(wants.kv_blocks > 0 && wants.rows_per_step > 0 && wants.context_tokens > 0);
   const int least = std::min(wants.kv_blocks, blocks_of(std::min(wants.context_tokens, kLeastTokens)));
   const int fewest = std::min(least, blocks_of(kFewestTokens));
-  const std::vector<Candidate> candidates = whole_candidates(needs_of, wants.rows_per_step);
+  std::vector<Candidate> candidates = whole_candidates(needs_of, wants.rows_per_step);
   CORTEX_CHECK(!candidates.empty());
-  Candidate smallest = candidates.back();
-  if (wants.may_stream) smallest.holding.resident_layers = 0;
-  if (!needs_of(smallest.holding)) smallest.holding.resident_layers = kAllLayers;
-  const bool streams = smallest.holding.resident_layers == 0;
+  for (Candidate& candidate : candidates) candidate.take_grammars(wants.grammar_vocabulary);
   const auto fewer_bits = [](const Candidate& candidate) {
     return candidate.holding.weights != WeightPrecision::as_given || candidate.holding.kv_8_bits;
   };
   const auto with_all_bits = std::ranges::find_if(candidates, fewer_bits) - 1;
-  PlanOutcome outcome{.plan = {}, .least = smallest.plan(fewest), .modest = with_all_bits->plan(least)};
-  for (const Candidate& candidate : candidates) {
-    const int blocks = std::min(wants.kv_blocks, candidate.blocks_within(budget_bytes));
-    if (blocks < least) continue;
-    outcome.plan = candidate.plan(blocks);
-    return outcome;
+  PlanOutcome outcome{.plan = {}, .least = {}, .modest = with_all_bits->plan(least)};
+  Candidate smallest = candidates.back();
+  if (wants.may_stream) smallest.holding.resident_layers = 0;
+  if (!needs_of(smallest.holding)) smallest.holding.resident_layers = kAllLayers;
+  outcome.plan = fit(candidates, smallest, wants.kv_blocks, least, budget_bytes);
+  if (!outcome.plan && wants.grammar_vocabulary > 0) {
+    for (Candidate& candidate : candidates) candidate.take_no_grammars();
+    smallest.take_no_grammars();
+    outcome.plan = fit(candidates, smallest, wants.kv_blocks, least, budget_bytes);
   }
-  if (streams) outcome.plan = stream(smallest, least, budget_bytes);
+  smallest.take_no_grammars();
+  outcome.least = smallest.plan(fewest);
   if (outcome.plan) return outcome;
   const int blocks = std::min(least, smallest.blocks_within(budget_bytes));
   if (blocks >= fewest) outcome.plan = smallest.plan(blocks);
@@ -213,7 +247,8 @@ PlanOutcome estimate_memory(const Model& model, const EstimateOptions& options) 
                       {.kv_blocks = blocks,
                        .rows_per_step = options.rows_per_step,
                        .context_tokens = context,
-                       .may_stream = options.may_stream},
+                       .may_stream = options.may_stream,
+                       .grammar_vocabulary = model.kind == ModelKind::chat ? model.vocabulary() : 0},
                       options.budget_bytes);
 }
 

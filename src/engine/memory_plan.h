@@ -2,12 +2,14 @@
 // else step by step with less. Pure but for estimate_memory(), which reads a model's headers.
 //
 // What is given up, in this order, and each only as far as it must:
-//   1. KV blocks, down to those of one sequence of kLeastTokens tokens or of the context, if that is shorter
-//   2. rows of a step, halved down to kLeastRows
-//   3. the precision of keys and values
-//   4. the precision of weights: 8 bits, then 4, each with all of the above anew
-//   5. layers in memory: the others are read from disk in every step
-//   6. KV blocks, down to those of kFewestTokens tokens
+//   1. compiled grammars that are kept, down to kLeastGrammarCacheBytes
+//   2. KV blocks, down to those of one sequence of kLeastTokens tokens or of the context, if that is shorter
+//   3. rows of a step, halved down to kLeastRows
+//   4. the precision of keys and values
+//   5. the precision of weights: 8 bits, then 4, each with all of 2 to 4 anew
+//   6. layers in memory: the others are read from disk in every step
+//   7. all grammars, each of the above anew
+//   8. KV blocks, down to those of kFewestTokens tokens
 // More budget never gives a plan that stands later in this order, nor less of what the last step it took gives up.
 #pragma once
 
@@ -28,6 +30,10 @@ inline constexpr std::uint64_t kDefaultKvBytes = std::uint64_t{1} << 30;
 inline constexpr int kLeastTokens = 2048;
 inline constexpr int kFewestTokens = 256;
 inline constexpr int kLeastRows = 64;
+// What the first grammar makes of a vocabulary: 56 to 60 bytes a token, its text included.
+inline constexpr std::uint64_t kTrieBytesPerToken = 64;
+inline constexpr std::uint64_t kMostGrammarCacheBytes = std::uint64_t{64} << 20;
+inline constexpr std::uint64_t kLeastGrammarCacheBytes = std::uint64_t{2} << 20;  // some twenty ordinary ones
 
 // How many KV blocks a decoder gets: what fits into `kv_bytes`; without it, enough for kDefaultKvSequences sequences of
 // the model's whole context or kDefaultKvBytes, whichever is less. Throws Error invalid_option when that is not even
@@ -42,13 +48,17 @@ struct MemoryPlan {
   int layers = 0;           // of a decoder
   int resident_layers = 0;  // of these; the others are read from disk in every step
   std::uint64_t weight_bytes = 0, kv_bytes = 0, step_bytes = 0;
+  std::uint64_t trie_bytes = 0;           // the vocabulary as grammars need it
+  std::uint64_t grammar_cache_bytes = 0;  // of compiled grammars, at most
+  bool no_grammars = false;               // there is no room for them
 
-  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + step_bytes; }
+  std::uint64_t grammar_bytes() const { return trie_bytes + grammar_cache_bytes; }
+  std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + step_bytes + grammar_bytes(); }
   bool operator==(const MemoryPlan&) const = default;
 };
 
 // "weights as given, KV of 2048 blocks", "4-bit weights with 12 of 30 layers in memory, 8-bit KV of 128 blocks, 64 rows
-// a step"
+// a step, no grammars"
 std::string to_text(const MemoryPlan& plan);
 
 // What a decoder should have.
@@ -56,7 +66,8 @@ struct DecoderWants {
   int kv_blocks = 0;
   int rows_per_step = 0;
   int context_tokens = 0;
-  bool may_stream = false;  // there is a folder for packed weights
+  bool may_stream = false;     // there is a folder for packed weights
+  int grammar_vocabulary = 0;  // tokens of which grammars choose; 0: it takes none
 };
 
 // Of a holding; nothing where the backend can't do it.
@@ -70,7 +81,7 @@ std::optional<EncoderNeeds> needs_on(const Backend& backend, const EncoderModel&
 struct PlanOutcome {
   std::optional<MemoryPlan> plan;  // absent: it does not fit
   MemoryPlan least;                // the smallest that it could be
-  MemoryPlan modest;               // the smallest with all bits of weights and KV, in memory
+  MemoryPlan modest;               // the smallest with all bits of weights and KV, in memory, and with grammars
 };
 
 // Without a budget everything is as wanted.

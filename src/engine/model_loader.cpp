@@ -22,6 +22,11 @@ bool is_whole(const MemoryPlan& plan) {
   return plan.weights == WeightPrecision::as_given && !plan.kv_8_bits && plan.resident_layers == plan.layers;
 }
 
+Model as_configured(Model model, const ModelConfig& config) {
+  model.kind = config.kind.value_or(model.kind);
+  return model;
+}
+
 }  // namespace
 
 ModelLoader::ModelLoader(std::string backend, BackendOptions options, bool fingerprints, OpenModel open_model,
@@ -35,13 +40,14 @@ ModelLoader::ModelLoader(std::string backend, BackendOptions options, bool finge
       open_backend_(open_backend ? std::move(open_backend) : OpenBackend(cortex::open_backend)) {}
 
 LoadedModel ModelLoader::load(const ModelConfig& config, const LoadTerms& terms, const LoadProgress& progress) {
-  const Model model = open_model_(config);
+  const Model model = as_configured(open_model_(config), config);
   LoadedModel loaded;
   loaded.limits.vocabulary = model.vocabulary();
   loaded.limits.context_tokens = model.context_tokens();
   loaded.plan = plan(model, terms);
-  log_info(fmt::format("model {}: {}; weights {} bytes, KV {}, scratch {}", config.name, to_text(loaded.plan),
-                       loaded.plan.weight_bytes, loaded.plan.kv_bytes, loaded.plan.step_bytes));
+  log_info(fmt::format("model {}: {}; weights {} bytes, KV {}, scratch {}, grammars {}", config.name,
+                       to_text(loaded.plan), loaded.plan.weight_bytes, loaded.plan.kv_bytes, loaded.plan.step_bytes,
+                       loaded.plan.grammar_bytes()));
   const auto note = [&](const Backend& chosen) {
     loaded.backend = chosen.name();
     loaded.device = chosen.device();
@@ -99,7 +105,8 @@ PlanOutcome ModelLoader::plan_within(const Model& model, const LoadTerms& terms,
                       {.kv_blocks = kv_block_count(geometry, model.context_tokens(), terms.kv_bytes),
                        .rows_per_step = terms.rows_per_step,
                        .context_tokens = model.context_tokens(),
-                       .may_stream = !terms.stream_dir.empty()},
+                       .may_stream = !terms.stream_dir.empty(),
+                       .grammar_vocabulary = model.kind == ModelKind::chat ? model.vocabulary() : 0},
                       budget_bytes);
 }
 
@@ -107,7 +114,7 @@ std::uint64_t ModelLoader::set_aside(const LoadTerms& terms, bool all_bits) {
   std::uint64_t bytes = 0;
   for (const ModelConfig& other : terms.others) {
     try {
-      const PlanOutcome outcome = plan_within(open_model_(other), terms, std::nullopt);
+      const PlanOutcome outcome = plan_within(as_configured(open_model_(other), other), terms, std::nullopt);
       bytes += (all_bits ? outcome.modest : outcome.least).total_bytes();
     } catch (const Error& error) {  // its own load will say so
       log_info(fmt::format("model {}: nothing is set aside for it: {}", other.name, error.message()));

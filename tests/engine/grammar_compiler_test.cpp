@@ -238,6 +238,33 @@ TEST_F(GrammarCompilerTest, TheCacheIsBoundedAndTheLongestUnusedGoes) {
   EXPECT_EQ(gate_.arrived() - before, 62);  // while this one went
 }
 
+TEST_F(GrammarCompilerTest, AModelsPartOfTheCacheIsItsOwn) {
+  RequestId id = 0;
+  const auto compile = [&](std::size_t model, const std::string& text) {
+    compiler().compile(++id, model, regex(text));
+    wait_for(1);
+  };
+  EXPECT_EQ(compiler().bytes(0), 0u);
+  compile(0, "a");
+  compile(1, "a");
+  const std::size_t both = compiler().cached_bytes();
+  const std::size_t trie = compiler().bytes(0) + compiler().bytes(1) - both;
+  EXPECT_GT(trie, texts_->bytes.size()) << "of each";
+  compile(0, "b");
+  compile(1, "b");
+  compiler().limit_cache(0, compiler().cached_bytes() / 4);  // one of two
+  EXPECT_LT(compiler().bytes(0), compiler().bytes(1));
+  const int before = gate_.arrived();
+  compile(0, "b");
+  compile(1, "a");
+  compile(1, "b");
+  EXPECT_EQ(gate_.arrived(), before) << "the other model has all of its own, and the last stays";
+  compile(0, "a");
+  EXPECT_EQ(gate_.arrived(), before + 1);
+  compiler().limit_cache(0, 0);
+  EXPECT_EQ(compiler().bytes(0), trie / 2);
+}
+
 TEST_F(GrammarCompilerTest, ADroppedModelTakesItsGrammarsAlong) {
   compiler().compile(1, 0, regex("a"));
   compiler().compile(2, 1, regex("a"));

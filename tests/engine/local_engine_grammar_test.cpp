@@ -11,6 +11,7 @@
 
 #include "backend/golden.h"
 #include "engine/local_engine.h"
+#include "engine/memory_plan.h"
 #include "fakes/collected_events.h"
 #include "fakes/token_texts.h"
 
@@ -334,6 +335,21 @@ TEST_F(LocalEngineGrammarTest, AGrammarWithoutAVocabularyFailsItsRequestOnly) {
   engine().generate(request, events.sink());
   events.wait();
   EXPECT_EQ(events.error_code(), ErrorCode::internal_error);
+  engine().generate(plain(2), other.sink());
+  other.wait();
+  EXPECT_FALSE(other.error());
+}
+
+TEST_F(LocalEngineGrammarTest, AMemoryBudgetWithoutRoomForGrammarsRefusesThem) {
+  const MemoryPlan least = estimate_memory(golden_model("llama"), {.threads = 2}).least;
+  ASSERT_TRUE(least.no_grammars);
+  options_.memory_bytes = least.total_bytes() + (std::uint64_t{64} << 10);
+  CollectedEvents events, other;
+  engine().generate(ask(1, cases()[0].syntax, cases()[0].grammar), events.sink());
+  events.wait();
+  EXPECT_EQ(events.error_code(), ErrorCode::request_cannot_fit);
+  EXPECT_THAT(events.error().value().message(), testing::HasSubstr("--memory-budget has no room for grammars"));
+  EXPECT_THAT(engine().status().models.at(0).plan, testing::HasSubstr("no grammars"));
   engine().generate(plain(2), other.sink());
   other.wait();
   EXPECT_FALSE(other.error());

@@ -233,7 +233,10 @@ class LocalEngineCeilingTest : public LocalEngineModelsTest {
 
   LocalEngineCeilingTest() {
     options_.models = {{"m", "decoder"}, {"n", "decoder"}};
-    for (ModelConfig& model : options_.models) model.load_at_start = false;
+    for (ModelConfig& model : options_.models) {
+      model.load_at_start = false;
+      model.kind = ModelKind::rerank;  // that takes no grammars
+    }
     options_.kv_bytes = kBlocks * kFakeBlockBytes;
     options_.rows_per_step = kRows;
     options_.max_sequences = 8;

@@ -91,19 +91,63 @@ TEST(DecoderPlan, GivesUpStepByStep) {
   EXPECT_EQ(plan_decoder(round_needs, kWants, 300 + 127 + 16 * 25).plan, std::nullopt);
 }
 
+// Compiled grammars go first; the vocabulary's trie and some of them stay to the last.
+TEST(DecoderPlan, GrammarsHaveWhatTheRestLeaves) {
+  DecoderWants wants = kWants;
+  wants.grammar_vocabulary = 1000;
+  constexpr std::uint64_t kTrie = 64'000, kLeast = std::uint64_t{2} << 20, kMost = std::uint64_t{64} << 20;
+  const MemoryPlan whole = plan_decoder(round_needs, wants, std::nullopt).plan.value();
+  EXPECT_EQ(whole.trie_bytes, kTrie);
+  EXPECT_EQ(whole.grammar_cache_bytes, kMost);
+  EXPECT_EQ(whole.total_bytes(), 53'024 + kTrie + kMost);
+  EXPECT_EQ(plan_of(whole.total_bytes(), wants), whole);
+  EXPECT_EQ(plan_of(whole.total_bytes() + 1, wants), whole);
+
+  const MemoryPlan fewer = plan_of(53'024 + kTrie + kLeast + 17, wants);
+  EXPECT_EQ(to_text(fewer), to_text(whole));
+  EXPECT_EQ(fewer.grammar_cache_bytes, kLeast + 17);
+  const MemoryPlan fewest = plan_of(53'023 + kTrie + kLeast, wants);
+  EXPECT_EQ(to_text(fewest), "weights as given, KV of 999 blocks, 512 rows a step");
+  EXPECT_EQ(fewest.grammar_bytes(), kTrie + kLeast + 49) << "what makes no block";
+
+  const std::uint64_t least = 300 + 128 + 128 * 25 + kTrie + kLeast;
+  EXPECT_EQ(plan_of(least, wants).grammar_bytes(), kTrie + kLeast);
+  EXPECT_FALSE(plan_of(least, wants).no_grammars);
+  EXPECT_FALSE(plan_of(least, kWants).no_grammars) << "of one that takes none";
+}
+
+TEST(DecoderPlan, AChatOfUsualLengthComesBeforeGrammars) {
+  DecoderWants wants = kWants;
+  wants.grammar_vocabulary = 100'000;
+  const std::uint64_t grammars = 100'000 * kTrieBytesPerToken + kLeastGrammarCacheBytes;
+  const MemoryPlan without = plan_of(300 + 127 + 128 * 25 + grammars, wants);
+  EXPECT_EQ(to_text(without), "weights as given, KV of 1000 blocks, 512 rows a step, no grammars");
+  EXPECT_EQ(without.grammar_bytes(), 0u);
+  EXPECT_EQ(to_text(plan_of(2000 + 128 + 128 * 50, wants)),
+            "weights as given, KV of 128 blocks, 64 rows a step, no grammars");
+  const PlanOutcome least = plan_decoder(round_needs, wants, 300 + 128 + 16 * 25);
+  EXPECT_EQ(to_text(least.plan.value()),
+            "4-bit weights with 0 of 10 layers in memory, 8-bit KV of 16 blocks, 64 rows a step, no grammars");
+  EXPECT_EQ(least.plan, least.least);
+  EXPECT_EQ(plan_decoder(round_needs, wants, 300 + 127 + 16 * 25).plan, std::nullopt);
+}
+
 // The order of what is given up, most of all first.
 auto standing(const MemoryPlan& plan) {
-  return std::tuple(plan.resident_layers, -static_cast<int>(plan.weights), !plan.kv_8_bits, plan.rows_per_step,
-                    plan.kv_blocks);
+  return std::tuple(!plan.no_grammars, plan.resident_layers, -static_cast<int>(plan.weights), !plan.kv_8_bits,
+                    plan.rows_per_step, plan.kv_blocks, plan.grammar_cache_bytes);
 }
 
 TEST(DecoderPlan, MoreBudgetNeverGivesLessAndNoneIsOverdrawn) {
   for (const DecoderWants& wants :
        {kWants, DecoderWants{.kv_blocks = 20, .rows_per_step = 512, .context_tokens = 64, .may_stream = true},
         DecoderWants{.kv_blocks = 300, .rows_per_step = 1, .context_tokens = 4096, .may_stream = false},
-        DecoderWants{.kv_blocks = 3, .rows_per_step = 100, .context_tokens = 4096, .may_stream = true}}) {
+        DecoderWants{.kv_blocks = 3, .rows_per_step = 100, .context_tokens = 4096, .may_stream = true},
+        DecoderWants{.kv_blocks = 9, .rows_per_step = 512, .context_tokens = 4096, .grammar_vocabulary = 10}}) {
     std::optional<MemoryPlan> before;
-    for (std::uint64_t budget = 0; budget < 60'000; budget += 7) {
+    const std::uint64_t grammars = wants.grammar_vocabulary > 0 ? 640 + kLeastGrammarCacheBytes : 0;
+    for (std::uint64_t beside = 0; beside < 60'000; beside += 7) {
+      const std::uint64_t budget = beside + grammars;
       const PlanOutcome outcome = plan_decoder(round_needs, wants, budget);
       EXPECT_EQ(outcome.plan.has_value(), budget >= outcome.least.total_bytes()) << budget;
       if (!outcome.plan) {
@@ -114,7 +158,9 @@ TEST(DecoderPlan, MoreBudgetNeverGivesLessAndNoneIsOverdrawn) {
       EXPECT_TRUE(!before || standing(*outcome.plan) >= standing(*before)) << budget;
       before = outcome.plan;
     }
-    EXPECT_EQ(before, plan_decoder(round_needs, wants, std::nullopt).plan);
+    const MemoryPlan whole = plan_decoder(round_needs, wants, std::nullopt).plan.value();
+    EXPECT_EQ(to_text(before.value()), to_text(whole));
+    EXPECT_EQ(plan_of(whole.total_bytes(), wants), whole);
   }
 }
 
@@ -218,6 +264,7 @@ TEST(EstimateMemory, SmolLm2ChatsIn64MebibytesAndInSixTenthsOfItsWeights) {
   const std::uint64_t weights = estimate_memory(path, {.threads = 2}).plan.value().weight_bytes;
   const PlanOutcome smaller = estimate_memory(path, {.threads = 2, .budget_bytes = weights * 6 / 10});
   EXPECT_GE(smaller.plan.value().kv_blocks, kFewestTokens / kBlockTokens);
+  EXPECT_FALSE(estimate_memory(path, {.threads = 2, .budget_bytes = 96 * kMebibyte}).plan.value().no_grammars);
   RecordProperty("64MiB", to_text(small.plan.value()));
   RecordProperty("sixtenths", to_text(smaller.plan.value()));
 }
