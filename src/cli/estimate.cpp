@@ -105,6 +105,7 @@ MemoryEstimate estimate_model(const fs::path& model, const EstimateOptions& opti
   estimate.weight_bytes = plan.weight_bytes;
   estimate.kv_bytes = plan.kv_bytes;
   estimate.activation_bytes = plan.step_bytes;
+  estimate.grammar_bytes = plan.grammar_bytes();
   estimate.weights = weights_of(plan.weights);
   estimate.kv = plan.kv_8_bits ? "q8" : "bf16";
   estimate.blocks = plan.kv_blocks;

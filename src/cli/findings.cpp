@@ -139,6 +139,7 @@ Finding judge_fit(const std::string& model, const MemoryEstimate& estimate) {
     plan += fmt::format(", KV {} {} of {} blocks", format_bytes(estimate.kv_bytes), estimate.kv, estimate.blocks);
   }
   plan += fmt::format(", scratch {}", format_bytes(estimate.activation_bytes));
+  if (estimate.grammar_bytes > 0) plan += fmt::format(", grammars {}", format_bytes(estimate.grammar_bytes));
   Finding finding{"fit", FindingStatus::ok,
                   fmt::format("{}: {} of {} ({})", model, format_bytes(estimate.engine_bytes()),
                               format_bytes(estimate.budget_bytes), plan),

@@ -22,6 +22,7 @@ struct MemoryEstimate {
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t activation_bytes = 0;  // a step's scratch
+  std::uint64_t grammar_bytes = 0;     // of what chats' grammars need, once there is one
   std::uint64_t cache_bytes = 0;       // that embeddings and scores may have in the front, beside the budget
   std::uint64_t budget_bytes = 0;      // of all models; without one, what this machine or its cgroup allows
   std::string weights;                 // "as_given", "q8", "q4": at most so many bits
@@ -30,7 +31,8 @@ struct MemoryEstimate {
   bool streaming = false;              // some layers are read from disk in every step
   std::vector<std::string> advice;     // settings that would make it fit, or fit better
 
-  std::uint64_t engine_bytes() const { return weight_bytes + kv_bytes + activation_bytes; }  // that the budget is for
+  // That the budget is for.
+  std::uint64_t engine_bytes() const { return weight_bytes + kv_bytes + activation_bytes + grammar_bytes; }
   std::uint64_t total_bytes() const { return engine_bytes() + cache_bytes; }
 };
 

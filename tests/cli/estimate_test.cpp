@@ -86,6 +86,7 @@ TEST_F(EstimateTest, TellsWhatAModelTakes) {
   EXPECT_GT(chat.weight_bytes, 0u);
   EXPECT_GT(chat.kv_bytes, 0u);
   EXPECT_GT(chat.blocks, 0);
+  EXPECT_GT(chat.grammar_bytes, 0u);
   EXPECT_EQ(chat.cache_bytes, 0u);
   EXPECT_GE(chat.budget_bytes, chat.total_bytes());
   EXPECT_EQ(chat.weights, "as_given");
@@ -95,6 +96,7 @@ TEST_F(EstimateTest, TellsWhatAModelTakes) {
   const MemoryEstimate embed = estimate({"embed", std::nullopt, std::nullopt});
   EXPECT_EQ(embed.blocks, 0);
   EXPECT_EQ(embed.kv_bytes, 0u);
+  EXPECT_EQ(embed.grammar_bytes, 0u);
   EXPECT_EQ(embed.cache_bytes, 1000u);
 }
 

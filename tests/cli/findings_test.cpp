@@ -117,6 +117,7 @@ TEST(Findings, AModelFitsOrSaysWhatWouldMakeIt) {
   estimate.weight_bytes = std::uint64_t{100} << 20;
   estimate.kv_bytes = std::uint64_t{20} << 20;
   estimate.activation_bytes = std::uint64_t{8} << 20;
+  estimate.grammar_bytes = std::uint64_t{5} << 20;
   estimate.budget_bytes = std::uint64_t{1} << 30;
   estimate.weights = "as_given";
   estimate.kv = "bf16";
@@ -124,6 +125,8 @@ TEST(Findings, AModelFitsOrSaysWhatWouldMakeIt) {
   const Finding fits = judge_fit("chat", estimate);
   EXPECT_EQ(fits.status, FindingStatus::ok);
   EXPECT_THAT(fits.message, HasSubstr("40 blocks"));
+  EXPECT_THAT(fits.message, HasSubstr("chat: 133.0 MiB of"));
+  EXPECT_THAT(fits.message, HasSubstr("grammars 5.0 MiB"));
   EXPECT_EQ(fits.next, "");
   estimate.fits = false;
   estimate.advice = {"--memory-budget 128MiB", "a smaller model"};

@@ -272,7 +272,7 @@ def test_what_a_model_would_take(start):
     chat = server.post("/estimate", {"model": "chat", "context_length": 512, "sequences": 4}).json()
     assert chat["fits"] is True and set(chat) == {"fits", "bytes", "budget_bytes", "plan", "advice"}
     parts = chat["bytes"]
-    assert parts["total"] == sum(parts[name] for name in ("weights", "kv", "activations", "caches"))
+    assert parts["total"] == sum(parts[name] for name in ("weights", "kv", "activations", "grammars", "caches"))
     assert parts["weights"] > 0 and parts["kv"] > 0 and chat["budget_bytes"] > parts["total"]
     assert chat["plan"] == {"weights": "as_given", "kv": "bf16", "blocks": 128, "streaming": False}
     assert server.post("/estimate", {"model": "embed"}).json()["plan"]["blocks"] == 0

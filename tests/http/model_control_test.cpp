@@ -85,6 +85,7 @@ TEST_F(ModelControlTest, TellsWhatAModelWouldTake) {
     estimate.weight_bytes = 1000;
     estimate.kv_bytes = 200;
     estimate.activation_bytes = 30;
+    estimate.grammar_bytes = 500;
     estimate.cache_bytes = 4;
     estimate.budget_bytes = 5000;
     estimate.weights = "q4";
@@ -97,9 +98,10 @@ TEST_F(ModelControlTest, TellsWhatAModelWouldTake) {
   serve(std::move(options));
   const RawReply reply = post("/estimate", R"({"model":"chat","context_length":8192,"sequences":4})");
   EXPECT_EQ(reply.status, 200);
-  EXPECT_EQ(reply.body, R"({"fits":true,"bytes":{"weights":1000,"kv":200,"activations":30,"caches":4,"total":1234},)"
-                        R"("budget_bytes":5000,"plan":{"weights":"q4","kv":"bf16","blocks":12,"streaming":true},)"
-                        R"("advice":["--memory-budget 9MiB"]})");
+  EXPECT_EQ(reply.body,
+            R"({"fits":true,"bytes":{"weights":1000,"kv":200,"activations":30,"grammars":500,"caches":4,)"
+            R"("total":1734},"budget_bytes":5000,"plan":{"weights":"q4","kv":"bf16","blocks":12,"streaming":true},)"
+            R"("advice":["--memory-budget 9MiB"]})");
   ASSERT_EQ(asked.size(), 1u);
   EXPECT_EQ(asked[0].model, "chat");
   EXPECT_EQ(asked[0].context_tokens, 8192);

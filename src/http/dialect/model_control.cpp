@@ -63,6 +63,7 @@ std::string estimate_json(const MemoryEstimate& estimate) {
   json.key("bytes").begin_object();
   json.key("weights").unsigned_integer(estimate.weight_bytes).key("kv").unsigned_integer(estimate.kv_bytes);
   json.key("activations").unsigned_integer(estimate.activation_bytes);
+  json.key("grammars").unsigned_integer(estimate.grammar_bytes);
   json.key("caches").unsigned_integer(estimate.cache_bytes);
   json.key("total").unsigned_integer(estimate.total_bytes()).end_object();
   json.key("budget_bytes").unsigned_integer(estimate.budget_bytes);
