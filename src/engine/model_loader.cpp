@@ -19,7 +19,8 @@ DecoderHolding holding_of(const MemoryPlan& plan) {
 }
 
 bool is_whole(const MemoryPlan& plan) {
-  return plan.weights == WeightPrecision::as_given && !plan.kv_8_bits && plan.resident_layers == plan.layers;
+  return plan.weights == WeightPrecision::as_given && !plan.kv_8_bits && plan.resident_layers == plan.layers &&
+         !plan.no_grammars;
 }
 
 Model as_configured(Model model, const ModelConfig& config) {

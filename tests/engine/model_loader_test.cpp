@@ -97,7 +97,8 @@ TEST_F(LoadTermsTest, WithoutALimitHaveAllThatIsWanted) {
   const MemoryPlan plan = load(&made).plan;
   EXPECT_EQ(plan.kv_blocks, kDefaultKvSequences * static_cast<int>(kContextBlocks));
   EXPECT_EQ(plan.rows_per_step, 512);
-  EXPECT_EQ(plan.total_bytes(), 2000 + 1024 + 8 * kContextBlocks * kBlock);
+  EXPECT_EQ(plan.total_bytes(), 2000 + 1024 + 8 * kContextBlocks * kBlock + plan.grammar_bytes());
+  EXPECT_EQ(plan.grammar_cache_bytes, kMostGrammarCacheBytes);
   EXPECT_EQ(switches_.resident_layers, kAllLayers);
   const LoadedModel limited = made.load({"m", "decoder"}, {.kv_bytes = 5 * kBlock, .rows_per_step = 100}, {});
   EXPECT_EQ(limited.plan.kv_blocks, 5);
@@ -140,7 +141,8 @@ TEST_F(LoadTermsTest, OthersThatAreToComeFindRoom) {
 }
 
 TEST_F(LoadTermsTest, AWholeModelHasAllItsBitsOrIsRefused) {
-  const std::uint64_t whole = 2000 + 128 + kContextBlocks * kBlock;
+  const std::uint64_t trie = load_within(std::uint64_t{1} << 40).plan.trie_bytes;
+  const std::uint64_t whole = 2000 + 128 + kContextBlocks * kBlock + trie + kLeastGrammarCacheBytes;
   EXPECT_EQ(load_within(whole, {.whole = true}).plan.weights, WeightPrecision::as_given);
   EXPECT_THROW(load_within(whole - 1, {.whole = true}), Error);
   EXPECT_EQ(load_within(whole - 1).plan.weights, WeightPrecision::bits_8);
