@@ -54,7 +54,7 @@ std::vector<TokenId> random_tokens(int count, unsigned seed) {
   return tokens;
 }
 
-GenerateRequest asking(RequestId id, std::vector<TokenId> prompt, std::size_t reply_tokens) {
+GenerateRequest asking_for(RequestId id, std::vector<TokenId> prompt, std::size_t reply_tokens) {
   GenerateRequest made;
   made.id = id;
   made.prompt = std::move(prompt);
@@ -67,14 +67,14 @@ TEST(SchedulerDraftGain, CopyingTakesFewerSteps) {
   std::vector<TokenId> edited = text;
   for (std::size_t i = 20; i < edited.size(); i += 40) edited[i] = 1;
   for (const std::vector<TokenId>& reply : {text, edited}) {
-    const std::vector requests = {asking(1, text, reply.size())};
+    const std::vector requests = {asking_for(1, text, reply.size())};
     const Told plain = tell(requests, {reply}, nullptr);
     const Told drafted = tell(requests, {reply}, std::make_unique<SuffixDrafter>());
     EXPECT_EQ(plain.steps, 400);
     EXPECT_LT(drafted.steps, 160);
     EXPECT_LT(drafted.ms * 1.6, plain.ms);
   }
-  auto predicted = asking(1, random_tokens(30, 2), edited.size());
+  auto predicted = asking_for(1, random_tokens(30, 2), edited.size());
   predicted.prediction = text;
   EXPECT_LT(tell({predicted}, {edited}, std::make_unique<SuffixDrafter>()).steps, 160);
 }
@@ -91,7 +91,7 @@ TEST(SchedulerDraftGain, WhatIsNewTakesNoLonger) {
         const auto word = static_cast<TokenId>(random() % 30);
         reply.insert(reply.end(), {word, static_cast<TokenId>(word + 100), static_cast<TokenId>(random() % 10000)});
       }
-      requests.push_back(asking(static_cast<RequestId>(i) + 1, random_tokens(50, 7), reply.size()));
+      requests.push_back(asking_for(static_cast<RequestId>(i) + 1, random_tokens(50, 7), reply.size()));
     }
     const Told plain = tell(requests, replies, nullptr);
     EXPECT_LT(tell(requests, replies, std::make_unique<SuffixDrafter>()).ms, plain.ms * 1.02) << sequences;
