@@ -16,9 +16,9 @@
 namespace cortex {
 namespace {
 
-PanelRoom* two_panels() {
-  thread_local const MappedMemory room(2 * sizeof(PanelRoom));
-  return reinterpret_cast<PanelRoom*>(room.data());
+UnpackedPanel* unpacked_panels() {
+  thread_local const MappedMemory room(kUnpackedPanels * sizeof(UnpackedPanel));
+  return reinterpret_cast<UnpackedPanel*>(room.data());
 }
 
 }  // namespace
