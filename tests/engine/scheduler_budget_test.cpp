@@ -11,15 +11,19 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// 0.5 ms a row: what the scheduler has learnt when it is asked.
-void teach(Scheduler* scheduler) {
+struct Cost {
+  double fixed_ms = 0.0, row_ms = 0.5;
+};
+
+// What the scheduler has learnt when it is asked.
+void teach(Scheduler* scheduler, Cost cost = {}) {
   RequestId id = 1000;
   for (const int rows : {1, 16, 32, 64, 128, 256, 256}) {
     auto lesson = request(id++, rows, 1);
     lesson.prompt = prompt_of(rows, static_cast<TokenId>(id));
     scheduler->add(lesson);
     const StepPlan& plan = scheduler->plan();
-    scheduler->measured(0.5 * static_cast<double>(plan.tokens.size()));
+    scheduler->measured(cost.fixed_ms + cost.row_ms * static_cast<double>(plan.tokens.size()));
     scheduler->commit(answer(plan));
   }
 }
@@ -75,6 +79,20 @@ TEST(SchedulerBudget, SomePromptGetsOnHoweverLongItTakes) {
   scheduler.add(request(2, 200, 8));
   scheduler.plan({.beside_ms = 0.1, .beside_decode = 0.0});
   EXPECT_EQ(scheduler.planned_step().slices[1].rows, 16);
+}
+
+TEST(SchedulerBudget, APromptIsNotCutIntoStepsThatCostMoreThanTheirRows) {
+  BlockPool pool(64);
+  Scheduler scheduler({256, 8}, &pool);
+  teach(&scheduler, {.fixed_ms = 300.0, .row_ms = 0.5});
+  scheduler.add(request(1, 500, 8));
+  scheduler.plan();  // more than fit at all
+  EXPECT_EQ(scheduler.planned_step().tokens.size(), 256u);
+  scheduler.fail_step();
+
+  scheduler.add(request(2, 500, 8));
+  scheduler.plan({.alone_ms = 10.0, .alone_block = 1.25});  // 385 ms are 170 rows
+  EXPECT_EQ(scheduler.planned_step().tokens.size(), 160u);
 }
 
 TEST(SchedulerBudget, NoneStartsWhileAsManyRunAsMay) {
