@@ -233,8 +233,9 @@ CORTEX_INLINE TileConfig int8_config(int columns) {
   return config;
 }
 
-// Blocks that are unpacked before they are multiplied: their stores have ended when tiles load them.
-constexpr int kBlocksAhead = 4;
+// Blocks that are unpacked before they are multiplied: their stores have ended when tiles load them. At most two
+// panels, since the two before those are multiplied meanwhile.
+CORTEX_INLINE int blocks_ahead(int blocks) { return blocks < 2 ? 2 * blocks : 4; }
 
 // Codes have either minima or a zero point.
 template <int kBits, bool kTwoLevel, bool kHalves, bool kMinima>
@@ -245,7 +246,7 @@ void int8_panels(const LinearTask& task, int rows) {
   const TileScope scope(config);
   UnpackedPanel* const room = unpacked_panels();
   Unpacker<kBits, kTwoLevel, kHalves, kMinima> unpacker(matrix, task.first_panel, task.panels, room);
-  for (int block = 0; block < kBlocksAhead; ++block) unpacker.step();
+  for (int block = 0; block < blocks_ahead(blocks); ++block) unpacker.step();
   for (int index = 0; index < task.panels; index += 2) {
     const int panels = task.panels - index < 2 ? 1 : 2;
     for (int row = task.first_row; row < task.first_row + rows; row += kTileRows) {

@@ -159,7 +159,7 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
   for (const Case& which : all_cases()) {
     SCOPED_TRACE(describe(which));
     for (const Shape& shape : {Shape{16, 32, 1}, Shape{17, 40, 2}, Shape{33, 256, 3}, Shape{80, 300, 17},
-                               Shape{64, 64, 5}, Shape{48, 520, 8}}) {
+                               Shape{64, 64, 5}, Shape{48, 520, 8}, Shape{112, 32, 33}, Shape{100, 64, 16}}) {
       const RandomMatrix matrix(which.format, shape.outputs, shape.columns, random_);
       const RandomRows in(shape.rows, shape.columns, matrix.padded(), random_);
       const Outputs out = run(kernels_, which.product, matrix, in, whole(matrix, in));
@@ -187,12 +187,12 @@ TEST_P(LinearTest, PanelsAreTheSameBitsInAnyRange) {
   for (const Case& which : all_cases()) {
     SCOPED_TRACE(describe(which));
     const RandomMatrix matrix(which.format, 16 * 7 - 3, 96, random_);
-    const RandomRows in(7, 96, matrix.padded(), random_);
+    const RandomRows in(33, 96, matrix.padded(), random_);
     const Outputs all = run(kernels_, which.product, matrix, in, whole(matrix, in));
-    for (const int rows : {1, 2, 7}) {
+    for (const int rows : {1, 2, 7, 16, 33}) {
       for (int first = 0; first < 7; ++first) {
         for (int panels = 1; panels <= 7 - first; ++panels) {
-          const Part part = {.first_row = 7 - rows, .rows = rows, .first_panel = first, .panels = panels};
+          const Part part = {.first_row = 33 - rows, .rows = rows, .first_panel = first, .panels = panels};
           EXPECT_TRUE(same_bits(all, run(kernels_, which.product, matrix, in, part), part))
               << rows << " rows, panels " << first << " to " << first + panels;
         }
