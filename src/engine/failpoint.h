@@ -3,7 +3,8 @@
 //
 //   loading                 the loader's, as a model's weights come
 //   grammar                 a compile's, before it
-//   prompt, decode, encode  the engine's, as if a step's first instruction; the step's tokens
+//   prompt, decode, encode  the engine's, as if a step's first instruction; the step's tokens. decode: rows that decode
+//                           alone; prompt: any other step of a decoder; encode: an encoder's batch
 //   draft                   the engine's, before a sequence is drafted for; the sequence's tokens
 //   verify                  the engine's, before it is seen which drafts were right; what was sampled
 //   write                   the disk store's, before a file of KV blocks

@@ -326,10 +326,8 @@ void Scheduler::preempt(Sequence* sequence) {
 }
 
 double Scheduler::planned_ms(const StepTime& budget, const StepSize& decoding) const {
-  // A step that is slow however few rows it has, one that reads its weights from disk, pays only for many.
-  if (decoding.rows == 0) {
-    return std::max(budget.alone_ms, budget.alone_block * times_.predict_ms({.rows = kBlockTokens}));
-  }
+  // Where a step is slow however few rows it has, as when it reads its weights from disk, few don't pay.
+  if (decoding.rows == 0) return std::max(budget.alone_ms, budget.alone_fixed * times_.predict_ms({}));
   const auto first_tokens = static_cast<double>(running() - decoding.rows + waiting());
   const double crowded = std::min(budget.beside_ms * first_tokens / decoding.rows, budget.crowded_ms);
   return std::max({budget.beside_ms, crowded, budget.beside_decode * times_.predict_ms(decoding)});

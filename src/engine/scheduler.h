@@ -63,7 +63,7 @@ struct SchedulerLimits {
 struct StepTime {
   double now_ms = 0.0;          // since any moment, the same for all budgets
   double alone_ms = 200.0;      // while nobody decodes; or
-  double alone_block = 2.25;    // this many times as long as one block alone would take, if that is longer
+  double alone_fixed = 2.25;    // this many times as long as a step takes whatever its rows, if that is longer
   double beside_ms = 65.0;      // while somebody does; longer, in proportion, while more wait for their first token,
   double crowded_ms = 80.0;     // up to this; or
   double beside_decode = 2.25;  // this many times as long as the decoding rows alone would take, if that is longer

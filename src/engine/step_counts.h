@@ -1,5 +1,5 @@
 // How many steps took about so long and computed about so many tokens, by what they carried: histograms that only grow.
-// Plain values, a few hundred bytes: the engine's thread counts, EngineStatus carries a copy.
+// Plain values, about a kilobyte: the engine's thread counts, EngineStatus carries a copy.
 #pragma once
 
 #include <array>

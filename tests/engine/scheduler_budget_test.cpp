@@ -91,8 +91,8 @@ TEST(SchedulerBudget, APromptIsNotCutIntoStepsThatCostMoreThanTheirRows) {
   scheduler.fail_step();
 
   scheduler.add(request(2, 500, 8));
-  scheduler.plan({.alone_ms = 10.0, .alone_block = 1.25});  // 385 ms are 170 rows
-  EXPECT_EQ(scheduler.planned_step().tokens.size(), 160u);
+  scheduler.plan({.alone_ms = 10.0, .alone_fixed = 1.25});  // 375 ms are 150 rows
+  EXPECT_EQ(scheduler.planned_step().tokens.size(), 144u);
 }
 
 TEST(SchedulerBudget, NoneStartsWhileAsManyRunAsMay) {

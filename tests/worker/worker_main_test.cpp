@@ -99,12 +99,10 @@ TEST_F(WorkerMainTest, ServesFramesAndBeats) {
   EXPECT_EQ(event->event.finish, FinishReason::length);
 }
 
-TEST_F(WorkerMainTest, BeatsOnceASecondWhenIdle) {
+TEST_F(WorkerMainTest, BeatsWhenIdle) {
   hello();
-  next<HeartbeatFrame>();
   const auto begin = steady_clock::now();
-  next<HeartbeatFrame>();
-  next<HeartbeatFrame>();
+  for (int beat = 0; beat < 3; ++beat) ASSERT_TRUE(next<HeartbeatFrame>());
   EXPECT_LT(steady_clock::now() - begin, kSoon);
 }
 
