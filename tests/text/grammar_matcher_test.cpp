@@ -163,6 +163,45 @@ TEST(GrammarMatcher, PushAndPopAreExact) {
   }
 }
 
+TEST(GrammarMatcher, AMaskBehindWhatWasTakenBackIsItsOwn) {
+  std::vector<std::string> texts = byte_tokens();
+  constexpr std::int32_t kStrings = 258, kNumbers = 259, kOpenString = 260, kOpenNumber = 261;
+  for (const char* text : {"{\"a\":", "{\"b\":", "[\"", "[1"}) texts.emplace_back(text);
+  const TokenTrie trie = trie_of(texts, {kEnd, kCall});
+  GrammarMatcher matcher(CompiledGrammar::of_json_schema(trie, R"({"anyOf":[
+      {"type":"object","properties":{"a":{"type":"array","items":{"type":"string"}}},"required":["a"]},
+      {"type":"object","properties":{"b":{"type":"array","items":{"type":"integer"}}},"required":["b"]}]})"));
+  for (int turn = 0; turn < 2; ++turn) {
+    ASSERT_TRUE(matcher.push(kStrings));
+    EXPECT_THAT(allowed(&matcher, 262), testing::IsSupersetOf({kOpenString}));
+    EXPECT_THAT(allowed(&matcher, 262), testing::Not(testing::Contains(kOpenNumber)));
+    matcher.pop(1);
+    ASSERT_TRUE(matcher.push(kNumbers));
+    EXPECT_THAT(allowed(&matcher, 262), testing::IsSupersetOf({kOpenNumber}));
+    EXPECT_THAT(allowed(&matcher, 262), testing::Not(testing::Contains(kOpenString)));
+    matcher.pop(1);
+  }
+}
+
+// Those that mean <, >, or what no text has, are no obstacle to free text of any kind.
+TEST(GrammarMatcher, FreeTextOfAnyKindHasItsMasks) {
+  for (const char* text : {R"(/((\p{L}|[^<>]))*(\p{L})*/)", R"(/(((\p{L}|[^<>])){0,3}|\p{L}*)/)",
+                           R"(/([^a])?(\p{L})+(a)?|[^>]*/)", R"(/(\p{L}+|[^<>])*[\p{L}\p{N}]{3}/)",
+                           R"(/[^<]*(\p{Lu}\p{Ll}*[^<]*){1,5}/)", R"(/(.|\n){0,2000}/)", R"(/[^<]{0,2000}/)"}) {
+    SCOPED_TRACE(text);
+    GrammarMatcher matcher(compile(Kind::lark, std::string("start: text <|call|> \"x\"\ntext: ") + text + "\n"));
+    for (const char c : std::string("Abc def")) {
+      const std::vector<std::int32_t> may_come = allowed(&matcher, 265);
+      for (std::int32_t token = 0; token < 265; ++token) {
+        const bool taken = matcher.push(token);
+        EXPECT_EQ(taken, std::ranges::binary_search(may_come, token)) << token;
+        if (taken) matcher.pop(1);
+      }
+      if (!matcher.push(c)) break;
+    }
+  }
+}
+
 TEST(GrammarMatcher, EndsWhereItMayAndNothingComesBehind) {
   const CompiledGrammar grammar = compile(Kind::regex, "ab?");
   GrammarMatcher matcher(grammar);

@@ -63,6 +63,7 @@ impl Vocabulary {
         let word = |id: usize| {
             let text = &texts.bytes[texts.offsets[id] as usize..texts.offsets[id + 1] as usize];
             match texts.special[id] {
+                0 if text.contains(&TokTrie::SPECIAL_TOKEN_MARKER) => Vec::new(), // no text has this byte
                 0 => text.to_vec(),
                 _ => [&[TokTrie::SPECIAL_TOKEN_MARKER], text].concat(),
             }

@@ -78,7 +78,11 @@ impl GrammarMatcher {
     }
 
     pub fn pop(&mut self, tokens: usize) -> Outcome<()> {
-        self.step(|parser| parser.rollback(tokens))?;
+        self.step(|parser| {
+            parser.rollback(tokens)?;
+            parser.invalidate_bias_cache(); // it may be of another text that was as long
+            Ok(())
+        })?;
         self.tokens.truncate(self.tokens.len() - tokens);
         self.certain.take_if(|certain| self.tokens.len() < certain.tokens);
         Ok(())

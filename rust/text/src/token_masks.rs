@@ -100,10 +100,11 @@ impl TokenMasks {
         if let Some(takes) = known.get(&state) {
             return *takes;
         }
-        let states = states_of_prose(recognizer, state);
-        known.insert(state, states.is_some());
-        known.extend(states.into_iter().flatten().map(|state| (state, true)));
-        known[&state]
+        let (states, takes) = states_of_prose(recognizer, state);
+        for state in states {
+            known.entry(state).or_insert(takes);
+        }
+        takes
     }
 }
 
@@ -125,42 +126,58 @@ impl BiasComputer for TokenMasks {
     }
 }
 
-/// All states between the characters of any prose that comes; none where some prose can't, or ends a lexeme.
-fn states_of_prose(recognizer: &mut ParserRecognizer<'_>, from: StateID) -> Option<HashSet<StateID>> {
-    const MOST_STATES: usize = 64;
+/// Free text has a state or a few; what has more counts characters or tells them apart, and looking on would use up the
+/// lexer's fuel.
+const MOST_STATES: usize = 8;
+
+enum NoProse {
+    LeadsOut,
+    TakesTooLong,
+}
+
+/// The states that an answer is for, and whether any prose may come there. Where some may not, or ends a lexeme, tokens
+/// are tried; in all states that were met, where it would take too long to tell.
+fn states_of_prose(recognizer: &mut ParserRecognizer<'_>, from: StateID) -> (HashSet<StateID>, bool) {
     let mut found: HashSet<StateID> = [from].into_iter().collect();
     let mut open = vec![from];
     while let Some(state) = open.pop() {
         for character in CHARACTERS {
             let mut states: HashSet<StateID> = [state].into_iter().collect();
             for bytes in *character {
-                states = states_after(recognizer, &states, bytes.clone())?;
+                match states_after(recognizer, &states, bytes.clone()) {
+                    Ok(after) => states = after,
+                    Err(NoProse::LeadsOut) => return ([from].into_iter().collect(), false),
+                    Err(NoProse::TakesTooLong) => return (found, false),
+                }
             }
             open.extend(states.into_iter().filter(|state| found.insert(*state)));
-        }
-        if found.len() > MOST_STATES {
-            return None;
+            if found.len() > MOST_STATES {
+                return (found, false);
+            }
         }
     }
-    Some(found)
+    (found, true)
 }
 
 fn states_after(
     recognizer: &mut ParserRecognizer<'_>,
     states: &HashSet<StateID>,
     bytes: RangeInclusive<u8>,
-) -> Option<HashSet<StateID>> {
+) -> Result<HashSet<StateID>, NoProse> {
     let mut after = HashSet::default();
     for byte in bytes.filter(|byte| !NO_PROSE.contains(byte)) {
         for state in states {
             let next = recognizer.lexer_mut().transition_start_state(*state, Some(byte), &None);
             if next.is_dead() || next.has_lowest_match() {
-                return None;
+                return Err(NoProse::LeadsOut);
             }
             after.insert(next);
+            if after.len() > MOST_STATES {
+                return Err(NoProse::TakesTooLong);
+            }
         }
     }
-    Some(after)
+    Ok(after)
 }
 
 /// Those of UTF-8, by RFC 3629: the ranges of their bytes.
