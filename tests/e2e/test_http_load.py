@@ -156,6 +156,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(reply).encode())
+http.server.HTTPServer.request_queue_size = 64  # 16 chats come at once
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Ready).serve_forever()
 """
 # The first token of a long prompt comes after `cold` ms in a folder that is new, else after `warm` ms.
