@@ -253,23 +253,30 @@ void GrammarCompiler::keep(const Key& key, Outcome outcome) {
   trim();
 }
 
-// Grammars grow while they are used: all are measured anew.
+// Grammars grow while they are used: all are measured anew. A model's last used one stays, or one that is too large
+// would be compiled for every request.
 void GrammarCompiler::trim() {
-  std::map<std::size_t, std::size_t> of_model;
+  struct Kept {
+    std::size_t count = 0, bytes = 0;
+  };
+  std::map<std::size_t, Kept> of_models;
   cached_bytes_ = 0;
   for (Cached& cached : cache_) {
     cached.bytes = sizeof(Cached) + 2 * cached.key.text.size() + bytes_of(cached.outcome);
     cached_bytes_ += cached.bytes;
-    of_model[cached.key.model] += cached.bytes;
+    Kept& kept = of_models[cached.key.model];
+    ++kept.count;
+    kept.bytes += cached.bytes;
   }
   for (auto cached = cache_.end(); cached != cache_.begin();) {
     --cached;
-    std::size_t& model_bytes = of_model[cached->key.model];
+    Kept& kept = of_models[cached->key.model];
     const auto limit = limits_.find(cached->key.model);
-    const bool over = limit != limits_.end() && model_bytes > limit->second;
-    if (!over && cached_bytes_ <= options_.cache_bytes) continue;
+    const bool over = limit != limits_.end() && kept.bytes > limit->second;
+    if (kept.count == 1 || (!over && cached_bytes_ <= options_.cache_bytes)) continue;
     cached_bytes_ -= cached->bytes;
-    model_bytes -= cached->bytes;
+    --kept.count;
+    kept.bytes -= cached->bytes;
     by_key_.erase(cached->key);
     cached = cache_.erase(cached);
   }

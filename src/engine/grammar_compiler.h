@@ -2,9 +2,10 @@
 // all calls; each compile runs on a thread of its own, which yields to those that compute.
 //
 // One compile serves all requests that ask for the same text while it runs, and later ones find its outcome in a cache
-// bounded in bytes, of all models together and of each, the longest unused leaving first. A compile that takes longer
-// than the deadline fails its requests; its thread goes on, as it can't be stopped, and what it comes to is kept for
-// the next. Such threads hold up the others only when there are as many of them as there may be threads at all.
+// bounded in bytes, of all models together and of each, the longest unused leaving first. What a model used last stays,
+// however large it is. A compile that takes longer than the deadline fails its requests; its thread goes on, as it
+// can't be stopped, and what it comes to is kept for the next. Such threads hold up the others only when there are as
+// many of them as there may be threads at all.
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/grammar_guide.h"
+#include "engine/memory_plan.h"
 #include "text/grammar.h"
 
 namespace cortex {
@@ -33,7 +35,7 @@ namespace cortex {
 struct GrammarCompilerOptions {
   std::chrono::milliseconds deadline{1500};                       // of one compile
   std::chrono::milliseconds patience = std::chrono::seconds(10);  // until it begins
-  std::size_t cache_bytes = std::size_t{64} << 20;
+  std::size_t cache_bytes = kMostGrammarCacheBytes;
   std::size_t most_at_once = 2;        // within their deadline
   std::size_t most_threads = 6;        // those beyond it included
   std::function<void()> wake;          // a compile is over: take_ready() is due; on its thread
@@ -62,8 +64,8 @@ class GrammarCompiler {
   // The model is gone, and with it what was compiled for it. Its requests are over.
   void drop(std::size_t model);
 
-  // What is kept of a model's grammars takes no more than that from now on. Without a limit of its own a model may have
-  // all of the cache.
+  // What is kept of a model's grammars takes no more than that from now on, the last used one apart. Without a limit of
+  // its own a model may have all of the cache.
   void limit_cache(std::size_t model, std::size_t bytes);
 
   // The outcomes since this was last called: a grammar; Error invalid_schema, unsupported_schema or invalid_grammar,

@@ -217,9 +217,11 @@ TEST_F(GrammarCompilerTest, ForgetsWhatNobodyWaitsFor) {
 
 TEST_F(GrammarCompilerTest, TheCacheIsBoundedAndTheLongestUnusedGoes) {
   options_.cache_bytes = 0;
-  compiler().compile(1, 0, regex("a"));
-  wait_for(1);
-  EXPECT_EQ(compiler().cached_bytes(), 0u);
+  for (const char* text : {"a", "b", "a"}) {
+    compiler().compile(1, 0, regex(text));
+    wait_for(1);
+  }
+  EXPECT_EQ(gate_.arrived(), 3) << "one is all that it keeps";
   compiler_.reset();
   options_.cache_bytes = 2'000'000;
   RequestId id = 10;
@@ -236,6 +238,24 @@ TEST_F(GrammarCompilerTest, TheCacheIsBoundedAndTheLongestUnusedGoes) {
   compiler().compile(++id, 0, regex("x0"));
   wait_for(1);
   EXPECT_EQ(gate_.arrived() - before, 62);  // while this one went
+}
+
+TEST_F(GrammarCompilerTest, WhatAModelUsedLastStaysHoweverLargeItIs) {
+  options_.cache_bytes = 1;
+  RequestId id = 0;
+  const auto compile = [&](std::size_t model, const std::string& text) {
+    compiler().limit_cache(model, 1);
+    compiler().compile(++id, model, regex(text));
+    wait_for(1);
+  };
+  for (int round = 0; round < 3; ++round) {
+    compile(0, "(.|\\n){0,2000}");
+    compile(1, "a");
+    EXPECT_EQ(gate_.arrived(), 2) << round;
+  }
+  compile(0, "b");
+  compile(0, "(.|\\n){0,2000}");
+  EXPECT_EQ(gate_.arrived(), 4) << "all but the last have gone";
 }
 
 TEST_F(GrammarCompilerTest, AModelsPartOfTheCacheIsItsOwn) {
@@ -261,8 +281,9 @@ TEST_F(GrammarCompilerTest, AModelsPartOfTheCacheIsItsOwn) {
   EXPECT_EQ(gate_.arrived(), before) << "the other model has all of its own, and the last stays";
   compile(0, "a");
   EXPECT_EQ(gate_.arrived(), before + 1);
-  compiler().limit_cache(0, 0);
-  EXPECT_EQ(compiler().bytes(0), trie / 2);
+  compiler().drop(0);
+  EXPECT_EQ(compiler().bytes(0), 0u);
+  EXPECT_GT(compiler().bytes(1), trie / 2);
 }
 
 TEST_F(GrammarCompilerTest, ADroppedModelTakesItsGrammarsAlong) {
