@@ -273,12 +273,11 @@ void LocalEngine::start(Generation* generation) {
   check_request(request, slot.loaded.limits);
   if (!request.grammar) return add(generation, nullptr);
   if (slot.loaded.plan.no_grammars) {
-    const auto vocabulary = static_cast<std::uint64_t>(slot.loaded.limits.vocabulary);
+    const GrammarNeeds needs = grammar_needs(slot.loaded.limits.vocabulary);
     throw Error(
         ErrorCode::request_cannot_fit,
         fmt::format("the grammar: --memory-budget has no room for grammars beside model {}, which take {:.1f} MiB",
-                    slot.status.name,
-                    static_cast<double>(vocabulary * kTrieBytesPerToken + kLeastGrammarCacheBytes) / (1 << 20)));
+                    slot.status.name, static_cast<double>(needs.total_bytes()) / (1 << 20)));
   }
   grammars_.compile(request.id, generation->model, *request.grammar);
 }

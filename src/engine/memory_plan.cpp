@@ -24,23 +24,19 @@ int blocks_of(int tokens) { return (tokens - 1) / kBlockTokens + 1; }
 struct Candidate {
   DecoderHolding holding;
   DecoderNeeds needs;
-  std::uint64_t trie_bytes = 0, grammar_cache_bytes = 0;
+  GrammarNeeds grammars;
   bool no_grammars = false;
 
-  void take_grammars(int vocabulary) {
-    trie_bytes = static_cast<std::uint64_t>(vocabulary) * kTrieBytesPerToken;
-    grammar_cache_bytes = vocabulary > 0 ? kLeastGrammarCacheBytes : 0;
-  }
   void take_no_grammars() {
-    no_grammars = no_grammars || trie_bytes > 0;
-    trie_bytes = grammar_cache_bytes = 0;
+    no_grammars = no_grammars || grammars.total_bytes() > 0;
+    grammars = {};
   }
 
   // What `budget` leaves for KV, in blocks; without one, as many as there can be.
   int blocks_within(std::optional<std::uint64_t> budget) const {
     if (!budget) return kMostBlocks;
     const std::uint64_t others =
-        needs.weight_bytes(holding.resident_layers) + needs.step_bytes + trie_bytes + grammar_cache_bytes;
+        needs.weight_bytes(holding.resident_layers) + needs.step_bytes + grammars.total_bytes();
     if (others > *budget) return 0;
     return static_cast<int>(std::min<std::uint64_t>((*budget - others) / needs.kv_block_bytes, kMostBlocks));
   }
@@ -55,8 +51,8 @@ struct Candidate {
             .weight_bytes = needs.weight_bytes(holding.resident_layers),
             .kv_bytes = static_cast<std::uint64_t>(blocks) * needs.kv_block_bytes,
             .step_bytes = needs.step_bytes,
-            .trie_bytes = trie_bytes,
-            .grammar_cache_bytes = grammar_cache_bytes,
+            .trie_bytes = grammars.trie_bytes,
+            .grammar_cache_bytes = grammars.cache_bytes,
             .no_grammars = no_grammars};
   }
 };
@@ -131,6 +127,20 @@ int kv_block_count(const KvGeometry& geometry, int context_tokens, std::optional
   return static_cast<int>(std::min<std::uint64_t>(blocks, kMostBlocks));
 }
 
+std::uint64_t MemoryPlan::least_bytes() const {
+  return total_bytes() - grammar_cache_bytes + std::min(grammar_cache_bytes, kLeastGrammarCacheBytes);
+}
+
+GrammarNeeds grammar_needs(int grammar_vocabulary) {
+  if (grammar_vocabulary == 0) return {};
+  return {.trie_bytes = static_cast<std::uint64_t>(grammar_vocabulary) * kTrieBytesPerToken,
+          .cache_bytes = kLeastGrammarCacheBytes};
+}
+
+int grammar_vocabulary_of(const Model& model, ModelKind kind) {
+  return kind == ModelKind::chat && model.chat_template ? model.vocabulary() : 0;
+}
+
 std::string to_text(const MemoryPlan& plan) {
   std::string text =
       plan.weights == WeightPrecision::as_given ? "weights as given" : fmt::format("{} weights", name_of(plan.weights));
@@ -159,7 +169,7 @@ PlanOutcome plan_decoder(const DecoderNeedsOf& needs_of, const DecoderWants& wan
   const int fewest = std::min(least, blocks_of(kFewestTokens));
   std::vector<Candidate> candidates = whole_candidates(needs_of, wants.rows_per_step);
   CORTEX_CHECK(!candidates.empty());
-  for (Candidate& candidate : candidates) candidate.take_grammars(wants.grammar_vocabulary);
+  for (Candidate& candidate : candidates) candidate.grammars = grammar_needs(wants.grammar_vocabulary);
   const auto fewer_bits = [](const Candidate& candidate) {
     return candidate.holding.weights != WeightPrecision::as_given || candidate.holding.kv_8_bits;
   };
@@ -201,10 +211,10 @@ const MemoryPlan& planned(const PlanOutcome& outcome, std::optional<std::uint64_
   const MemoryPlan& least = outcome.least;
   const std::uint64_t needed = least.total_bytes();
   throw Error(code, fmt::format("--memory-budget: {} can't hold the model, which needs at least {} ({}: weights "
-                                "{}, KV {}, scratch {}); --memory-budget {}MiB would hold it alone",
+                                "{}, KV {}, scratch {}, grammars {}); --memory-budget {}MiB would hold it alone",
                                 mebibytes(budget_bytes.value_or(0)), mebibytes(needed), to_text(least),
                                 mebibytes(least.weight_bytes), mebibytes(least.kv_bytes), mebibytes(least.step_bytes),
-                                (needed + kMebibyte - 1) / kMebibyte));
+                                mebibytes(least.grammar_bytes()), (needed + kMebibyte - 1) / kMebibyte));
 }
 
 PlanOutcome estimate_memory(const std::filesystem::path& model, const EstimateOptions& options) {
@@ -248,7 +258,7 @@ PlanOutcome estimate_memory(const Model& model, const EstimateOptions& options) 
                        .rows_per_step = options.rows_per_step,
                        .context_tokens = context,
                        .may_stream = options.may_stream,
-                       .grammar_vocabulary = model.kind == ModelKind::chat ? model.vocabulary() : 0},
+                       .grammar_vocabulary = grammar_vocabulary_of(model, options.kind.value_or(model.kind))},
                       options.budget_bytes);
 }
 

@@ -32,7 +32,7 @@ inline constexpr int kFewestTokens = 256;
 inline constexpr int kLeastRows = 64;
 // What the first grammar makes of a vocabulary: 56 to 60 bytes a token, its text included.
 inline constexpr std::uint64_t kTrieBytesPerToken = 64;
-inline constexpr std::uint64_t kMostGrammarCacheBytes = std::uint64_t{64} << 20;
+inline constexpr std::uint64_t kMostGrammarCacheBytes = std::uint64_t{64} << 20;  // of all models together
 inline constexpr std::uint64_t kLeastGrammarCacheBytes = std::uint64_t{2} << 20;  // some twenty ordinary ones
 
 // How many KV blocks a decoder gets: what fits into `kv_bytes`; without it, enough for kDefaultKvSequences sequences of
@@ -54,6 +54,8 @@ struct MemoryPlan {
 
   std::uint64_t grammar_bytes() const { return trie_bytes + grammar_cache_bytes; }
   std::uint64_t total_bytes() const { return weight_bytes + kv_bytes + step_bytes + grammar_bytes(); }
+  // With no more compiled grammars than must be kept: the least budget that gives all else of it.
+  std::uint64_t least_bytes() const;
   bool operator==(const MemoryPlan&) const = default;
 };
 
@@ -61,13 +63,27 @@ struct MemoryPlan {
 // a step, no grammars"
 std::string to_text(const MemoryPlan& plan);
 
+// What a model's grammars take at the least.
+struct GrammarNeeds {
+  std::uint64_t trie_bytes = 0;   // the vocabulary as they need it
+  std::uint64_t cache_bytes = 0;  // those that are kept, compiled
+
+  std::uint64_t total_bytes() const { return trie_bytes + cache_bytes; }
+};
+
+// Of so many tokens of which grammars choose; 0: the model takes none.
+GrammarNeeds grammar_needs(int grammar_vocabulary);
+
+// The tokens of which grammars choose in a model that is served as `kind`: none where it can't chat.
+int grammar_vocabulary_of(const Model& model, ModelKind kind);
+
 // What a decoder should have.
 struct DecoderWants {
   int kv_blocks = 0;
   int rows_per_step = 0;
   int context_tokens = 0;
   bool may_stream = false;     // there is a folder for packed weights
-  int grammar_vocabulary = 0;  // tokens of which grammars choose; 0: it takes none
+  int grammar_vocabulary = 0;  // as grammar_vocabulary_of() has it
 };
 
 // Of a holding; nothing where the backend can't do it.
@@ -96,6 +112,7 @@ struct EstimateOptions {
   std::string backend = "cpu";  // or "mlx"; "auto" is the cpu
   int threads = 0;
   bool exact = false;
+  std::optional<ModelKind> kind;          // as it is served; what its files make it
   std::optional<int> context_tokens;      // of each sequence; the model's
   int sequences = 1;                      // at a time
   std::optional<std::uint64_t> kv_bytes;  // of the pool, in place of these two

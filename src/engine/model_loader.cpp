@@ -107,7 +107,7 @@ PlanOutcome ModelLoader::plan_within(const Model& model, const LoadTerms& terms,
                        .rows_per_step = terms.rows_per_step,
                        .context_tokens = model.context_tokens(),
                        .may_stream = !terms.stream_dir.empty(),
-                       .grammar_vocabulary = model.kind == ModelKind::chat ? model.vocabulary() : 0},
+                       .grammar_vocabulary = grammar_vocabulary_of(model, model.kind)},
                       budget_bytes);
 }
 

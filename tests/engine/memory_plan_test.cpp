@@ -15,6 +15,8 @@
 namespace cortex {
 namespace {
 
+constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
+
 KvGeometry geometry(std::size_t block_bytes) { return {block_bytes, "test", "test"}; }
 
 TEST(MemoryPlan, ByDefaultHoldsEightContextsOfASmallModel) {
@@ -106,6 +108,9 @@ TEST(DecoderPlan, GrammarsHaveWhatTheRestLeaves) {
   const MemoryPlan fewer = plan_of(53'024 + kTrie + kLeast + 17, wants);
   EXPECT_EQ(to_text(fewer), to_text(whole));
   EXPECT_EQ(fewer.grammar_cache_bytes, kLeast + 17);
+  EXPECT_EQ(fewer.least_bytes(), 53'024 + kTrie + kLeast);
+  EXPECT_EQ(whole.least_bytes(), fewer.least_bytes());
+  EXPECT_EQ(plan_of(60'000).least_bytes(), plan_of(60'000).total_bytes()) << "of one that takes none";
   const MemoryPlan fewest = plan_of(53'023 + kTrie + kLeast, wants);
   EXPECT_EQ(to_text(fewest), "weights as given, KV of 999 blocks, 512 rows a step");
   EXPECT_EQ(fewest.grammar_bytes(), kTrie + kLeast + 49) << "what makes no block";
@@ -143,11 +148,17 @@ TEST(DecoderPlan, MoreBudgetNeverGivesLessAndNoneIsOverdrawn) {
        {kWants, DecoderWants{.kv_blocks = 20, .rows_per_step = 512, .context_tokens = 64, .may_stream = true},
         DecoderWants{.kv_blocks = 300, .rows_per_step = 1, .context_tokens = 4096, .may_stream = false},
         DecoderWants{.kv_blocks = 3, .rows_per_step = 100, .context_tokens = 4096, .may_stream = true},
-        DecoderWants{.kv_blocks = 9, .rows_per_step = 512, .context_tokens = 4096, .grammar_vocabulary = 10}}) {
+        DecoderWants{.kv_blocks = 9, .rows_per_step = 512, .context_tokens = 4096, .grammar_vocabulary = 10},
+        DecoderWants{.kv_blocks = 300,
+                     .rows_per_step = 512,
+                     .context_tokens = 4096,
+                     .may_stream = true,
+                     .grammar_vocabulary = 10}}) {
     std::optional<MemoryPlan> before;
-    const std::uint64_t grammars = wants.grammar_vocabulary > 0 ? 640 + kLeastGrammarCacheBytes : 0;
-    for (std::uint64_t beside = 0; beside < 60'000; beside += 7) {
-      const std::uint64_t budget = beside + grammars;
+    const std::uint64_t grammars = grammar_needs(wants.grammar_vocabulary).total_bytes();
+    // Without room for grammars, if it takes some, and with.
+    for (std::uint64_t step = grammars > 0 ? 0 : 60'000; step < 120'000; step += 7) {
+      const std::uint64_t budget = step < 60'000 ? step : grammars + step - 60'000;
       const PlanOutcome outcome = plan_decoder(round_needs, wants, budget);
       EXPECT_EQ(outcome.plan.has_value(), budget >= outcome.least.total_bytes()) << budget;
       if (!outcome.plan) {
@@ -209,6 +220,35 @@ TEST(MemoryPlan, ARefusalSaysWhatIsNeededAndWhatWouldDo) {
   }
 }
 
+TEST(MemoryPlan, TheNumbersOfARefusalAddUp) {
+  const auto needs_of = [](const DecoderHolding&) -> std::optional<DecoderNeeds> {
+    return DecoderNeeds{.fixed_bytes = 20 * kMebibyte,
+                        .layer_bytes = std::vector<std::uint64_t>(4, kMebibyte),
+                        .kv_kept_bytes = kMebibyte,
+                        .kv_block_bytes = kMebibyte,
+                        .step_bytes = kMebibyte};
+  };
+  const auto refusal = [](const MemoryPlan& least) -> std::string {
+    try {
+      planned({.plan = {}, .least = least, .modest = {}}, 30 * kMebibyte, ErrorCode::request_cannot_fit);
+    } catch (const Error& error) {
+      return error.message();
+    }
+    return "none";
+  };
+  const PlanOutcome outcome =
+      plan_decoder(needs_of, {.kv_blocks = 8, .rows_per_step = 64, .context_tokens = 128, .grammar_vocabulary = 16'384},
+                   30 * kMebibyte);
+  EXPECT_EQ(refusal(outcome.modest),
+            "--memory-budget: 30.0 MiB can't hold the model, which needs at least 36.0 MiB (weights as given, KV of 8 "
+            "blocks, 64 rows a step: weights 24.0 MiB, KV 8.0 MiB, scratch 1.0 MiB, grammars 3.0 MiB); --memory-budget "
+            "36MiB would hold it alone");
+  EXPECT_EQ(refusal(outcome.least),
+            "--memory-budget: 30.0 MiB can't hold the model, which needs at least 33.0 MiB (weights as given, KV of 8 "
+            "blocks, 64 rows a step, no grammars: weights 24.0 MiB, KV 8.0 MiB, scratch 1.0 MiB, grammars 0.0 MiB); "
+            "--memory-budget 33MiB would hold it alone");
+}
+
 // Every kind of model, over budgets.
 TEST(EstimateMemory, EveryKindOfModelFitsIntoWhatIsSaid) {
   for (const char* name : {"llama", "gemma3", "qwen3", "qwen3-moe", "gguf-llama-q4_k/model.gguf", "bert-mean",
@@ -237,6 +277,19 @@ TEST(EstimateMemory, RefusesAContextThatTheModelHasNot) {
   EXPECT_THROW(estimate_memory(test_data("models/llama"), {.sequences = 0}), Error);
 }
 
+TEST(EstimateMemory, OnlyWhatChatsHasRoomForGrammars) {
+  Model model = open_model(real_file_system(), test_data("models/llama"));
+  const auto grammar_bytes = [&](std::optional<ModelKind> kind) {
+    return estimate_memory(model, {.threads = 2, .kind = kind}).plan.value().grammar_bytes();
+  };
+  EXPECT_EQ(grammar_vocabulary_of(model, ModelKind::chat), model.vocabulary());
+  EXPECT_GT(grammar_bytes(std::nullopt), kMostGrammarCacheBytes);
+  EXPECT_EQ(grammar_bytes(ModelKind::embed), 0u);
+  model.chat_template.reset();
+  EXPECT_EQ(grammar_vocabulary_of(model, ModelKind::chat), 0);
+  EXPECT_EQ(grammar_bytes(std::nullopt), 0u);
+}
+
 TEST(EstimateMemory, AKvPoolOfSoManyBytes) {
   const Model model = open_model(real_file_system(), test_data("models/llama"));
   const auto blocks = [&](EstimateOptions options) {
@@ -253,8 +306,6 @@ TEST(EstimateMemory, AKvPoolOfSoManyBytes) {
   EXPECT_EQ(blocks({.kv_bytes = block_bytes, .may_stream = false, .budget_bytes = small.total_bytes()}), 1);
   EXPECT_THROW(estimate_memory(model, {.kv_bytes = 1}), Error);
 }
-
-constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
 
 // What is promised of the smallest default model.
 TEST(EstimateMemory, SmolLm2ChatsIn64MebibytesAndInSixTenthsOfItsWeights) {

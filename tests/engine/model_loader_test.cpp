@@ -99,6 +99,8 @@ TEST_F(LoadTermsTest, WithoutALimitHaveAllThatIsWanted) {
   EXPECT_EQ(plan.rows_per_step, 512);
   EXPECT_EQ(plan.total_bytes(), 2000 + 1024 + 8 * kContextBlocks * kBlock + plan.grammar_bytes());
   EXPECT_EQ(plan.grammar_cache_bytes, kMostGrammarCacheBytes);
+  const ModelConfig embeds{.name = "m", .path = "decoder", .kind = ModelKind::embed};
+  EXPECT_EQ(made.load(embeds, [](double) {}).plan.grammar_bytes(), 0u) << "which takes no grammars";
   EXPECT_EQ(switches_.resident_layers, kAllLayers);
   const LoadedModel limited = made.load({"m", "decoder"}, {.kv_bytes = 5 * kBlock, .rows_per_step = 100}, {});
   EXPECT_EQ(limited.plan.kv_blocks, 5);

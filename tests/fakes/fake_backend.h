@@ -224,7 +224,7 @@ class FakeBackend : public Backend {
   const std::optional<std::string> lacks_;
 };
 
-// A model in memory: an encoder where `path` is "encoder", else a decoder.
+// A model in memory: an encoder where `path` is "encoder", else a decoder that chats.
 inline Model open_fake_model(const ModelConfig& config) {
   Model model;
   if (config.path == "encoder") {
@@ -238,6 +238,7 @@ inline Model open_fake_model(const ModelConfig& config) {
     decoder.spec.vocabulary = kFakeVocabulary;
     decoder.spec.context_tokens = kFakeContext;
     model.network = std::move(decoder);
+    model.chat_template = "{{ messages }}";
   }
   return model;
 }
