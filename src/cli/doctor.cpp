@@ -86,6 +86,7 @@ Finding look_at_hub() {
 Finding look_at_fit(const DoctorFlags& flags, const InventoryEntry& entry, const Machine& machine) {
   EstimateOptions options;
   options.backend = flags.backend;
+  options.kind = entry.kind;
   options.budget_bytes =
       flags.memory_budget_bytes > 0 ? std::optional(flags.memory_budget_bytes) : default_memory_budget("/", {});
   try {

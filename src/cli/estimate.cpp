@@ -101,11 +101,13 @@ MemoryEstimate estimate_model(const fs::path& model, const EstimateOptions& opti
   const MemoryPlan& plan = outcome.plan ? *outcome.plan : outcome.least;
   MemoryEstimate estimate;
   estimate.budget_bytes = options.budget_bytes.value_or(ceiling_bytes);
-  estimate.fits = outcome.plan && plan.total_bytes() <= estimate.budget_bytes;
+  // Without a budget too, no more compiled grammars are counted than there is room for.
+  const std::uint64_t held_bytes = std::clamp(estimate.budget_bytes, plan.least_bytes(), plan.total_bytes());
+  estimate.fits = outcome.plan && held_bytes <= estimate.budget_bytes;
   estimate.weight_bytes = plan.weight_bytes;
   estimate.kv_bytes = plan.kv_bytes;
   estimate.activation_bytes = plan.step_bytes;
-  estimate.grammar_bytes = plan.grammar_bytes();
+  estimate.grammar_bytes = plan.grammar_bytes() - (plan.total_bytes() - held_bytes);
   estimate.weights = weights_of(plan.weights);
   estimate.kv = plan.kv_8_bits ? "q8" : "bf16";
   estimate.blocks = plan.kv_blocks;
@@ -116,8 +118,8 @@ MemoryEstimate estimate_model(const fs::path& model, const EstimateOptions& opti
     EstimateOptions unlimited = options;
     unlimited.budget_bytes.reset();
     const PlanOutcome whole = estimate_memory(model, unlimited);
-    if (whole.plan && *whole.plan != plan) {
-      estimate.advice.push_back(fmt::format("{}: {}", budget_of(whole.plan->total_bytes()), to_text(*whole.plan)));
+    if (whole.plan && to_text(*whole.plan) != to_text(plan)) {
+      estimate.advice.push_back(fmt::format("{}: {}", budget_of(whole.plan->least_bytes()), to_text(*whole.plan)));
     }
   }
   return estimate;
@@ -140,6 +142,8 @@ EstimateMemory memory_estimator(const FileSystem& files, ModelPlaces places, Eng
     options.backend = engine.backend;
     options.threads = engine.threads;
     options.exact = engine.exact;
+    const auto configured = std::ranges::find(engine.models, question.model, &ModelConfig::name);
+    if (configured != engine.models.end()) options.kind = configured->kind;
     options.context_tokens = question.context_tokens;
     options.sequences = question.sequences.value_or(1);
     options.may_stream = !engine.stream_dir.empty();

@@ -283,6 +283,7 @@ void check_memory(const EngineOptions& engine) {
     const EstimateOptions options{.backend = engine.backend,
                                   .threads = engine.threads,
                                   .exact = engine.exact,
+                                  .kind = model.kind,
                                   .kv_bytes = engine.kv_bytes,
                                   .rows_per_step = engine.rows_per_step,
                                   .may_stream = !engine.stream_dir.empty(),

@@ -11,7 +11,9 @@ namespace cortex {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 class EstimateTest : public testing::Test {
  protected:
@@ -112,6 +114,41 @@ TEST_F(EstimateTest, ASmallBudgetComesWithAdvice) {
   const MemoryEstimate plenty = memory_estimator(real_file_system(), places(), engine, 0)({"chat", {}, {}});
   EXPECT_TRUE(plenty.fits);
   EXPECT_TRUE(plenty.advice.empty());
+}
+
+TEST_F(EstimateTest, AdvisesNothingThatIsSoAlready) {
+  EngineOptions engine = cpu_engine();
+  const auto estimate = [&](std::uint64_t budget_bytes) {
+    engine.memory_bytes = budget_bytes;
+    return memory_estimator(real_file_system(), places(), engine, 0)({"chat", {}, {}});
+  };
+  const MemoryPlan whole = estimate_memory(llama(), {.may_stream = false}).plan.value();
+  const MemoryEstimate fewer_grammars = estimate(whole.least_bytes() + (std::uint64_t{28} << 20));
+  EXPECT_LT(fewer_grammars.total_bytes(), whole.total_bytes());
+  EXPECT_THAT(fewer_grammars.advice, IsEmpty());
+  EXPECT_THAT(estimate(whole.least_bytes()).advice, IsEmpty());
+  const std::uint64_t mebibytes = (whole.least_bytes() + (1 << 20) - 1) >> 20;
+  EXPECT_THAT(estimate(whole.least_bytes() - 1).advice,
+              ElementsAre("--memory-budget " + std::to_string(mebibytes) + "MiB: " + to_text(whole)));
+}
+
+TEST_F(EstimateTest, WithoutABudgetGrammarsHaveWhatTheRestLeaves) {
+  const MemoryPlan whole = estimate_memory(llama(), {}).plan.value();
+  EXPECT_EQ(estimate_model(llama(), {}, whole.total_bytes()).total_bytes(), whole.total_bytes());
+  for (const std::uint64_t more : {0, 1, 1 << 20}) {
+    const MemoryEstimate fits = estimate_model(llama(), {}, whole.least_bytes() + more);
+    EXPECT_TRUE(fits.fits) << more;
+    EXPECT_EQ(fits.total_bytes(), whole.least_bytes() + more);
+  }
+  const MemoryEstimate none = estimate_model(llama(), {}, whole.least_bytes() - 1);
+  EXPECT_FALSE(none.fits);
+  EXPECT_EQ(none.total_bytes(), whole.least_bytes());
+}
+
+TEST_F(EstimateTest, GrammarsAreForWhatIsServedToChat) {
+  EngineOptions engine = cpu_engine();
+  engine.models.front().kind = ModelKind::embed;
+  EXPECT_EQ(memory_estimator(real_file_system(), places(), engine, 0)({"chat", {}, {}}).grammar_bytes, 0u);
 }
 
 TEST_F(EstimateTest, WhatIsNoModelSaysNoMore) {
