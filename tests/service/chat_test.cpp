@@ -1,5 +1,6 @@
 #include "service/chat.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -210,7 +211,7 @@ TEST_F(ToolChatTest, StopStringsCountInContentAlone) {
 TEST_F(ToolChatTest, TheNextTurnBeginsWithWhatThisOneSaid) {
   const std::string call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
   for (const bool stored : {true, false}) {
-    engine_says_in_letters("<think>\nHm.\n</think>\n\nI look.\n" + call + "\n" + call);
+    engine_says_in_letters(fmt::format("<think>\nHm.\n</think>\n\nI look.\n{}\n{}", call, call));
     ChatRequest request = ask("1+1?");
     request.store = stored;
     request.tools = {tool("f")};
