@@ -8,10 +8,7 @@
 
 #include "backend/golden.h"
 #include "base/resident_memory.h"
-#include "engine/local_engine.h"
-#include "fakes/collected_events.h"
-#include "fakes/fake_backend.h"
-#include "fakes/fake_clock.h"
+#include "engine/local_engine_fixture.h"
 #include "fakes/requests.h"
 
 namespace cortex {
@@ -20,30 +17,10 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-class LocalEngineModelsTest : public testing::Test {
+class LocalEngineModelsTest : public LocalEngineFixture {
  protected:
-  LocalEngineModelsTest() {
-    options_.models = {{"m", "decoder"}, {"e", "encoder"}};
-    options_.models[0].load_at_start = false;
-    options_.backend = "fake";
-    options_.open_model = open_fake_model;
-    options_.open_backend = [this](std::string_view name, const BackendOptions&) {
-      return std::make_unique<FakeBackend>(std::string(name), &switches_);
-    };
-  }
+  LocalEngineModelsTest() { options_.models[0].load_at_start = false; }
 
-  LocalEngine& engine() {
-    if (!engine_) engine_ = std::make_unique<LocalEngine>(options_);
-    return *engine_;
-  }
-  EngineStatus wait_for(const std::function<bool(const EngineStatus&)>& condition) {
-    for (int i = 0; i < 5000; ++i) {
-      const EngineStatus status = engine().status();
-      if (condition(status)) return status;
-      std::this_thread::sleep_for(2ms);
-    }
-    throw std::runtime_error("the status never came");
-  }
   EngineStatus wait_for_state(std::size_t model, ModelState state) {
     return wait_for([&](const EngineStatus& s) { return s.models[model].state == state; });
   }
@@ -76,11 +53,6 @@ class LocalEngineModelsTest : public testing::Test {
     EXPECT_FALSE(events.error()) << events.error()->message();
     return events.tokens();
   }
-
-  FakeSwitches switches_;
-  FakeClock clock_;
-  LocalEngineOptions options_;
-  std::unique_ptr<LocalEngine> engine_;
 };
 
 TEST_F(LocalEngineModelsTest, AModelComesWithItsFirstRequest) {
