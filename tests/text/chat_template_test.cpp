@@ -394,6 +394,14 @@ TEST(ChatTemplate, SourcesThatAreTooLongAreRefused) {
   }
 }
 
+TEST(ChatTemplate, BracketsThatAreTooDeepAreRefused) {
+  const auto nested = [](std::size_t times) {
+    return "{{ " + std::string(times, '[') + "1" + std::string(times, ']') + "|length }}";
+  };
+  EXPECT_EQ(render(nested(30)), "1");
+  EXPECT_EQ(failure_of(nested(151)), "chat template: syntax error: brackets are within one another more than 150 deep");
+}
+
 TEST(ChatTemplate, SourcesThatAreDeepEndInTime) {
   // As deep as a source can be.
   const auto repeat = [](const std::string& text, std::size_t share = 1) {

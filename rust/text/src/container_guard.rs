@@ -12,6 +12,8 @@ pub const SLICED: &str = "sliced";
 pub const UNREPEATED: &str = "unrepeated";
 /// Of a field's width in str.format().
 const MOST_DIGITS: usize = 4;
+/// Brackets within brackets: as deep as the engine goes. What stands in them is looked at once for each around it.
+const MOST_BRACKETS: usize = 150;
 /// Slices of slices in one place.
 const MOST_SLICES: usize = 8;
 const APPEND_BOUNDED: &str = "|bounded";
@@ -117,7 +119,7 @@ pub fn namespace(state: &State, defaults: Option<ValueOrKwargs>) -> Result<Value
 /// behind what is added or compared, and on both sides of `*`.
 pub fn guard_containers(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
     let tokens: Vec<(Token, Span)> = tokenize(source, false, syntax.clone()).collect::<Result<_, _>>()?;
-    let mut guard = Guard { partners: partners(&tokens), tokens, insertions: Vec::new() };
+    let mut guard = Guard { partners: partners(&tokens)?, tokens, insertions: Vec::new() };
     guard.walk()?;
     guard.insertions.sort_by_key(|&(offset, order, _)| (offset, order));
     let mut guarded = String::with_capacity(source.len() * 2);
@@ -132,7 +134,7 @@ pub fn guard_containers(source: &str, syntax: &SyntaxConfig) -> Result<String, E
 }
 
 /// For an opening bracket the index of its end, where it has one.
-fn partners(tokens: &[(Token, Span)]) -> Vec<Option<usize>> {
+fn partners(tokens: &[(Token, Span)]) -> Result<Vec<Option<usize>>, Error> {
     let mut partners = vec![None; tokens.len()];
     let mut open = Vec::new();
     for (i, (token, _)) in tokens.iter().enumerate() {
@@ -146,8 +148,12 @@ fn partners(tokens: &[(Token, Span)]) -> Vec<Option<usize>> {
             Token::BlockEnd | Token::VariableEnd => open.clear(),
             _ => {}
         }
+        if open.len() > MOST_BRACKETS {
+            let reason = format!("brackets are within one another more than {MOST_BRACKETS} deep");
+            return Err(Error::new(ErrorKind::SyntaxError, reason));
+        }
     }
-    partners
+    Ok(partners)
 }
 
 /// What comes first where several texts are inserted at one place.
