@@ -11,7 +11,8 @@
 // After what is the same for every processor.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,fma,f16c")
 #include "backend/cpu/amx_attention.h"
-#include "backend/cpu/amx_linear.h"
+#include "backend/cpu/amx_bf16_linear.h"
+#include "backend/cpu/amx_int8_linear.h"
 
 namespace cortex {
 namespace {

@@ -1,5 +1,5 @@
-// Rows times a packed matrix with AVX-512, VNNI and BF16. Included by avx512.cpp, and by amx_linear.h for
-// what AMX leaves to it; nobody else.
+// Rows times a packed matrix with AVX-512, VNNI and BF16. Included by avx512.cpp, and by amx_int8_linear.h
+// for what AMX leaves to it; nobody else.
 // Four to six rows by two panels keep the multipliers busy; one row by four panels keeps enough memory in flight.
 #pragma once
 
